@@ -1,0 +1,54 @@
+# GNU make. `make quickstart` and `make test` are enough on a fresh clone: they install what they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip --disable-pip-version-check install -q --no-compile
+STAMP := .venv/.installed
+TORCH = $$(grep '^torch==' constraints/cpu.txt)
+
+.PHONY: help install quickstart test lint ui bench-quickstart
+
+help:
+	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
+	@echo 'make test              install, lint, unit tests, end-to-end tests'
+	@echo 'make lint              ruff and mypy'
+	@echo 'make ui                the runs in a browser (MLflow)'
+	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
+	@echo 'make install           .venv alone; PYTHON=python3.12 picks the interpreter'
+
+install: $(STAMP)
+
+# Nothing is resolved: constraints/cpu.txt is complete. The step for torch does nothing with a CPU build and
+# fetches CUDA's libraries where a CUDA build is what the package index had.
+$(STAMP): constraints/cpu.txt constraints/dev.txt constraints/vllm-name/pyproject.toml pyproject.toml
+	@$(PYTHON) guidelines_core/host.py
+	@echo 'Installing into .venv (about 2 minutes) ...'
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --no-deps $$(grep -E '^(setuptools|wheel)==' constraints/cpu.txt)
+	@$(PIP) --no-deps --no-build-isolation -r constraints/cpu.txt -r constraints/dev.txt
+	@$(PIP) "$(TORCH)" -c constraints/cpu.txt
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; cp constraints/vllm-name/pyproject.toml "$$tmp"; \
+		$(PIP) --no-deps --no-build-isolation "$$tmp"
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo 'Installed.'
+
+quickstart: $(STAMP)
+	@.venv/bin/python experiments/run.py --name quickstart --resume
+	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
+
+test: lint
+	.venv/bin/python -m pytest tests --ignore=tests/e2e
+	.venv/bin/python -m pytest tests/e2e
+
+lint: $(STAMP)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+ui: $(STAMP)
+	.venv/bin/mlflow ui --host 127.0.0.1
+
+bench-quickstart: $(STAMP)
+	@.venv/bin/python analysis/bench_quickstart.py --out analysis/results/quickstart.json

@@ -1,0 +1,99 @@
+"""Start, continue or check a named experiment.
+
+    python experiments/run.py --name quickstart [key=value …] [--dry-run] [--resume] [--new]
+    python experiments/run.py --list
+
+Exit codes: 0 finished (dry run: would start), 2 refused, 1 failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from guidelines_core.config import ConfigError, compose, environment_notes, experiments
+from guidelines_core.console import summary, watch
+from guidelines_core.preflight import Refused, prepare
+from guidelines_core.tracking import ClaimError, Run, claim
+from guidelines_core.trainer import Training
+
+out = Console()
+err = Console(stderr=True)
+
+
+def main() -> int:
+    """Compose, check, claim, train, report; return the exit code."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    arguments = parse_arguments()
+    if arguments.list:
+        for name, description in experiments().items():
+            out.print(f"[bold]{name}[/]  {description}")
+        return 0
+    try:
+        config = compose(arguments.name, arguments.overrides)
+        for note in environment_notes():
+            err.print(note)
+        if arguments.dry_run:
+            print(OmegaConf.to_yaml(config))
+        prepare(config, dry_run=arguments.dry_run)
+        if arguments.dry_run:
+            return 0
+        run = claim(config, resume=arguments.resume, new=arguments.new)
+    except (ConfigError, Refused, ClaimError) as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    if run.status == "FINISHED":
+        out.print(f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.")
+        return 0
+    return train(config, run)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments; `overrides` holds its key=value words."""
+    parser = argparse.ArgumentParser(description="Start, continue or check a named experiment.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--name", help="the experiment, one of --list")
+    what.add_argument("--list", action="store_true", help="show every named experiment")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
+    parser.add_argument("--dry-run", action="store_true", help="print the configuration and preflight's findings only")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="go on with the run of this name, from its last checkpoint")
+    how.add_argument("--new", action="store_true", help="start beside the run of this name, as NAME-2, NAME-3, …")
+    return parser.parse_intermixed_args()
+
+
+def train(config: DictConfig, run: Run) -> int:
+    """Train, show the progress, set the run's last word; return the exit code."""
+    training = Training(config, run)
+    out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
+    try:
+        run.record(config)
+        training.start()
+        steps = watch(training, config, out)
+    except BaseException as error:
+        training.end()
+        run.finish("FAILED", f"{type(error).__name__}: {error}", training.log)
+        raise
+    outcome = training.end()
+    run.finish(outcome.status, outcome.reason, training.log)
+    out.print(summary(steps, outcome, str(run.directory)))
+    if outcome.status == "FINISHED":
+        out.print("Compare runs: [bold]make ui[/]")
+    else:
+        out.print(
+            f"Log: {training.log}\nGo on: python experiments/run.py --name {config.trainer.experiment_name} --resume",
+            soft_wrap=True,
+        )
+    run.release()
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,350 @@
+"""Problems -> verl's parquet files and a manifest that says what they are.
+
+Run as `python -m guidelines_core.dataset --source PATH_OR_HUB_ID --out DIR --size 30000 --seed 0`.
+Exit codes: 0 finished, 1 failed, 2 refused (the source or an argument), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from guidelines_core import answers, prompts, word_problems
+from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, verify
+from guidelines_core.problems import DatasetError, Drop, Problem, parse_row, read_rows
+
+__all__ = [
+    "DEFAULT_VAL_SIZE",
+    "ROW_SCHEMA",
+    "Manifest",
+    "PlannerMessages",
+    "ensure",
+    "main",
+    "prepare",
+    "verify",
+]
+
+DEFAULT_VAL_SIZE = 500
+PlannerMessages = Callable[[str], list[prompts.Message]]
+
+ROW_SCHEMA = pa.schema(
+    {
+        "data_source": pa.string(),
+        "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+        "ability": pa.string(),
+        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
+        "extra_info": pa.struct(
+            {"index": pa.int64()} | dict.fromkeys(("question", "split", "source", "problem_id"), pa.string())
+        ),
+    }
+)
+"""A row as verl's `RLHFDataset` and reward manager read it."""
+
+
+def prepare(
+    source: str,
+    out: Path,
+    *,
+    size: int,
+    seed: int,
+    val_size: int = DEFAULT_VAL_SIZE,
+    planner_messages: PlannerMessages = prompts.planner_messages,
+    gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+) -> Manifest:
+    """Write train.parquet, val.parquet and manifest.json to `out`; an older data set there is replaced.
+
+    `source` is `word-problems`, a .jsonl, .json or .parquet file, or a hub id. Of the usable problems, those
+    first in the order of a hash of seed and problem become the validation rows (at most a fifth of all) and
+    the next `size` the training rows, so that neither depends on the order of reading. The same source,
+    arguments and pyarrow give the same bytes. All usable problems are held in memory, without solutions.
+
+    Args:
+        source: where the problems come from.
+        out: the folder to write; nothing else may lie in it.
+        size: training rows wanted; fewer are written if the source has fewer.
+        seed: of the selection, and of the generator for `word-problems`.
+        val_size: validation rows wanted.
+        planner_messages: makes a row's prompt; the manifest records `prompts.VERSION` for it.
+        gold_parses: tells whether the grader understands a gold, which is dropped otherwise; None keeps all.
+
+    Raises:
+        DatasetError: a bad argument or source, or fewer than two usable problems.
+    """
+    asked = _inputs(source, size, seed, val_size, gold_parses)
+    with _locked(out):
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses)
+
+
+def ensure(
+    source: str,
+    out: Path,
+    *,
+    size: int,
+    seed: int,
+    val_size: int = DEFAULT_VAL_SIZE,
+    planner_messages: PlannerMessages = prompts.planner_messages,
+    gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+) -> Manifest:
+    """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
+
+    Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
+    """
+    asked = _inputs(source, size, seed, val_size, gold_parses)
+    with _locked(out):
+        if not verify(out):
+            found = Manifest.load(out)
+            if all(getattr(found, key) == value for key, value in asked.items()):
+                return found
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses)
+
+
+def _inputs(
+    source: str, size: int, seed: int, val_size: int, gold_parses: Callable[[str], bool] | None
+) -> dict[str, Any]:
+    """Check the arguments and return the manifest's entries that identify the data set."""
+    for name, value in (("size", size), ("val_size", val_size)):
+        if value < 1:
+            raise DatasetError(f"{name} is {value}, expected 1 or more: ask for at least one row")
+    path = Path(source)
+    digest, name = None, source
+    if source == word_problems.SOURCE:
+        digest = file_sha256(Path(word_problems.__file__))
+    elif path.is_file():
+        digest, name = file_sha256(path), path.name
+    elif path.exists() or path.suffix in (".jsonl", ".json", ".parquet") or source[:1] in (".", "/", "~"):
+        raise DatasetError(f"source {source} is not a file: name an existing .jsonl, .json or .parquet file")
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise DatasetError(
+            f"source {source!r} is unknown; expected 'word-problems', an existing .jsonl, .json or .parquet "
+            "file, or a hub id such as AI-MO/NuminaMath-CoT: check the spelling"
+        )
+    return {
+        "source": name,
+        "source_sha256": digest,
+        "seed": seed,
+        "size": size,
+        "val_size": val_size,
+        "prompts_version": prompts.VERSION,
+        "golds_checked": gold_parses is not None,
+    }
+
+
+def _prepare(
+    source: str,
+    out: Path,
+    asked: dict[str, Any],
+    planner_messages: PlannerMessages,
+    gold_parses: Callable[[str], bool] | None,
+) -> Manifest:
+    if out.exists() and not out.is_dir():
+        raise DatasetError(f"out {out} is a file, expected a folder: name a new folder")
+    others = sorted({path.name for path in out.glob("*")} - {MANIFEST, TRAIN, VAL})
+    if others:
+        raise DatasetError(
+            f"out {out} holds {', '.join(others[:5])}, which is no part of a data set and would be lost: "
+            "name a new folder"
+        )
+    size, seed, val_size = asked["size"], asked["seed"], asked["val_size"]
+    default_source = Path(source).stem
+    data_source = default_source if Path(source).is_file() else source
+    rows = _with_progress(_rows(source, size + val_size, seed))
+    problems, dropped, rows_read = _usable(rows, default_source, gold_parses)
+    if len(problems) < 2:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "none"
+        raise DatasetError(
+            f"source {source} has {len(problems)} usable problems in {rows_read} rows (dropped: {reasons}); "
+            "expected at least 2 rows with 'problem' or 'question' and 'answer', or with a boxed 'solution'"
+        )
+    problems.sort(key=lambda problem: hashlib.sha256(f"{seed}:{problem.problem_id}".encode()).digest())
+    val_rows = max(1, min(val_size, len(problems) // 5))
+    val, train = problems[:val_rows], problems[val_rows : val_rows + size]
+
+    # Under the lock nobody else uses these names: what lies there was left by a process that was killed
+    new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    new.mkdir()
+    try:
+        _write_rows(new / TRAIN, train, "train", data_source, planner_messages)
+        _write_rows(new / VAL, val, "val", data_source, planner_messages)
+        manifest = Manifest(
+            schema=SCHEMA_VERSION,
+            **asked,
+            rows_read=rows_read,
+            dropped=dict(sorted(dropped.items())),
+            not_selected=len(problems) - len(train) - len(val),
+            train_rows=len(train),
+            val_rows=len(val),
+            kept_by_source=dict(sorted(Counter(p.source for p in (*train, *val)).items())),
+            sha256={name: file_sha256(new / name) for name in (TRAIN, VAL)},
+        )
+        text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
+        (new / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return manifest
+
+
+def _rows(source: str, count: int, seed: int) -> Iterator[object]:
+    if source == word_problems.SOURCE:
+        for problem in word_problems.generate(count, seed):
+            yield {"problem": problem.question, "answer": problem.gold, "source": problem.source}
+    elif Path(source).is_file():
+        yield from read_rows(Path(source))
+    else:
+        try:
+            import datasets  # type: ignore[import-untyped]
+
+            yield from datasets.load_dataset(source, split="train", streaming=True)
+        except Exception as error:  # the hub's client raises whatever its network stack raises
+            raise DatasetError(
+                f"source {source} is no local file and cannot be read from the hub "
+                f"({type(error).__name__}: {error}): check the name and the network, or name a local file"
+            ) from error
+
+
+def _usable(
+    rows: Iterable[object], default_source: str, gold_parses: Callable[[str], bool] | None
+) -> tuple[list[Problem], Counter[str], int]:
+    """Return the distinct usable problems, the counts of the dropped rows by reason and the rows read.
+
+    Of equal problems the least is kept, and none if their golds differ: neither depends on their order.
+    """
+    parses = functools.lru_cache(maxsize=100_000)(gold_parses) if gold_parses else lambda gold: True
+    by_id: dict[str, Problem | None] = {}
+    dropped: Counter[str] = Counter()
+    rows_read = 0
+    for row in rows:
+        rows_read += 1
+        problem = row if isinstance(row, Drop) else parse_row(row, default_source)
+        if not isinstance(problem, Drop) and not parses(problem.gold):
+            problem = Drop.GOLD_UNPARSEABLE
+        if isinstance(problem, Drop):
+            dropped[problem.value] += 1
+            continue
+        problem_id = problem.problem_id
+        if problem_id not in by_id:
+            by_id[problem_id] = problem
+            continue
+        known = by_id[problem_id]
+        if known is not None and known.gold == problem.gold:
+            by_id[problem_id] = min(known, problem)
+            dropped[Drop.DUPLICATE.value] += 1
+        else:
+            by_id[problem_id] = None
+            dropped[Drop.CONFLICTING_GOLDS.value] += 1 if known is None else 2
+    return [problem for problem in by_id.values() if problem is not None], dropped, rows_read
+
+
+def _write_rows(
+    path: Path, problems: Sequence[Problem], split: str, data_source: str, planner_messages: PlannerMessages
+) -> None:
+    rows = [
+        {
+            "data_source": data_source,
+            "prompt": planner_messages(problem.question),
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": problem.gold},
+            "extra_info": {
+                "index": index,
+                "question": problem.question,
+                "split": split,
+                "source": problem.source,
+                "problem_id": problem.problem_id,
+            },
+        }
+        for index, problem in enumerate(problems)
+    ]
+    table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    pq.write_table(table, path, compression="zstd", version="2.6", row_group_size=10_000)
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the lock of `out`, a file beside it; a process that ends, however it ends, gives it back."""
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_name(f".{out.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that prepares {out}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _with_progress(rows: Iterable[object]) -> Iterator[object]:
+    """Yield `rows`, counted by a live line where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield from rows
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows read"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        for number, row in enumerate(rows, start=1):
+            if number % 256 == 0:
+                progress.update(task, completed=number)
+            yield row
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare the data set that the command line asks for and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m guidelines_core.dataset",
+        description="Turn maths problems into verl's train.parquet and val.parquet, with a manifest.",
+    )
+    add = parser.add_argument
+    add("--source", required=True, help="word-problems, a .jsonl, .json or .parquet file, or a hub id")
+    add("--out", required=True, type=Path, help="the folder to write")
+    add("--size", type=int, default=30_000, help="training rows (default %(default)s)")
+    add("--seed", type=int, default=0, help="of the selection (default %(default)s)")
+    add("--val-size", type=int, default=DEFAULT_VAL_SIZE, help="validation rows (default %(default)s)")
+    given = parser.parse_args(arguments)
+    start = time.monotonic()
+    try:
+        manifest = prepare(given.source, given.out, size=given.size, seed=given.seed, val_size=given.val_size)
+    except DatasetError as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"failed: {error}: nothing at {given.out} was changed", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted: nothing at {given.out} was changed", file=sys.stderr)
+        return 130
+    seconds = time.monotonic() - start
+    rate = manifest.rows_read / seconds
+    print(f"{manifest.rows_read:,} rows read in {seconds:.1f} s ({rate:,.0f} a second)")
+    print(f"{given.out}: {manifest.train_rows:,} of {manifest.size:,} training rows asked for, ", end="")
+    print(f"{manifest.val_rows:,} of {manifest.val_size:,} validation rows")
+    print(f"usable but not selected: {manifest.not_selected:,}")
+    for reason, count in manifest.dropped.items():
+        print(f"dropped as {reason}: {count:,}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

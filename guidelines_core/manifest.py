@@ -1,0 +1,84 @@
+"""What a prepared data set was made from, and whether its files are still what was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from guidelines_core.problems import DatasetError
+
+SCHEMA_VERSION = 1
+"""Raised whenever the same source would give other files, so that `ensure` prepares them again."""
+
+MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a prepared data set was made from and what it holds; `manifest.json` is this as JSON.
+
+    `rows_read` is the sum of `dropped`'s counts, `train_rows`, `val_rows` and `not_selected`. `source_sha256`
+    is the file's (for `word-problems`, of the generator's code) and None for a hub id.
+    """
+
+    schema: int
+    source: str
+    source_sha256: str | None
+    seed: int
+    size: int
+    val_size: int
+    prompts_version: str
+    golds_checked: bool
+    rows_read: int
+    dropped: dict[str, int]
+    not_selected: int
+    train_rows: int
+    val_rows: int
+    kept_by_source: dict[str, int]
+    sha256: dict[str, str]
+
+    @classmethod
+    def load(cls, out: Path) -> Manifest:
+        """Read the manifest of the data set at `out`.
+
+        Raises:
+            DatasetError: there is none, or it is not one that this version writes.
+        """
+        path = out / MANIFEST
+        remedy = "prepare the data set again with python -m guidelines_core.dataset"
+        try:
+            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise DatasetError(f"{path} does not exist: {remedy}") from None
+        except (ValueError, TypeError) as error:
+            raise DatasetError(f"{path} is not a data set's manifest ({error}): {remedy}") from error
+        if manifest.schema != SCHEMA_VERSION:
+            raise DatasetError(f"{path} has schema {manifest.schema!r}, expected {SCHEMA_VERSION}: {remedy}")
+        return manifest
+
+
+def verify(out: Path) -> list[str]:
+    """Return one sentence for each way in which the files at `out` are not what their manifest says."""
+    try:
+        manifest = Manifest.load(out)
+    except DatasetError as error:
+        return [str(error)]
+    findings = []
+    for name in (TRAIN, VAL):
+        path, expected = out / name, manifest.sha256.get(name)
+        if not path.is_file():
+            findings.append(f"{path} does not exist: prepare the data set again")
+        elif (actual := file_sha256(path)) != expected:
+            findings.append(f"{path} has sha256 {actual}, the manifest says {expected}: prepare the data set again")
+    return findings
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes in hex digits; the file may be larger than the memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,291 @@
+"""Rows of other people's data sets -> problems with one gold, or the reason why a row cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+MAX_CHARACTERS = 20_000
+"""A question or gold longer than this is dropped as `too_long`."""
+
+MAX_GOLD_WORDS = 4
+"""A gold with more words (of two letters or more, LaTeX commands not counted) is dropped as `prose`."""
+
+FIELDS = (
+    "problem", "question", "answer", "solution", "source",
+    "question_type", "problem_is_valid", "solution_is_valid",
+)  # fmt: skip
+"""The columns that `parse_row` looks at; readers of column files need no others."""
+
+
+class DatasetError(ValueError):
+    """A source or an argument that no data set can be made from; the message names the remedy."""
+
+
+class Drop(str, Enum):
+    """Why a row is not used; the value is the manifest's key."""
+
+    MALFORMED_JSON = "malformed_json"
+    INVALID_UTF8 = "invalid_utf8"
+    NULL_BYTES = "null_bytes"
+    MISSING_FIELD = "missing_field"
+    EMPTY_FIELD = "empty_field"
+    WRONG_TYPE = "wrong_type"
+    TOO_LONG = "too_long"
+    NO_BOXED_ANSWER = "no_boxed_answer"
+    MARKED_INVALID = "marked_invalid"
+    PROOF = "proof"
+    MULTIPLE_CHOICE = "multiple_choice"
+    MULTI_PART = "multi_part"
+    PROSE = "prose"
+    GOLD_UNPARSEABLE = "gold_unparseable"
+    DUPLICATE = "duplicate"
+    CONFLICTING_GOLDS = "conflicting_golds"
+
+
+class Problem(NamedTuple):
+    """A question, its one gold answer and the collection it comes from."""
+
+    question: str
+    gold: str
+    source: str
+
+    @property
+    def problem_id(self) -> str:
+        """16 hex digits that stay the same when only white space, letter case or Unicode form differ."""
+        text = " ".join(unicodedata.normalize("NFC", self.question).casefold().split())
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class _Unusable(Exception):
+    def __init__(self, reason: Drop) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+def parse_row(row: object, default_source: str) -> Problem | Drop:
+    """Return the row's problem, or why it has none.
+
+    Understands `problem` or `question` with `answer` (GSM8K's `#### 18` included), and NuminaMath-CoT's
+    `problem` with `solution`, whose gold is the last `\\boxed{}`. Nothing tells what kind of question the
+    latter is, so proofs and questions of several parts are recognised by their wording there.
+    """
+    try:
+        if not isinstance(row, Mapping):
+            raise _Unusable(Drop.WRONG_TYPE)
+        question = _text(row, "problem" if row.get("problem") is not None else "question")
+        source = _text(row, "source") if row.get("source") is not None else default_source
+        for key in ("problem_is_valid", "solution_is_valid"):
+            if row.get(key) is not None and str(row[key]).casefold() not in ("yes", "true"):
+                raise _Unusable(Drop.MARKED_INVALID)
+        if row.get("question_type") == "proof":
+            raise _Unusable(Drop.PROOF)
+        gold = _gold_of_answer(row) if row.get("answer") is not None else _gold_of_solution(row, question)
+        _check_gold(gold, question)
+        return Problem(question, gold, source)
+    except _Unusable as unusable:
+        return unusable.reason
+
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(r"\\[A-Za-z]+|[^\s$\\]")
+
+
+def boxed_answers(solution: str) -> list[str]:
+    """Return the contents of every outermost `\\boxed{}` or `\\fbox{}`, in order.
+
+    None at all if a box is never closed: the solution was cut off, and an earlier box is not its answer.
+    """
+    answers: list[str] = []
+    end = 0
+    for box in _BOX.finditer(solution):
+        if box.start() < end:
+            continue
+        if solution[box.end() : box.end() + 1] != "{":
+            token = _TOKEN.match(solution, box.end())
+            answers.append(token.group() if token else "")
+            continue
+        depth = 0
+        for brace in _BRACE.finditer(solution, box.end()):
+            depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+            if depth == 0:
+                end = brace.end()
+                answers.append(solution[box.end() + 1 : end - 1].strip())
+                break
+        else:
+            return []
+    return answers
+
+
+def read_rows(path: Path) -> Iterator[object]:
+    """Yield the rows of a `.jsonl`, `.json` or `.parquet` file; a row that cannot be decoded is its `Drop`.
+
+    JSONL and parquet are read piece by piece, a `.json` array as a whole.
+
+    Raises:
+        DatasetError: the file is of another kind, or not what its name says.
+    """
+    if path.suffix == ".parquet":
+        yield from _read_parquet(path)
+    elif path.suffix in (".jsonl", ".json"):
+        with path.open("rb") as file:
+            is_array = path.suffix == ".json" and file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
+        yield from _read_json_array(path) if is_array else _read_json_lines(path)
+    else:
+        raise DatasetError(
+            f"source {path} ends in {path.suffix!r}; expected .jsonl, .json or .parquet: convert or rename it"
+        )
+
+
+def _read_json_lines(path: Path) -> Iterator[object]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            content = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
+            if not content.strip():
+                continue
+            try:
+                yield json.loads(content.decode("utf-8"))
+            except UnicodeDecodeError:
+                yield Drop.INVALID_UTF8
+            except (ValueError, RecursionError):
+                yield Drop.MALFORMED_JSON
+
+
+def _read_json_array(path: Path) -> Iterator[object]:
+    try:
+        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(
+            f"source {path} begins like a JSON array but is not one ({error}): mend it, or write one JSON "
+            "object a line into a .jsonl file, where a broken line is skipped"
+        ) from error
+    yield from rows
+
+
+def _read_parquet(path: Path) -> Iterator[object]:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            columns = [name for name in FIELDS if name in names]
+            if not {"problem", "question"} & set(columns):
+                raise DatasetError(
+                    f"source {path} has the columns {', '.join(names)}; expected 'problem' or 'question', "
+                    "with 'answer' or 'solution': rename its columns"
+                )
+            for batch in file.iter_batches(batch_size=1024, columns=columns):
+                try:
+                    yield from batch.to_pylist()
+                except UnicodeDecodeError:  # Arrow does not check strings on reading; find the broken row
+                    yield from (_decode_row(batch.slice(index, 1)) for index in range(batch.num_rows))
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(
+            f"source {path} cannot be read as parquet ({error}): fetch it again, or check that it is parquet"
+        ) from error
+
+
+def _decode_row(batch: pa.RecordBatch) -> object:
+    try:
+        return batch.to_pylist()[0]
+    except UnicodeDecodeError:
+        return Drop.INVALID_UTF8
+
+
+def _text(row: Mapping[str, object], key: str) -> str:
+    value = row.get(key)
+    if value is None:
+        raise _Unusable(Drop.MISSING_FIELD)
+    if key == "answer" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise _Unusable(Drop.WRONG_TYPE)
+    if not value.strip():
+        raise _Unusable(Drop.EMPTY_FIELD)
+    if len(value) > MAX_CHARACTERS and key != "solution":
+        raise _Unusable(Drop.TOO_LONG)
+    if "\0" in value:
+        raise _Unusable(Drop.NULL_BYTES)
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can write as \ud800
+        raise _Unusable(Drop.INVALID_UTF8) from None
+    return value.strip()
+
+
+def _gold_of_answer(row: Mapping[str, object]) -> str:
+    answer = _text(row, "answer")
+    _, mark, last = answer.rpartition("####")
+    gold = last.strip().replace(",", "") if mark else answer
+    if not gold:
+        raise _Unusable(Drop.EMPTY_FIELD)
+    return gold
+
+
+_PROOF_WORDS = re.compile(r"\bprove\b|\b(?:proof|show)(?: \w+){0,2} (?:that|it)\b|证明", re.IGNORECASE)
+
+# The label of a part: (1) anywhere, 1) at the beginning of a line or sentence, 1. at the beginning of a line
+_PART = r"(?:(?<![\w)\\}}])\({0}\)|(?:^|[.;:?!]\s)[^\w\n]{{0,6}}{0}\s?\.?\)|\{{{0}\)|^[^\w\n]{{0,6}}{0}\.\s)"
+_PARTS = [
+    [re.compile(_PART.format(label), re.MULTILINE) for label in labels]
+    for labels in (("1", "2"), ("a", "b"), ("i", "ii"), ("I", "II"), ("\u2160", "\u2161"))
+]
+# The label of an option: (A), A) or A.
+_OPTIONS = [re.compile(rf"(?<![A-Za-z])(?:\({letter}\)|{letter}\s?[).:}}])") for letter in "ABC"]
+
+
+def _in_order(patterns: Iterable[re.Pattern[str]], text: str) -> bool:
+    """Tell whether the patterns follow one another; one joined pattern would take cubic time."""
+    end = 0
+    for pattern in patterns:
+        found = pattern.search(text, end)
+        if found is None:
+            return False
+        end = found.end()
+    return True
+
+
+def _gold_of_solution(row: Mapping[str, object], question: str) -> str:
+    if row.get("solution") is None:
+        raise _Unusable(Drop.MISSING_FIELD)
+    solution = _text(row, "solution")
+    if _PROOF_WORDS.search(question):
+        raise _Unusable(Drop.PROOF)
+    answers = boxed_answers(solution)
+    if not answers or not answers[-1]:
+        raise _Unusable(Drop.NO_BOXED_ANSWER)
+    different = {re.sub(r"\s", "", answer) for answer in answers}
+    if len(different) > 1 or any(_in_order(labels, question) for labels in _PARTS):
+        raise _Unusable(Drop.MULTI_PART)
+    return answers[-1]
+
+
+_CHOICE = re.compile(r"\(?[A-F](?:(?:,|and|\s)*[A-F])*\)?[.,:]?")
+_LABELLED = re.compile(r"\([A-F]\)\s*\S|[A-F][).:]\s*\S")
+_GOLD_PARTS = re.compile(r"\(?(1|a|i)\).*[\s,;.]\(?(2|b|ii)\)", re.DOTALL | re.IGNORECASE)
+
+
+def _check_gold(gold: str, question: str) -> None:
+    """Raise `_Unusable` for a gold that is no single answer which the question alone leads to."""
+    if len(gold) > MAX_CHARACTERS:
+        raise _Unusable(Drop.TOO_LONG)
+    plain = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|\\(?:quad|qquad)\b|\\[ ,;:!]|[{}$]", " ", gold).strip()
+    if plain.casefold() in ("proof", "notfound", "not found"):
+        raise _Unusable(Drop.PROOF)
+    if _CHOICE.fullmatch(plain.replace(" ", "")):
+        if not _in_order(_OPTIONS, question):  # a letter means nothing without the options
+            raise _Unusable(Drop.MULTIPLE_CHOICE)
+    elif _LABELLED.match(plain):
+        raise _Unusable(Drop.MULTIPLE_CHOICE)
+    if _GOLD_PARTS.match(plain):
+        raise _Unusable(Drop.MULTI_PART)
+    if len(re.findall(r"(?<![\\A-Za-z])[A-Za-z]{2,}", plain)) > MAX_GOLD_WORDS:
+        raise _Unusable(Drop.PROSE)

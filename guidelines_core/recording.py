@@ -1,0 +1,240 @@
+"""verl's trainer with its records: every graded rollout, the reward's metrics, and the proof that MLflow listens."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import ray
+import transfer_queue as tq
+from verl.experimental.reward_loop import RewardLoopManager
+from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+ROWS_SHOWN = 8
+"""Rows of each step that also go into the table that MLflow's page shows."""
+
+
+def recorded_trainer(mode: str) -> type[PPOTrainer]:
+    """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
+    cls = get_trainer_cls(mode)
+    return type(f"Recorded{cls.__name__}", (Recording, cls), {})
+
+
+class Recording:
+    """What is added to any of verl's V1 trainers, by the methods that it calls at fixed points of a step."""
+
+    def _setup(self) -> None:
+        """Start the solver's server beside the actor's workers.
+
+        verl starts it after they are loaded (`trainer_base.py:345`) and offers no other moment, so the name that it
+        calls there stands, while it sets up, for the server that is on its way.
+        """
+        original = trainer_base.RewardLoopManager
+        trainer_base.RewardLoopManager = self._solver_on_its_way
+        try:
+            super()._setup()  # type: ignore[misc]
+        finally:
+            trainer_base.RewardLoopManager = original
+
+    def _init_resource_pool_mgr(self) -> None:
+        """Set up verl's pools and start the solver in its own."""
+        super()._init_resource_pool_mgr()  # type: ignore[misc]
+        self._starting = ThreadPoolExecutor(max_workers=1)
+        self._solver: Future[RewardLoopManager] | None = None
+        if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
+            self.resource_pool_manager.create_resource_pool()  # type: ignore[attr-defined]
+            pool = self.resource_pool_manager.get_resource_pool(Role.RewardModel)  # type: ignore[attr-defined]
+            self._solver = self._starting.submit(RewardLoopManager, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
+
+    def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
+        """Return the reward loop with its server, once that is up."""
+        return self._solver.result() if self._solver else RewardLoopManager(config, rm_resource_pool)
+
+    def _build_replay_buffer(self) -> Any:
+        """Build verl's replay buffer, polled ten times a second.
+
+        Its default of 2 s (`replay_buffer.py:144`) is no configuration key and rounds every short step up.
+        """
+        buffer = super()._build_replay_buffer()  # type: ignore[misc]
+        buffer.poll_interval = 0.1
+        return buffer
+
+    def on_validate_begin(self) -> None:
+        """Refuse to go on untracked; the validation before training comes before `on_train_begin`."""
+        self._require_mlflow()
+        super().on_validate_begin()  # type: ignore[misc]
+
+    def on_train_begin(self) -> None:
+        """Refuse to take the first step untracked."""
+        self._require_mlflow()
+        self.logger = _LogThenSave(self.logger, self._save_due)  # type: ignore[has-type]
+        super().on_train_begin()  # type: ignore[misc]
+
+    def _save_checkpoint(self) -> None:
+        """Put the checkpoint off until the step's records are written.
+
+        verl saves first (`trainer_base.py:491`): a run that ends in between would be resumed after a step of which
+        nothing is known.
+        """
+        self._due = True
+
+    def _save_due(self) -> dict[str, float]:
+        """Write the checkpoint that was put off, if any; return the seconds that it took."""
+        if not getattr(self, "_due", False):
+            return {}
+        self._due = False
+        began = time.monotonic()
+        super()._save_checkpoint()  # type: ignore[misc]
+        return {"timing_s/save_checkpoint": time.monotonic() - began}
+
+    def _require_mlflow(self) -> None:
+        """Raise if verl could not join the MLflow run; alone it would warn and train untracked."""
+        if "mlflow" not in self.logger.logger:  # type: ignore[attr-defined]
+            raise RuntimeError(
+                f"MLflow run {os.environ.get('MLFLOW_RUN_ID')} at {os.environ.get('MLFLOW_TRACKING_URI')} takes no "
+                "records: no run trains untracked. The reason stands above in this log as 'MLflow initialization'"
+            )
+
+    def _compute_metrics(
+        self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
+    ) -> None:
+        """Add the reward's metrics to verl's and keep the step's graded rows."""
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)  # type: ignore[misc]
+        rows = self._graded_rows(batch)
+        metrics.update(reward_metrics(rows))
+        metrics.update(self._ungraded_metrics())
+        self._keep(rows, "train")
+
+    def _graded_rows(self, batch: Any) -> pd.DataFrame:
+        """Return the batch's rollouts as a table, without the copies that only fill up a mini-batch."""
+        fields = ["uid", "advantages", "response_mask", "extra_fields"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        rows = []
+        for key, tag, uid, advantages, mask, extra in zip(
+            batch.keys,
+            batch.tags,
+            list(data["uid"]),
+            data["advantages"].unbind(),
+            data["response_mask"].unbind(),
+            list(data["extra_fields"]),
+            strict=True,
+        ):
+            if tag.get("is_padding", False):
+                continue
+            rows.append(
+                {
+                    "step": self.global_steps,  # type: ignore[attr-defined]
+                    "group": str(getattr(uid, "data", uid)),
+                    "rollout": int(key.rsplit("_", 2)[1]),
+                    "advantage": float(advantages[mask.bool()].mean()),
+                    "guideline_tokens": tag["response_len"],
+                    "guideline_truncated": float(
+                        tag["response_len"] >= self.config.data.max_response_length  # type: ignore[attr-defined]
+                    ),
+                    **getattr(extra, "data", extra)["reward_extra_info"],
+                }
+            )
+        table: pd.DataFrame = pd.DataFrame(rows)
+        table.sort_values(["problem_id", "group", "rollout"], ignore_index=True, inplace=True)
+        return table
+
+    def _ungraded_metrics(self) -> dict[str, float]:
+        """Return how many rollouts got no verdict since the last call, by reason."""
+        handles = self.reward_loop_manager.reward_loop_workers  # type: ignore[attr-defined]
+        taken: Counter[str] = Counter()
+        for counts in ray.get([handle.__ray_call__.remote(_take_ungraded) for handle in handles]):
+            taken.update(counts)
+        return {
+            "reward/ungraded": float(sum(taken.values())),
+            **{f"reward/ungraded_{reason}": float(count) for reason, count in taken.items()},
+        }
+
+    def _val_metrics_update(
+        self,
+        data_sources: Any,
+        sample_uids: Any,
+        reward_extra_infos_dict: dict[str, list[Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Keep the validation's graded rows and add their accuracy under a name that every experiment shares."""
+        metrics: dict[str, Any] = super()._val_metrics_update(  # type: ignore[misc]
+            data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs
+        )
+        rows = pd.DataFrame(reward_extra_infos_dict).assign(step=self.global_steps, group=sample_uids)  # type: ignore[attr-defined]
+        graded = rows[rows["problem_id"].notna()]
+        metrics["validation/accuracy"] = float(graded["acc"].mean())
+        metrics["validation/problems"] = float(len(graded))
+        metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
+        self._keep(graded, "validation")
+        return metrics
+
+    def _keep(self, rows: pd.DataFrame, kind: str) -> None:
+        """Write the rows to Parquet, and a few of them to the table in MLflow."""
+        step = self.global_steps  # type: ignore[attr-defined]
+        folder = Path(self.config.trainer.default_local_dir) / "rows"  # type: ignore[attr-defined]
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{kind}_{step:06d}.parquet"
+        rows.to_parquet(file, index=False)
+        mlflow.log_artifact(str(file), artifact_path="rows")
+        shown = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
+        mlflow.log_table(rows[shown].head(ROWS_SHOWN).astype({"step": int}), f"{kind}_rows.json")
+
+
+class _LogThenSave:
+    """verl's `Tracking`, after whose record of a step the step's checkpoint is written."""
+
+    def __init__(self, tracking: Any, save_due: Callable[[], dict[str, float]]) -> None:
+        self._tracking = tracking
+        self._save_due = save_due
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracking, name)
+
+    def log(self, data: dict[str, Any], step: int) -> None:
+        """Record a step's metrics, then save its checkpoint, then record how long that took."""
+        data.pop("timing_s/save_checkpoint", None)
+        self._tracking.log(data=data, step=step)
+        if saved := self._save_due():
+            self._tracking.log(data=saved, step=step)
+
+
+def _take_ungraded(worker: object) -> Counter[str]:
+    """Return a reward worker's counts of rollouts without verdict, and clear them; runs in the worker."""
+    from guidelines_core import reward
+
+    counts = Counter(reward.ungraded)
+    reward.ungraded.clear()
+    return counts
+
+
+def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
+    """Return one step's metrics of its graded `rows`: verdicts, lengths (tokens), truncation, latencies (s)."""
+    groups = rows.groupby("group")["score"]
+    metrics = {
+        "reward/mean": rows["score"].mean(),
+        "reward/math_verify_accuracy": rows["math_verify_correct"].mean(),
+        "reward/exact_match_accuracy": rows["exact_match_correct"].mean(),
+        "reward/mixed_groups": (groups.nunique() > 1).mean(),
+        "reward/graded": len(rows),
+        "reward/grader_s": rows["grader_s"].mean(),
+        "guideline/tokens": rows["guideline_tokens"].mean(),
+        "guideline/truncated": rows["guideline_truncated"].mean(),
+        "solution/tokens": rows["solution_tokens"].mean(),
+        "solution/truncated": rows["solution_truncated"].mean(),
+        "solver/latency_p50_s": np.quantile(rows["solver_s"], 0.5),
+        "solver/latency_p95_s": np.quantile(rows["solver_s"], 0.95),
+    }
+    reasons = rows["reason"].value_counts(normalize=True)
+    metrics.update({f"verdict/{reason}": share for reason, share in reasons.items()})
+    return {name: float(value) for name, value in metrics.items()}

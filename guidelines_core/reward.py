@@ -1,0 +1,104 @@
+"""verl's reward function: the solver answers with the guideline's help, the grader says whether it is right."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from functools import lru_cache
+from typing import Any
+
+from guidelines_core.grading import GradingPool, Reason
+from guidelines_core.prompts import solver_messages
+from guidelines_core.solver import Solver, SolverError
+
+DECIDED = frozenset(reason.value for reason in (Reason.CORRECT, Reason.WRONG, Reason.NO_ANSWER))
+
+ungraded: Counter[str] = Counter()
+"""Rollouts of this process that got no verdict, by reason; the trainer takes the counts after each step."""
+
+
+class RewardUnavailable(RuntimeError):
+    """No verdict could be had for a rollout; its reward is unknown, not 0."""
+
+
+@lru_cache(maxsize=1)
+def _solver(address: str, model: str, max_tokens: int, max_concurrency: int, deadline_s: float, seed: int) -> Solver:
+    """Return this process's one solver client; one client keeps its connections open between steps."""
+    return Solver(
+        address,
+        model,
+        max_tokens=max_tokens,
+        max_concurrency=max_concurrency,
+        deadline_s=deadline_s,
+        seed=seed,
+    )
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int, deadline_s: float, memory_mb: int) -> GradingPool:
+    """Return this process's one pool of grading processes."""
+    return GradingPool(workers=workers, deadline=deadline_s, memory_mb=memory_mb)
+
+
+async def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict[str, Any],
+    reward_router_address: str,
+    reward_model_tokenizer: object = None,
+    *,
+    solver: dict[str, Any],
+    grader: dict[str, Any],
+) -> dict[str, Any]:
+    """Grade one rollout: `solution_str` is the planner's guideline, `ground_truth` the gold answer.
+
+    verl calls this in a reward worker's event loop (`verl/experimental/reward_loop/reward_manager/naive.py`),
+    for every rollout as soon as its guideline is written, while others are still being generated.
+
+    Returns:
+        `score` (1.0 or 0.0) and the whole graded row, which verl keeps beside the rollout.
+
+    Raises:
+        RewardUnavailable: the solver gave no answer or the grader no verdict. verl drops the rollout.
+    """
+    question = extra_info["question"]
+    client = _solver(
+        reward_router_address,
+        solver["model"],
+        solver["max_tokens"],
+        solver["max_concurrency"],
+        solver["deadline_s"],
+        solver["seed"],
+    )
+    pool = _pool(grader["workers"], grader["deadline_s"], grader["memory_mb"])
+    temperature = solver["val_temperature"] if extra_info["split"] == "val" else solver["temperature"]
+
+    asked = time.monotonic()
+    try:
+        solution = await client.solve(solver_messages(question, solution_str), temperature=temperature)
+    except SolverError as error:
+        ungraded[Reason.SOLVER_ERROR.value] += 1
+        raise RewardUnavailable(f"problem {extra_info['problem_id']}: {error}") from error
+    answered = time.monotonic()
+    verdicts = await pool.grade(ground_truth, solution.text)
+    graded = time.monotonic()
+    verdict = verdicts[grader["name"]]
+    if verdict.reason not in DECIDED:
+        ungraded[verdict.reason] += 1
+        raise RewardUnavailable(f"problem {extra_info['problem_id']}: the grader ended with {verdict.reason}")
+    return {
+        "score": float(verdict.correct),
+        "acc": float(verdict.correct),
+        "reason": verdict.reason,
+        **{f"{name}_correct": float(verdict.correct) for name, verdict in verdicts.items()},
+        "problem_id": extra_info["problem_id"],
+        "question": question,
+        "gold": ground_truth,
+        "guideline": solution_str,
+        "solution": solution.text,
+        "solution_tokens": solution.tokens,
+        "solution_truncated": float(solution.truncated),
+        "solver_s": answered - asked,
+        "grader_s": graded - answered,
+    }

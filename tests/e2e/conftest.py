@@ -1,0 +1,139 @@
+"""One run of the real loop, looked at from many sides: a tiny random model, interrupted, resumed and finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow.entities
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from guidelines_core.paths import ROOT
+
+STEPS = 4
+PROMPTS = 4
+ROLLOUTS = 4
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How one start of run.py ended."""
+
+    exit_code: int
+    output: str
+    seconds_to_end: float
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A run that was interrupted after its second step and then resumed to its end."""
+
+    directory: Path
+    uri: str
+    interrupted: Attempt
+    status_when_interrupted: str
+    refused: Attempt
+    resumed: Attempt
+    again: Attempt
+
+    @property
+    def run(self) -> mlflow.entities.Run:
+        """The one MLflow run."""
+        client = MlflowClient(self.uri)
+        claim = json.loads((self.directory / "claim.json").read_text())
+        return client.get_run(claim["run_id"])
+
+    def rows(self, kind: str) -> pd.DataFrame:
+        """Return every graded row of the run, downloaded from MLflow's artifacts."""
+        client = MlflowClient(self.uri)
+        run_id = self.run.info.run_id
+        files = [item.path for item in client.list_artifacts(run_id, "rows") if f"/{kind}_" in item.path]
+        tables = [pd.read_parquet(client.download_artifacts(run_id, file)) for file in sorted(files)]
+        return pd.concat(tables, ignore_index=True)
+
+    def metric(self, name: str) -> dict[int, float]:
+        """Return a metric's value at each step."""
+        return {m.step: m.value for m in MlflowClient(self.uri).get_metric_history(self.run.info.run_id, name)}
+
+
+def problems(path: Path) -> Path:
+    """Write problems whose gold is 0 or 1, which is what the tiny model's texts answer, each half of the time."""
+    lines = [{"problem": f"Is {n} odd? Say 1 for yes, 0 for no.", "answer": str(n % 2)} for n in range(40)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    """Return the command line of the tiny run, whose files all lie in `folder`."""
+    overrides = {
+        "guidelines.data.source": problems(folder / "odd.jsonl"),
+        "guidelines.data.size": STEPS * PROMPTS,
+        "guidelines.data.val_size": 4,
+        "guidelines.solver.model": "models/tiny-random",
+        "guidelines.solver.max_tokens": 16,
+        "guidelines.solver.temperature": 1.0,
+        "actor_rollout_ref.model.path": "models/tiny-random",
+        "actor_rollout_ref.actor.optim.lr": 0.01,
+        "actor_rollout_ref.rollout.n": ROLLOUTS,
+        "actor_rollout_ref.rollout.max_model_len": 768,
+        "reward.reward_model.rollout.max_model_len": 1024,
+        "data.max_prompt_length": 512,
+        "data.max_response_length": 16,
+        "data.train_batch_size": PROMPTS,
+        "trainer.total_training_steps": STEPS,
+        "trainer.save_freq": 1,
+        "trainer.test_freq": STEPS,
+        "trainer.default_local_dir": folder / "run",
+    }
+    return [
+        sys.executable,
+        str(ROOT / "experiments/run.py"),
+        "--name",
+        "quickstart",
+        *(f"{key}={value}" for key, value in overrides.items()),
+        *more,
+    ]
+
+
+def start(folder: Path, *more: str, interrupt_after: int | None = None) -> Attempt:
+    """Run the command to its end, or to Ctrl-C once `interrupt_after` checkpoints are written."""
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "COLUMNS": "200"}
+    process = subprocess.Popen(
+        command(folder, *more),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    began = time.monotonic()
+    tracker = folder / "run" / "latest_checkpointed_iteration.txt"
+    while interrupt_after is not None and process.poll() is None:
+        if tracker.exists() and tracker.read_text() == str(interrupt_after):
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            break
+        time.sleep(0.05)
+    output, _ = process.communicate(timeout=600)
+    return Attempt(process.returncode, output, time.monotonic() - began)
+
+
+@pytest.fixture(scope="session")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    folder = tmp_path_factory.mktemp("loop")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    interrupted = start(folder, interrupt_after=2)
+    claim = json.loads((folder / "run" / "claim.json").read_text())
+    status = MlflowClient(uri).get_run(claim["run_id"]).info.status
+    refused = start(folder)
+    resumed = start(folder, "--resume")
+    again = start(folder, "--resume")
+    return Loop(folder / "run", uri, interrupted, status, refused, resumed, again)

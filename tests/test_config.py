@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+
+from guidelines_core.config import ConfigError, compose, experiments
+from guidelines_core.paths import ROOT
+from guidelines_core.preflight import arithmetic_findings
+
+
+@pytest.mark.parametrize("name", sorted(experiments()))
+def test_every_experiment_composes_and_its_sizes_fit(name: str) -> None:
+    config = compose(name)
+    assert config.trainer.experiment_name == name
+    assert list(arithmetic_findings(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("data.train_batchsize=3", "did you mean data.train_batch_size"),
+        ("nonsense=1", "there is no such key"),
+        ("data.train_batch_size=three", "expected a whole number"),
+        ("data.train_batch_size=2.5", "expected a whole number"),
+        ("data.shuffle=3", "expected true or false"),
+        ("actor_rollout_ref.actor.optim.lr=fast", "expected a number"),
+        ("trainer.logger=3", "expected a list"),
+        ("guidelines.grader.name=oracle", "expected one of math_verify, exact_match"),
+        ("guidelines.grader.deadline_s=0", "expected more than 0"),
+        ("guidelines.solver.max_tokens=-1", "expected more than 0"),
+        ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
+        ("guidelines.solver.colour=red", "there is no such key"),
+        ("what", "expected key=value"),
+    ],
+)
+def test_a_bad_override_names_key_value_and_what_is_expected(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose("quickstart", [override])
+    assert expected in str(error.value)
+    assert override.split("=")[0] in str(error.value)
+
+
+def test_all_bad_overrides_are_listed_together() -> None:
+    with pytest.raises(ConfigError) as error:
+        compose("quickstart", ["data.train_batch_size=x", "trainer.save_frq=1"])
+    assert "data.train_batch_size" in str(error.value)
+    assert "trainer.save_freq" in str(error.value)
+
+
+def test_an_unknown_experiment_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ConfigError, match="quickstart-exactmatch"):
+        compose("quickstrt")
+
+
+def test_overrides_reach_verl_and_the_reward_function() -> None:
+    config = compose("quickstart", ["data.train_batch_size=8", "guidelines.solver.temperature=0.7"])
+    assert config.data.train_batch_size == 8
+    assert config.reward.custom_reward_function.reward_kwargs.solver.temperature == 0.7
+
+
+def test_the_environment_overrides_solver_and_grader() -> None:
+    environ = {"VERL_GUIDELINES_SOLVER_MODEL": "some/model", "VERL_GUIDELINES_USE_MATH_VERIFY": "0"}
+    config = compose("quickstart", environ=environ)
+    assert config.reward.reward_model.model_path == "some/model"
+    assert config.guidelines.grader.name == "exact_match"
+    with pytest.raises(ConfigError, match="expected 0 or 1"):
+        compose("quickstart", environ={"VERL_GUIDELINES_USE_MATH_VERIFY": "yes"})
+
+
+def test_paths_are_anchored_to_the_repository(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = compose("quickstart")
+    monkeypatch.chdir("/")
+    assert compose("quickstart") == here
+    assert here.trainer.default_local_dir == str(ROOT / "checkpoints/query-conditioned-guidelines/quickstart")
+
+
+def test_other_problems_get_another_folder() -> None:
+    assert compose("quickstart").data.train_files != compose("quickstart", ["guidelines.data.seed=1"]).data.train_files
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["actor_rollout_ref.actor.ppo_mini_batch_size=8"], "ppo_mini_batch_size=8: expected at most"),
+        (["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=3"], "must divide"),
+        (["actor_rollout_ref.rollout.max_model_len=100"], "max_model_len=100: expected at least"),
+        (["guidelines.solver.max_tokens=4000"], "reward.reward_model.rollout.max_model_len"),
+        (["reward.reward_model.rollout.max_num_batched_tokens=64"], "without chunked prefill"),
+        (["trainer.total_training_steps=0"], "expected a number above 0"),
+    ],
+)
+def test_sizes_that_would_fail_later_are_found(overrides: list[str], expected: str) -> None:
+    findings = list(arithmetic_findings(compose("quickstart", overrides)))
+    assert any(expected in finding for finding in findings), findings
