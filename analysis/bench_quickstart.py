@@ -80,7 +80,7 @@ def measure(folder: Path, overrides: list[str]) -> tuple[int, dict[str, float]]:
     peak = 0.0
     while run.poll() is None:
         peak = max(peak, tree_pss(run.pid))
-        time.sleep(1)
+        time.sleep(5)
     watcher.join()
     seconds = time.time() - began
     if run.returncode != 0:

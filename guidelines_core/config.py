@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -25,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from guidelines_core.grading import GRADERS
 from guidelines_core.paths import CONF, DATA, MODELS, ROOT, anchored
+from guidelines_core.prompts import STYLES
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 
 
@@ -90,6 +92,17 @@ class GraderConfig:
 
 
 @dataclass
+class PromptsConfig:
+    """How planner and solver are asked.
+
+    Attributes:
+        style: one of `prompts.STYLES`.
+    """
+
+    style: str = "instruct"
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -98,6 +111,7 @@ class GuidelinesConfig:
         data: the problems.
         solver: the frozen solver.
         grader: the judge.
+        prompts: the planner's and the solver's prompts.
         environment: environment variables of the run's processes.
     """
 
@@ -105,6 +119,7 @@ class GuidelinesConfig:
     data: DataConfig = field(default_factory=DataConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     grader: GraderConfig = field(default_factory=GraderConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -246,7 +261,7 @@ def _anchor(config: DictConfig, name: str) -> None:
             section[key] = model_location(section[key])
     if OmegaConf.is_missing(config.guidelines.data, "source"):
         return
-    folder = data_folder(OmegaConf.to_object(config.guidelines.data))
+    folder = data_folder(OmegaConf.to_object(config.guidelines.data), config.guidelines.prompts.style)
     for key, file in (("train_files", "train.parquet"), ("val_files", "val.parquet")):
         if config.data[key] is None:
             config.data[key] = str(folder / file)
@@ -258,10 +273,10 @@ def model_location(model: str) -> str:
     return str(anchored(model)) if local else model
 
 
-def data_folder(data: Any) -> Any:
-    """Return where the data set of a `DataConfig` lies: one folder for each way of making one."""
+def data_folder(data: Any, style: str) -> Path:
+    """Return where the data set of a `DataConfig` with prompts of `style` lies: a folder for each way to make one."""
     source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
-    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION))
+    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, style))
     label = source.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
     return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
@@ -277,6 +292,9 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
     grader = config.guidelines.grader.name
     if grader not in GRADERS:
         yield f"guidelines.grader.name={grader}: expected one of {', '.join(GRADERS)}"
+    style = config.guidelines.prompts.style
+    if style not in STYLES:
+        yield f"guidelines.prompts.style={style}: expected one of {', '.join(STYLES)}"
     positive = (
         "data.size",
         "data.val_size",

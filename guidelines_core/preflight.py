@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from guidelines_core.cpu.models import ModelError, ensure_model
 from guidelines_core.dataset import ensure
 from guidelines_core.paths import ROOT, anchored
 from guidelines_core.problems import DatasetError
+from guidelines_core.prompts import planner_messages
 
 
 class Refused(RuntimeError):
@@ -33,7 +35,7 @@ def prepare(config: DictConfig, *, dry_run: bool) -> None:
     if dry_run:
         return
     try:
-        for model in _models(config):
+        for model in sorted(set(_models(config))):
             if model.startswith("/"):
                 ensure_model(Path(model))
         data = config.guidelines.data
@@ -44,6 +46,7 @@ def prepare(config: DictConfig, *, dry_run: bool) -> None:
             size=data.size,
             seed=data.seed,
             val_size=data.val_size,
+            planner_messages=partial(planner_messages, style=config.guidelines.prompts.style),
         )
     except (ModelError, DatasetError) as error:
         raise Refused(str(error)) from error

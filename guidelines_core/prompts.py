@@ -1,14 +1,16 @@
 """The planner's and the solver's prompts, versioned.
 
-A run records `VERSION`; whoever changes a template's meaning raises it, so that two runs with other prompts
-are never compared as if they had the same ones.
+A run records `VERSION` and its style. The version follows from the texts themselves, so that two runs with other
+prompts are never compared as if they had the same ones, nor trained on prompts that were prepared before a change.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypedDict
 
-VERSION = "1"
+STYLES = ("instruct", "few_shot")
+"""`instruct` tells a capable model what to do; `few_shot` shows a very small one, in chat turns, what is wanted."""
 
 
 class Message(TypedDict):
@@ -18,22 +20,48 @@ class Message(TypedDict):
     content: str
 
 
-PLANNER_TEMPLATE = (
+PLANNER_INSTRUCTION = (
     "Read the problem and write a short guideline for solving it: name the idea and the steps, "
     "in one or two sentences. Do not compute and do not give the answer.\n\nProblem: {question}"
 )
 
-SOLVER_TEMPLATE = (
+SOLVER_INSTRUCTION = (
     "Problem: {question}\n\nGuideline: {guideline}\n\n"
-    "Solve the problem. Reason briefly and put the final answer in \\boxed{{}}."
+    "Solve the problem. Reason step by step and put the final answer in \\boxed{{}}."
 )
 
+PLANNER_TASK = "Write a short guideline. Do not solve."
+SOLVER_TASK = "Solve with the guideline. Put the answer in \\boxed{}."
 
-def planner_messages(question: str) -> list[Message]:
+EXAMPLES = (
+    ("Tom has 3 pens and buys 2. How many?", "Add both.", "3 + 2 = 5. \\boxed{5}"),
+    ("6 boxes of 4 cakes. How many?", "Multiply both.", "6 * 4 = 24. \\boxed{24}"),
+    ("Mia gives away 4 of 9 stamps. How many are left?", "Subtract.", "9 - 4 = 5. \\boxed{5}"),
+)
+
+_TEXTS = (PLANNER_INSTRUCTION, SOLVER_INSTRUCTION, PLANNER_TASK, SOLVER_TASK, EXAMPLES)
+VERSION = hashlib.sha256(repr(_TEXTS).encode()).hexdigest()[:12]
+
+
+def planner_messages(question: str, style: str = "instruct") -> list[Message]:
     """Return the chat that asks the planner for a guideline on `question`."""
-    return [{"role": "user", "content": PLANNER_TEMPLATE.format(question=question)}]
+    if style == "instruct":
+        return [{"role": "user", "content": PLANNER_INSTRUCTION.format(question=question)}]
+    turns = [(example, guideline) for example, guideline, _ in EXAMPLES]
+    return _shown(PLANNER_TASK, turns, question)
 
 
-def solver_messages(question: str, guideline: str) -> list[Message]:
+def solver_messages(question: str, guideline: str, style: str = "instruct") -> list[Message]:
     """Return the chat that asks the solver to answer `question` with the help of `guideline`."""
-    return [{"role": "user", "content": SOLVER_TEMPLATE.format(question=question, guideline=guideline)}]
+    if style == "instruct":
+        return [{"role": "user", "content": SOLVER_INSTRUCTION.format(question=question, guideline=guideline)}]
+    turns = [(f"{example}\nGuideline: {shown}", solution) for example, shown, solution in EXAMPLES]
+    return _shown(SOLVER_TASK, turns, f"{question}\nGuideline: {guideline}")
+
+
+def _shown(task: str, turns: list[tuple[str, str]], last: str) -> list[Message]:
+    """Return a chat of a task, answered examples and the question that is open."""
+    chat: list[Message] = [{"role": "system", "content": task}]
+    for asked, answered in turns:
+        chat += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    return [*chat, {"role": "user", "content": last}]

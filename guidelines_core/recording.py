@@ -57,8 +57,8 @@ class Recording:
             self._solver = self._starting.submit(RewardLoopManager, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop with its server, once that is up."""
-        return self._solver.result() if self._solver else RewardLoopManager(config, rm_resource_pool)
+        """Return the reward loop at once; who first uses it waits until its server is up."""
+        return _Later(self._solver) if self._solver else RewardLoopManager(config, rm_resource_pool)
 
     def _build_replay_buffer(self) -> Any:
         """Build verl's replay buffer, polled ten times a second.
@@ -189,6 +189,16 @@ class Recording:
         mlflow.log_artifact(str(file), artifact_path="rows")
         shown = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
         mlflow.log_table(rows[shown].head(ROWS_SHOWN).astype({"step": int}), f"{kind}_rows.json")
+
+
+class _Later:
+    """The result of a future, which is waited for when something is first asked of it."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._future.result(), name)
 
 
 class _LogThenSave:

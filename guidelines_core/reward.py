@@ -50,6 +50,7 @@ async def compute_score(
     *,
     solver: dict[str, Any],
     grader: dict[str, Any],
+    prompts: dict[str, Any],
 ) -> dict[str, Any]:
     """Grade one rollout: `solution_str` is the planner's guideline, `ground_truth` the gold answer.
 
@@ -76,7 +77,9 @@ async def compute_score(
 
     asked = time.monotonic()
     try:
-        solution = await client.solve(solver_messages(question, solution_str), temperature=temperature)
+        solution = await client.solve(
+            solver_messages(question, solution_str, prompts["style"]), temperature=temperature
+        )
     except SolverError as error:
         ungraded[Reason.SOLVER_ERROR.value] += 1
         raise RewardUnavailable(f"problem {extra_info['problem_id']}: {error}") from error

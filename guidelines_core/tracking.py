@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import MLFLOW_DATABASE, ROOT
+from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 
 CLAIM = "claim.json"
 LOCK = ".lock"
@@ -148,7 +149,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     run_id = client.create_run(
         _experiment_id(client, config.trainer.project_name),
         run_name=run_name,
-        tags={"guidelines.checkpoints": str(directory)},
+        tags={"guidelines.checkpoints": str(directory), "guidelines.prompts": PROMPTS_VERSION},
     ).info.run_id
     claimed = Claim(run_id=run_id, run_name=run_name, tracking_uri=uri, directory=str(directory))
     (directory / CLAIM).write_text(json.dumps(asdict(claimed), indent=1))

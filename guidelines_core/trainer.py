@@ -23,6 +23,9 @@ from guidelines_core.tracking import Run, last_checkpoint
 GRACE_S = 6.0
 """Seconds that processes get to end by themselves before they are killed."""
 
+SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
+"""Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -128,7 +131,7 @@ class Training:
     def _started_segments(self) -> list[Path]:
         """Return the shared-memory segments younger than this attempt."""
         started = self._config_file.stat().st_mtime
-        segments = [*Path("/dev/shm").glob("psm_*"), *Path("/dev/shm").glob("verl_weights_*")]
+        segments = [segment for pattern in SEGMENTS for segment in Path("/dev/shm").glob(pattern)]
         return [segment for segment in segments if segment.stat().st_mtime >= started]
 
 

@@ -25,6 +25,7 @@ def test_every_experiment_composes_and_its_sizes_fit(name: str) -> None:
         ("actor_rollout_ref.actor.optim.lr=fast", "expected a number"),
         ("trainer.logger=3", "expected a list"),
         ("guidelines.grader.name=oracle", "expected one of math_verify, exact_match"),
+        ("guidelines.prompts.style=loud", "expected one of instruct, few_shot"),
         ("guidelines.grader.deadline_s=0", "expected more than 0"),
         ("guidelines.solver.max_tokens=-1", "expected more than 0"),
         ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),

@@ -17,6 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from guidelines_core.paths import ROOT
+from guidelines_core.trainer import SEGMENTS
 
 STEPS = 4
 PROMPTS = 4
@@ -43,6 +44,7 @@ class Loop:
     refused: Attempt
     resumed: Attempt
     again: Attempt
+    left_in_shared_memory: set[str]
 
     @property
     def run(self) -> mlflow.entities.Run:
@@ -77,6 +79,8 @@ def command(folder: Path, *more: str) -> list[str]:
         "guidelines.data.source": problems(folder / "odd.jsonl"),
         "guidelines.data.size": STEPS * PROMPTS,
         "guidelines.data.val_size": 4,
+        "guidelines.prompts.style": "instruct",
+        "actor_rollout_ref.rollout.temperature": 1.0,
         "guidelines.solver.model": "models/tiny-random",
         "guidelines.solver.max_tokens": 16,
         "guidelines.solver.temperature": 1.0,
@@ -130,10 +134,16 @@ def start(folder: Path, *more: str, interrupt_after: int | None = None) -> Attem
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     folder = tmp_path_factory.mktemp("loop")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
+    before = segments()
     interrupted = start(folder, interrupt_after=2)
     claim = json.loads((folder / "run" / "claim.json").read_text())
     status = MlflowClient(uri).get_run(claim["run_id"]).info.status
     refused = start(folder)
     resumed = start(folder, "--resume")
     again = start(folder, "--resume")
-    return Loop(folder / "run", uri, interrupted, status, refused, resumed, again)
+    return Loop(folder / "run", uri, interrupted, status, refused, resumed, again, segments() - before)
+
+
+def segments() -> set[str]:
+    """Return the names of what lies in shared memory and is named as a run's things are."""
+    return {segment.name for pattern in SEGMENTS for segment in Path("/dev/shm").glob(pattern)}

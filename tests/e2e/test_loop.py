@@ -27,6 +27,10 @@ def test_no_process_of_the_run_is_left(loop: Loop) -> None:
     assert ray == []
 
 
+def test_nothing_of_the_run_is_left_in_shared_memory(loop: Loop) -> None:
+    assert loop.left_in_shared_memory == set()
+
+
 def test_the_same_name_again_is_refused_with_the_ways_on(loop: Loop) -> None:
     assert loop.refused.exit_code == 2
     for word in ("KILLED", "--resume", "--new", "step 2"):
