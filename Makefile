@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-PIP := .venv/bin/python -m pip --disable-pip-version-check install -q --no-compile
+PIP := .venv/bin/python -m pip --disable-pip-version-check install -q
 STAMP := .venv/.installed
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
 
