@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from guidelines_core.cpu.models import ModelError, ensure_model
 from guidelines_core.dataset import ensure
+from guidelines_core.host import MEMORY_GB
 from guidelines_core.paths import ROOT, anchored
 from guidelines_core.problems import DatasetError
 from guidelines_core.prompts import planner_messages
@@ -111,13 +112,12 @@ def _machine_findings(config: DictConfig) -> Iterator[str]:
         return
     free = psutil.virtual_memory().available / 1e9
     if free < MEMORY_GB:
-        yield f"{free:.1f} GB of memory are free: a run on a CPU needs {MEMORY_GB} GB; end other programs"
+        yield f"{free:.1f} GB of memory are free: a run on a CPU needs {MEMORY_GB:.0f} GB; end other programs"
     room = shutil.disk_usage(ROOT).free / 1e9
     if room < DISK_GB:
         yield f"{room:.1f} GB of disk are free: a run's checkpoints and models need {DISK_GB} GB"
 
 
-MEMORY_GB = 10
 DISK_GB = 6
 
 
