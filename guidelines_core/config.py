@@ -113,6 +113,7 @@ class GuidelinesConfig:
         grader: the judge.
         prompts: the planner's and the solver's prompts.
         environment: environment variables of the run's processes.
+        fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
     """
 
     description: str = MISSING
@@ -121,6 +122,7 @@ class GuidelinesConfig:
     grader: GraderConfig = field(default_factory=GraderConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     environment: dict[str, str] = field(default_factory=dict)
+    fork_processes: bool = False
 
 
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
