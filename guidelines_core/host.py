@@ -14,7 +14,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 
 OLDEST, NEWEST = (3, 10), (3, 12)
 GLIBC = (2, 28)
-MEMORY_GB = 17.0
+MEMORY_GB = 13.0
 DISK_GB = 12.0
 GB = 1e9
 UNLIMITED = 1 << 60  # cgroup v1 writes "no limit" as a number near 2**63

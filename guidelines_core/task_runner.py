@@ -20,6 +20,8 @@ class GuidelinesTaskRunner:
 
         configure_verl_logging()
         config.transfer_queue.enable = True
+        # Where this attempt's processes come from is no parameter of the run.
+        config.ray_kwargs.ray_init.get("runtime_env", {}).pop("py_executable", None)
         OmegaConf.resolve(config)
         tq.init(config.transfer_queue)
         trainer: Any = None

@@ -7,9 +7,11 @@ import os
 from typing import Any
 
 import torch
-from verl.utils.distributed import initialize_global_process_group_ray
+import torch.distributed as dist
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from guidelines_core import process_group
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
@@ -33,8 +35,7 @@ class FSDPEngineCPU(FSDPEngineWithLMHead):
             self.engine_config = config
 
 
-# verl asks torch for the backend "cpu:gloo,cpu:gloo" (`utils/distributed.py:89`), which torch rejects; a process
-# group that exists already is kept. Ray's FSDP workers have a rank, the other processes that load the model's
-# configuration have none.
-if "RANK" in os.environ and "MASTER_ADDR" in os.environ:
-    initialize_global_process_group_ray(backend="cpu:gloo")
+# verl asks torch for the backend "cpu:gloo,cpu:gloo" (`utils/distributed.py:89`), which torch rejects. Ray's FSDP
+# workers have a rank, the other processes that load the model's configuration have none.
+if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not dist.is_initialized():
+    process_group.initialize("cpu:gloo")

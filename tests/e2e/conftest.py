@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mlflow.entities
 import pandas as pd
+import psutil
 import pytest
 from mlflow import MlflowClient
 
@@ -26,11 +27,12 @@ ROLLOUTS = 4
 
 @dataclass(frozen=True)
 class Attempt:
-    """How one start of run.py ended."""
+    """How one start of run.py ended, and the addresses at which its processes listened when it was interrupted."""
 
     exit_code: int
     output: str
     seconds_to_end: float
+    listening: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -119,15 +121,28 @@ def start(folder: Path, *more: str, interrupt_after: int | None = None) -> Attem
         text=True,
     )
     began = time.monotonic()
+    addresses: frozenset[str] = frozenset()
     tracker = folder / "run" / "latest_checkpointed_iteration.txt"
     while interrupt_after is not None and process.poll() is None:
         if tracker.exists() and tracker.read_text() == str(interrupt_after):
+            addresses = listening(process.pid)
             process.send_signal(signal.SIGINT)
             began = time.monotonic()
             break
         time.sleep(0.05)
     output, _ = process.communicate(timeout=600)
-    return Attempt(process.returncode, output, time.monotonic() - began)
+    return Attempt(process.returncode, output, time.monotonic() - began, addresses)
+
+
+def listening(pid: int) -> frozenset[str]:
+    """Return the addresses at which process `pid` and its descendants take TCP connections."""
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return frozenset(
+        connection.laddr.ip
+        for process in processes
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    )
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,11 @@ def test_no_process_of_the_run_is_left(loop: Loop) -> None:
     assert ray == []
 
 
+def test_every_port_is_on_loopback(loop: Loop) -> None:
+    assert loop.interrupted.listening
+    assert loop.interrupted.listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
 def test_nothing_of_the_run_is_left_in_shared_memory(loop: Loop) -> None:
     assert loop.left_in_shared_memory == set()
 
