@@ -123,6 +123,10 @@ class GuidelinesConfig:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+# Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.
+OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
+OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
+
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
 
 SEARCH_PATH = "hydra.searchpath=[pkg://verl.trainer.config]"
