@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,7 +130,16 @@ OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True
 
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
 
-SEARCH_PATH = "hydra.searchpath=[pkg://verl.trainer.config]"
+
+def _verl_folder() -> Path:
+    """Return where verl is installed. Importing it, as `pkg://verl` would, costs 5 s of torch and ray."""
+    spec = importlib.util.find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise ImportError("verl is not installed: run `make install`")
+    return Path(spec.origin).parent
+
+
+SEARCH_PATH = f"hydra.searchpath=['file://{_verl_folder() / 'trainer' / 'config'}']"
 
 
 def experiments() -> dict[str, str]:

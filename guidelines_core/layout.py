@@ -105,9 +105,10 @@ def uses_reference(config: DictConfig) -> bool:
 def table(config: DictConfig, memory: dict[str, float], of: str) -> Table:
     """Return the table of the layout; `memory` is each role's peak in GiB on one GPU, `of` says on which GPU."""
     drawn = Table(title=f"{config.trainer.experiment_name}: {config.trainer.v1.trainer_mode} trainer")
-    for column in ("GPU", "Role", "What runs there", f"Peak memory{of}"):
+    for column in ("GPU", "Role", "What runs there", *([f"Peak memory{of}"] if memory else [])):
         drawn.add_column(column)
     for placement in placements(config):
         parts = [f"{name} {memory[name]:.0f} GiB" for name in placement.role.split(" + ") if name in memory]
-        drawn.add_row(placement.label, placement.role, placement.work, ", ".join(parts) or "unknown")
+        row = (placement.label, placement.role, placement.work)
+        drawn.add_row(*row, *([", ".join(parts) or "unknown"] if memory else []))
     return drawn
