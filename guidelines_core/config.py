@@ -44,12 +44,14 @@ class DataConfig:
         size: training problems at most.
         val_size: held-out problems at most.
         seed: chooses and orders the problems.
+        exclude: files of benchmarks, whose problems are left out.
     """
 
     source: str = MISSING
     size: int = 30000
     val_size: int = 512
     seed: int = 0
+    exclude: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -290,7 +292,7 @@ def model_location(model: str) -> str:
 def data_folder(data: Any, style: str) -> Path:
     """Return where the data set of a `DataConfig` with prompts of `style` lies: a folder for each way to make one."""
     source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
-    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, style))
+    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, style, *data.exclude))
     label = source.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
     return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

@@ -12,22 +12,24 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import re
 import shutil
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from guidelines_core import answers, prompts, word_problems
-from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, verify
-from guidelines_core.problems import DatasetError, Drop, Problem, parse_row, read_rows
+from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, histogram, verify
+from guidelines_core.overlap import Benchmarks
+from guidelines_core.problems import DatasetError, Drop, Problem, parse_row, read_rows, source_of
 
 __all__ = [
     "DEFAULT_VAL_SIZE",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 DEFAULT_VAL_SIZE = 500
+T = TypeVar("T")
 PlannerMessages = Callable[[str], list[prompts.Message]]
 
 ROW_SCHEMA = pa.schema(
@@ -66,6 +69,8 @@ def prepare(
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
     gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    exclude: Sequence[Path] = (),
+    tokenizer: str | None = None,
 ) -> Manifest:
     """Write train.parquet, val.parquet and manifest.json to `out`; an older data set there is replaced.
 
@@ -82,13 +87,15 @@ def prepare(
         val_size: validation rows wanted.
         planner_messages: makes a row's prompt; the manifest records `prompts.VERSION` for it.
         gold_parses: tells whether the grader understands a gold, which is dropped otherwise; None keeps all.
+        exclude: files of benchmarks, whose problems are left out (`overlap.Benchmarks`).
+        tokenizer: the model whose tokens the manifest counts; None counts pieces of text.
 
     Raises:
         DatasetError: a bad argument or source, or fewer than two usable problems.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
     with _locked(out):
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses)
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer)
 
 
 def ensure(
@@ -100,22 +107,29 @@ def ensure(
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
     gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    exclude: Sequence[Path] = (),
+    tokenizer: str | None = None,
 ) -> Manifest:
     """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
 
     Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
     with _locked(out):
         if not verify(out):
             found = Manifest.load(out)
             if all(getattr(found, key) == value for key, value in asked.items()):
                 return found
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses)
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer)
 
 
 def _inputs(
-    source: str, size: int, seed: int, val_size: int, gold_parses: Callable[[str], bool] | None
+    source: str,
+    size: int,
+    seed: int,
+    val_size: int,
+    gold_parses: Callable[[str], bool] | None,
+    exclude: Sequence[Path],
 ) -> dict[str, Any]:
     """Check the arguments and return the manifest's entries that identify the data set."""
     for name, value in (("size", size), ("val_size", val_size)):
@@ -134,6 +148,9 @@ def _inputs(
             f"source {source!r} is unknown; expected 'word-problems', an existing .jsonl, .json or .parquet "
             "file, or a hub id such as AI-MO/NuminaMath-CoT: check the spelling"
         )
+    for file in exclude:
+        if not file.is_file():
+            raise DatasetError(f"exclude {file} is not a file: name a benchmark's .jsonl, .json or .parquet file")
     return {
         "source": name,
         "source_sha256": digest,
@@ -142,6 +159,7 @@ def _inputs(
         "val_size": val_size,
         "prompts_version": prompts.VERSION,
         "golds_checked": gold_parses is not None,
+        "excluded": {file.name: file_sha256(file) for file in sorted(exclude)},
     }
 
 
@@ -151,6 +169,8 @@ def _prepare(
     asked: dict[str, Any],
     planner_messages: PlannerMessages,
     gold_parses: Callable[[str], bool] | None,
+    exclude: Sequence[Path],
+    tokenizer: str | None,
 ) -> Manifest:
     if out.exists() and not out.is_dir():
         raise DatasetError(f"out {out} is a file, expected a folder: name a new folder")
@@ -163,17 +183,21 @@ def _prepare(
     size, seed, val_size = asked["size"], asked["seed"], asked["val_size"]
     default_source = Path(source).stem
     data_source = default_source if Path(source).is_file() else source
-    rows = _with_progress(_rows(source, size + val_size, seed))
-    problems, dropped, rows_read = _usable(rows, default_source, gold_parses)
-    if len(problems) < 2:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "none"
-        raise DatasetError(
-            f"source {source} has {len(problems)} usable problems in {rows_read} rows (dropped: {reasons}); "
-            "expected at least 2 rows with 'problem' or 'question' and 'answer', or with a boxed 'solution'"
-        )
+    rows = _with_progress(_rows(source, size + val_size, seed), "rows read")
+    problems, by_source, rows_read = _usable(rows, default_source, Benchmarks.of_files(exclude))
     problems.sort(key=lambda problem: hashlib.sha256(f"{seed}:{problem.problem_id}".encode()).digest())
     val_rows = max(1, min(val_size, len(problems) // 5))
-    val, train = problems[:val_rows], problems[val_rows : val_rows + size]
+    chosen = _with_parsed_golds(problems, val_rows + size, gold_parses, by_source)
+    dropped = sum(by_source.values(), Counter[str]())
+    if len(chosen) < 2:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "none"
+        raise DatasetError(
+            f"source {source} has {len(chosen)} usable problems in {rows_read} rows (dropped: {reasons}); "
+            "expected at least 2 rows with 'problem' or 'question' and 'answer', or with a boxed 'solution'"
+        )
+    if len(chosen) < val_rows + size:
+        val_rows = max(1, min(val_rows, len(chosen) // 5))
+    val, train = chosen[:val_rows], chosen[val_rows:]
 
     # Under the lock nobody else uses these names: what lies there was left by a process that was killed
     new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
@@ -188,10 +212,13 @@ def _prepare(
             **asked,
             rows_read=rows_read,
             dropped=dict(sorted(dropped.items())),
-            not_selected=len(problems) - len(train) - len(val),
+            not_selected=rows_read - sum(dropped.values()) - len(chosen),
             train_rows=len(train),
             val_rows=len(val),
             kept_by_source=dict(sorted(Counter(p.source for p in (*train, *val)).items())),
+            dropped_by_source={name: dict(sorted(by_source[name].items())) for name in sorted(by_source)},
+            length_unit=tokenizer or "pieces",
+            prompt_lengths=histogram(_prompt_lengths(train, planner_messages, tokenizer)),
             sha256={name: file_sha256(new / name) for name in (TRAIN, VAL)},
         )
         text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
@@ -224,23 +251,26 @@ def _rows(source: str, count: int, seed: int) -> Iterator[object]:
 
 
 def _usable(
-    rows: Iterable[object], default_source: str, gold_parses: Callable[[str], bool] | None
-) -> tuple[list[Problem], Counter[str], int]:
-    """Return the distinct usable problems, the counts of the dropped rows by reason and the rows read.
+    rows: Iterable[object], default_source: str, benchmarks: Benchmarks
+) -> tuple[list[Problem], dict[str, Counter[str]], int]:
+    """Return the distinct problems, the dropped rows by source and reason, and the rows read.
 
     Of equal problems the least is kept, and none if their golds differ: neither depends on their order.
     """
-    parses = functools.lru_cache(maxsize=100_000)(gold_parses) if gold_parses else lambda gold: True
     by_id: dict[str, Problem | None] = {}
-    dropped: Counter[str] = Counter()
+    dropped: dict[str, Counter[str]] = defaultdict(Counter)
     rows_read = 0
+
+    def drop(source: str, reason: Drop) -> None:
+        dropped[source][reason.value] += 1
+
     for row in rows:
         rows_read += 1
         problem = row if isinstance(row, Drop) else parse_row(row, default_source)
-        if not isinstance(problem, Drop) and not parses(problem.gold):
-            problem = Drop.GOLD_UNPARSEABLE
+        if not isinstance(problem, Drop) and benchmarks.overlap(problem.question):
+            problem = Drop.IN_BENCHMARK
         if isinstance(problem, Drop):
-            dropped[problem.value] += 1
+            drop(source_of(row, default_source), problem)
             continue
         problem_id = problem.problem_id
         if problem_id not in by_id:
@@ -249,11 +279,59 @@ def _usable(
         known = by_id[problem_id]
         if known is not None and known.gold == problem.gold:
             by_id[problem_id] = min(known, problem)
-            dropped[Drop.DUPLICATE.value] += 1
+            drop(max(known, problem).source, Drop.DUPLICATE)
         else:
             by_id[problem_id] = None
-            dropped[Drop.CONFLICTING_GOLDS.value] += 1 if known is None else 2
+            for conflicting in (known, problem):
+                if conflicting is not None:
+                    drop(conflicting.source, Drop.CONFLICTING_GOLDS)
     return [problem for problem in by_id.values() if problem is not None], dropped, rows_read
+
+
+def _with_parsed_golds(
+    problems: Sequence[Problem],
+    count: int,
+    gold_parses: Callable[[str], bool] | None,
+    dropped: dict[str, Counter[str]],
+) -> list[Problem]:
+    """Return the first `count` problems whose golds parse, and count the others before them as dropped.
+
+    A parse may take milliseconds, so that all of a large source would take an hour.
+    """
+    parses = functools.lru_cache(maxsize=100_000)(gold_parses) if gold_parses else lambda gold: True
+    found: list[Problem] = []
+    for problem in _with_progress(problems, "golds checked"):
+        if len(found) == count:
+            break
+        if parses(problem.gold):
+            found.append(problem)
+        else:
+            dropped[problem.source][Drop.GOLD_UNPARSEABLE.value] += 1
+    return found
+
+
+_PIECE = re.compile(r"\w+|[^\w\s]")
+
+
+def _prompt_lengths(
+    problems: Sequence[Problem], planner_messages: PlannerMessages, tokenizer: str | None
+) -> Iterator[int]:
+    """Yield the length of each problem's prompt, in tokens or pieces."""
+    chats = (planner_messages(problem.question) for problem in problems)
+    if tokenizer is None:
+        yield from (sum(len(_PIECE.findall(turn["content"])) for turn in chat) for chat in chats)
+        return
+    try:
+        from transformers import AutoTokenizer
+
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except Exception as error:  # the hub's client raises whatever its network stack raises
+        raise DatasetError(
+            f"tokenizer {tokenizer} cannot be loaded ({type(error).__name__}): name a model's folder or hub id"
+        ) from error
+    texts = (loaded.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats)
+    while batch := list(itertools.islice(texts, 1000)):
+        yield from map(len, loaded(batch, add_special_tokens=False)["input_ids"])
 
 
 def _write_rows(
@@ -293,15 +371,20 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _with_progress(rows: Iterable[object]) -> Iterator[object]:
+def _with_progress(rows: Iterable[T], what: str) -> Iterator[T]:
     """Yield `rows`, counted by a live line where stderr is a terminal."""
     if not sys.stderr.isatty():
         yield from rows
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows read"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.completed:,.0f} " + what),
+        TaskProgressColumn(show_speed=True),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
         for number, row in enumerate(rows, start=1):
@@ -322,10 +405,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--size", type=int, default=30_000, help="training rows (default %(default)s)")
     add("--seed", type=int, default=0, help="of the selection (default %(default)s)")
     add("--val-size", type=int, default=DEFAULT_VAL_SIZE, help="validation rows (default %(default)s)")
+    add("--exclude", type=Path, nargs="+", default=[], metavar="FILE", help="benchmarks whose problems are left out")
+    add("--tokenizer", help="the model whose tokens the manifest counts (default: pieces of text)")
     given = parser.parse_args(arguments)
     start = time.monotonic()
     try:
-        manifest = prepare(given.source, given.out, size=given.size, seed=given.seed, val_size=given.val_size)
+        manifest = prepare(
+            given.source,
+            given.out,
+            size=given.size,
+            seed=given.seed,
+            val_size=given.val_size,
+            exclude=given.exclude,
+            tokenizer=given.tokenizer,
+        )
     except DatasetError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
@@ -341,6 +434,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{given.out}: {manifest.train_rows:,} of {manifest.size:,} training rows asked for, ", end="")
     print(f"{manifest.val_rows:,} of {manifest.val_size:,} validation rows")
     print(f"usable but not selected: {manifest.not_selected:,}")
+    print(f"prompts by length, up to so many {manifest.length_unit}: ", end="")
+    print(", ".join(f"{end}: {count:,}" for end, count in manifest.prompt_lengths.items()))
     for reason, count in manifest.dropped.items():
         print(f"dropped as {reason}: {count:,}")
     return 0

@@ -92,6 +92,8 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> None:
             seed=data.seed,
             val_size=data.val_size,
             planner_messages=partial(planner_messages, style=config.guidelines.prompts.style),
+            exclude=[anchored(file) for file in data.exclude],
+            tokenizer=config.actor_rollout_ref.model.path,
         )
     except (ModelError, DatasetError) as error:
         raise Refused(str(error)) from error

@@ -49,6 +49,9 @@ def _data_findings(config: DictConfig) -> Iterator[Finding]:
     if Path(source).suffix in (".jsonl", ".json", ".parquet") and not anchored(source).is_file():
         yield error(key, source, "no such file", f"a relative path is meant from {ROOT}")
         return
+    for file in config.guidelines.data.exclude:
+        if not anchored(file).is_file():
+            yield error("guidelines.data.exclude", file, "no such file", f"a relative path is meant from {ROOT}")
     train = Path(config.data.train_files)
     if not (train.parent / MANIFEST).is_file():
         return
