@@ -10,18 +10,16 @@ import argparse
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import hashlib
-import itertools
 import json
 import re
 import shutil
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -29,7 +27,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from guidelines_core import answers, prompts, word_problems
 from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, histogram, verify
 from guidelines_core.overlap import Benchmarks
-from guidelines_core.problems import DatasetError, Drop, Problem, parse_row, read_rows, source_of
+from guidelines_core.problems import DatasetError, Problem, read_rows
+from guidelines_core.selection import PlannerMessages, prompt_lengths, usable, with_parsed_golds, with_progress
 
 __all__ = [
     "DEFAULT_VAL_SIZE",
@@ -43,8 +42,6 @@ __all__ = [
 ]
 
 DEFAULT_VAL_SIZE = 500
-T = TypeVar("T")
-PlannerMessages = Callable[[str], list[prompts.Message]]
 
 ROW_SCHEMA = pa.schema(
     {
@@ -183,11 +180,11 @@ def _prepare(
     size, seed, val_size = asked["size"], asked["seed"], asked["val_size"]
     default_source = Path(source).stem
     data_source = default_source if Path(source).is_file() else source
-    rows = _with_progress(_rows(source, size + val_size, seed), "rows read")
-    problems, by_source, rows_read = _usable(rows, default_source, Benchmarks.of_files(exclude))
+    rows = with_progress(_rows(source, size + val_size, seed), "rows read")
+    problems, by_source, rows_read = usable(rows, default_source, Benchmarks.of_files(exclude))
     problems.sort(key=lambda problem: hashlib.sha256(f"{seed}:{problem.problem_id}".encode()).digest())
     val_rows = max(1, min(val_size, len(problems) // 5))
-    chosen = _with_parsed_golds(problems, val_rows + size, gold_parses, by_source)
+    chosen = with_parsed_golds(problems, val_rows + size, gold_parses, by_source)
     dropped = sum(by_source.values(), Counter[str]())
     if len(chosen) < 2:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "none"
@@ -218,7 +215,7 @@ def _prepare(
             kept_by_source=dict(sorted(Counter(p.source for p in (*train, *val)).items())),
             dropped_by_source={name: dict(sorted(by_source[name].items())) for name in sorted(by_source)},
             length_unit=tokenizer or "pieces",
-            prompt_lengths=histogram(_prompt_lengths(train, planner_messages, tokenizer)),
+            prompt_lengths=histogram(prompt_lengths(train, planner_messages, tokenizer)),
             sha256={name: file_sha256(new / name) for name in (TRAIN, VAL)},
         )
         text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
@@ -248,90 +245,6 @@ def _rows(source: str, count: int, seed: int) -> Iterator[object]:
                 f"source {source} is no local file and cannot be read from the hub "
                 f"({type(error).__name__}: {error}): check the name and the network, or name a local file"
             ) from error
-
-
-def _usable(
-    rows: Iterable[object], default_source: str, benchmarks: Benchmarks
-) -> tuple[list[Problem], dict[str, Counter[str]], int]:
-    """Return the distinct problems, the dropped rows by source and reason, and the rows read.
-
-    Of equal problems the least is kept, and none if their golds differ: neither depends on their order.
-    """
-    by_id: dict[str, Problem | None] = {}
-    dropped: dict[str, Counter[str]] = defaultdict(Counter)
-    rows_read = 0
-
-    def drop(source: str, reason: Drop) -> None:
-        dropped[source][reason.value] += 1
-
-    for row in rows:
-        rows_read += 1
-        problem = row if isinstance(row, Drop) else parse_row(row, default_source)
-        if not isinstance(problem, Drop) and benchmarks.overlap(problem.question):
-            problem = Drop.IN_BENCHMARK
-        if isinstance(problem, Drop):
-            drop(source_of(row, default_source), problem)
-            continue
-        problem_id = problem.problem_id
-        if problem_id not in by_id:
-            by_id[problem_id] = problem
-            continue
-        known = by_id[problem_id]
-        if known is not None and known.gold == problem.gold:
-            by_id[problem_id] = min(known, problem)
-            drop(max(known, problem).source, Drop.DUPLICATE)
-        else:
-            by_id[problem_id] = None
-            for conflicting in (known, problem):
-                if conflicting is not None:
-                    drop(conflicting.source, Drop.CONFLICTING_GOLDS)
-    return [problem for problem in by_id.values() if problem is not None], dropped, rows_read
-
-
-def _with_parsed_golds(
-    problems: Sequence[Problem],
-    count: int,
-    gold_parses: Callable[[str], bool] | None,
-    dropped: dict[str, Counter[str]],
-) -> list[Problem]:
-    """Return the first `count` problems whose golds parse, and count the others before them as dropped.
-
-    A parse may take milliseconds, so that all of a large source would take an hour.
-    """
-    parses = functools.lru_cache(maxsize=100_000)(gold_parses) if gold_parses else lambda gold: True
-    found: list[Problem] = []
-    for problem in _with_progress(problems, "golds checked"):
-        if len(found) == count:
-            break
-        if parses(problem.gold):
-            found.append(problem)
-        else:
-            dropped[problem.source][Drop.GOLD_UNPARSEABLE.value] += 1
-    return found
-
-
-_PIECE = re.compile(r"\w+|[^\w\s]")
-
-
-def _prompt_lengths(
-    problems: Sequence[Problem], planner_messages: PlannerMessages, tokenizer: str | None
-) -> Iterator[int]:
-    """Yield the length of each problem's prompt, in tokens or pieces."""
-    chats = (planner_messages(problem.question) for problem in problems)
-    if tokenizer is None:
-        yield from (sum(len(_PIECE.findall(turn["content"])) for turn in chat) for chat in chats)
-        return
-    try:
-        from transformers import AutoTokenizer
-
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
-    except Exception as error:  # the hub's client raises whatever its network stack raises
-        raise DatasetError(
-            f"tokenizer {tokenizer} cannot be loaded ({type(error).__name__}): name a model's folder or hub id"
-        ) from error
-    texts = (loaded.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats)
-    while batch := list(itertools.islice(texts, 1000)):
-        yield from map(len, loaded(batch, add_special_tokens=False)["input_ids"])
 
 
 def _write_rows(
@@ -369,28 +282,6 @@ def _locked(out: Path) -> Iterator[None]:
             print(f"waiting for another process that prepares {out}", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _with_progress(rows: Iterable[T], what: str) -> Iterator[T]:
-    """Yield `rows`, counted by a live line where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield from rows
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.completed:,.0f} " + what),
-        TaskProgressColumn(show_speed=True),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        for number, row in enumerate(rows, start=1):
-            if number % 256 == 0:
-                progress.update(task, completed=number)
-            yield row
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,16 +12,14 @@ from guidelines_core.estimate import (
     MEASURED,
     PEAK,
     Lengths,
-    checkpoint_bytes,
-    checkpoints,
     estimated_step,
     main,
     measured_step,
-    memory,
     padded_sequences,
     run_seconds,
     tokens_per_step,
 )
+from guidelines_core.footprint import checkpoint_bytes, checkpoints, memory
 from guidelines_core.shapes import Shape, find_shape, gpus
 
 QWEN = find_shape("Qwen/Qwen2.5-3B-Instruct")

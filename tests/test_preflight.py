@@ -277,7 +277,7 @@ def test_a_store_that_cannot_be_written_to_is_found(tmp_path: Path) -> None:
     with sqlite3.connect(database) as other:
         other.execute("CREATE TABLE t (x)")
         other.execute("BEGIN IMMEDIATE")
-        assert "database is locked" in reasons(f"sqlite:///{database}")[0]
+        assert "it cannot be written to: database is locked" in reasons(f"sqlite:///{database}")[0]
     database.write_text("no database at all")
     assert "not a database" in reasons(f"sqlite:///{database}")[0]
     assert "MLflow cannot use it" in reasons("nonsense://store")[0]

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from guidelines_core.cpu.models import ModelError, ensure_model
 from guidelines_core.dataset import ensure
-from guidelines_core.estimate import memory
+from guidelines_core.footprint import memory
 from guidelines_core.layout import table
 from guidelines_core.paths import anchored
 from guidelines_core.preflight.engines import engine_findings

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from guidelines_core import layout
-from guidelines_core.estimate import memory
+from guidelines_core.footprint import memory
 from guidelines_core.preflight.findings import Finding, error, warning
 from guidelines_core.shapes import Gpu, Shape, gpus
 

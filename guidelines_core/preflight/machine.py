@@ -13,7 +13,7 @@ import psutil
 from omegaconf import DictConfig
 
 from guidelines_core.config import environment_notes
-from guidelines_core.estimate import checkpoint_bytes, checkpoints
+from guidelines_core.footprint import checkpoint_bytes, checkpoints
 from guidelines_core.host import MEMORY_GB
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.findings import Finding, error, warning
