@@ -116,6 +116,7 @@ class GuidelinesConfig:
         grader: the judge.
         prompts: the planner's and the solver's prompts.
         environment: environment variables of the run's processes.
+        fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
     """
 
     description: str = MISSING
@@ -124,6 +125,7 @@ class GuidelinesConfig:
     grader: GraderConfig = field(default_factory=GraderConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     environment: dict[str, str] = field(default_factory=dict)
+    fork_processes: bool = False
 
 
 # Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.

@@ -30,16 +30,20 @@ SOLVER_INSTRUCTION = (
     "Solve the problem. Reason step by step and put the final answer in \\boxed{{}}."
 )
 
-PLANNER_TASK = "Write a short guideline. Do not solve."
-SOLVER_TASK = "Solve with the guideline. Put the answer in \\boxed{}."
+PLANNER_TASK = "Guide."
+PLANNER_CUE = "Add or multiply?"
+SOLVER_TASK = "Put the answer in \\boxed{}."
 
 EXAMPLES = (
-    ("Tom has 3 pens and buys 2. How many?", "Add both.", "3 + 2 = 5. \\boxed{5}"),
-    ("6 boxes of 4 cakes. How many?", "Multiply both.", "6 * 4 = 24. \\boxed{24}"),
-    ("Mia gives away 4 of 9 stamps. How many are left?", "Subtract.", "9 - 4 = 5. \\boxed{5}"),
+    ("Tom has 3 pens and buys 2. How many?", "Add both numbers.", "3 + 2 = 5. \\boxed{5}"),
+    ("6 boxes of 4 cakes. How many?", "Multiply both numbers.", "6 * 4 = 24. \\boxed{24}"),
 )
+"""Question, guideline and solution; the solver, which needs no more, sees the first one alone.
 
-_TEXTS = (PLANNER_INSTRUCTION, SOLVER_INSTRUCTION, PLANNER_TASK, SOLVER_TASK, EXAMPLES)
+A solution computes before it boxes: SmolLM2-135M rarely gets a number right that it writes straight into a box.
+"""
+
+_TEXTS = (PLANNER_INSTRUCTION, SOLVER_INSTRUCTION, PLANNER_TASK, PLANNER_CUE, SOLVER_TASK, EXAMPLES)
 VERSION = hashlib.sha256(repr(_TEXTS).encode()).hexdigest()[:12]
 
 
@@ -47,16 +51,16 @@ def planner_messages(question: str, style: str = "instruct") -> list[Message]:
     """Return the chat that asks the planner for a guideline on `question`."""
     if style == "instruct":
         return [{"role": "user", "content": PLANNER_INSTRUCTION.format(question=question)}]
-    turns = [(example, guideline) for example, guideline, _ in EXAMPLES]
-    return _shown(PLANNER_TASK, turns, question)
+    turns = [(f"{example}\n{PLANNER_CUE}", guideline) for example, guideline, _ in EXAMPLES]
+    return _shown(PLANNER_TASK, turns, f"{question}\n{PLANNER_CUE}")
 
 
 def solver_messages(question: str, guideline: str, style: str = "instruct") -> list[Message]:
     """Return the chat that asks the solver to answer `question` with the help of `guideline`."""
     if style == "instruct":
         return [{"role": "user", "content": SOLVER_INSTRUCTION.format(question=question, guideline=guideline)}]
-    turns = [(f"{example}\nGuideline: {shown}", solution) for example, shown, solution in EXAMPLES]
-    return _shown(SOLVER_TASK, turns, f"{question}\nGuideline: {guideline}")
+    turns = [(f"{example}\n{shown}", solution) for example, shown, solution in EXAMPLES[:1]]
+    return _shown(SOLVER_TASK, turns, f"{question}\n{guideline}")
 
 
 def _shown(task: str, turns: list[tuple[str, str]], last: str) -> list[Message]:

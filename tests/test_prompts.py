@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from guidelines_core.prompts import STYLES, planner_messages, solver_messages
+from guidelines_core.prompts import EXAMPLES, STYLES, planner_messages, solver_messages
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -19,3 +21,19 @@ def test_the_last_turn_asks_the_question_at_hand(style: str) -> None:
 @pytest.mark.parametrize("style", STYLES)
 def test_the_solver_is_told_to_box_its_answer(style: str) -> None:
     assert "\\boxed{}" in solver_messages("q", "g", style)[0]["content"]
+
+
+def test_the_planner_is_never_shown_an_answer_that_its_example_asks_for() -> None:
+    chat = planner_messages("q", "few_shot")
+    shown = [turn["content"] for turn in chat if turn["role"] == "assistant"]
+    assert shown == [guideline for _, guideline, _ in EXAMPLES]
+    for guideline in shown:
+        assert not re.search(r"\d", guideline)
+
+
+def test_a_shown_solution_computes_before_it_boxes_the_right_number() -> None:
+    for _, _, solution in EXAMPLES:
+        left, sign, right, result, boxed = re.findall(r"\d+|[+*]", solution)
+        expected = int(left) + int(right) if sign == "+" else int(left) * int(right)
+        assert int(result) == int(boxed) == expected
+        assert solution.endswith(f"\\boxed{{{boxed}}}")

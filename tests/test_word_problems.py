@@ -13,29 +13,33 @@ from pathlib import Path
 import pytest
 
 from guidelines_core.problems import DatasetError
-from guidelines_core.word_problems import SOURCE, TEMPLATES, THINGS, Template, fill, generate
+from guidelines_core.word_problems import NAMES, SOURCE, TEMPLATES, THINGS, Template, fill, generate
 
 # What each template's question asks, from its numbers in the order in which a reader meets them
 FORMULAS: dict[str, Callable[..., F]] = {
     "more": lambda had, given: had + given,
-    "fewer": lambda there, taken: there - taken,
-    "packs": lambda in_pack, packs: in_pack * packs,
-    "share": lambda things, friends: things / friends,
+    "together": lambda first, second: first + second,
     "age_later": lambda age, years: age + years,
-    "age_difference": lambda older, younger: older - younger,
+    "both_days": lambda monday, tuesday: monday + tuesday,
+    "two_prices": lambda price, other_price: price + other_price,
+    "fewer": lambda there, taken: there - taken,
+    "gift": lambda had, given: had - given,
     "compare": lambda first, second: first - second,
-    "cost": lambda price, things: price * things,
-    "change": lambda price, note: note - price,
-    "distance": lambda speed, hours: speed * hours,
-    "speed": lambda kilometres, hours: kilometres / hours,
-    "rectangle_area": lambda length, width: length * width,
-    "filling_time": lambda a_minute, things: things / a_minute,
+    "age_difference": lambda older, younger: older - younger,
     "still_needed": lambda needed, there: needed - there,
-    "times_as_many": lambda things, times: things * times,
-    "part_of": lambda things, part: things * part,
-    "slices": lambda slices, eaten: eaten / slices,
+    "change": lambda price, note: note - price,
     "temperature": lambda noon, fall: noon - fall,
-    "cut": lambda length, pieces: length / pieces,
+    "packs": lambda packs, in_pack: in_pack * packs,
+    "cost": lambda price, things: price * things,
+    "times_as_many": lambda things, times: things * times,
+    "distance": lambda speed, hours: speed * hours,
+    "rectangle_area": lambda length, width: length * width,
+    "each_day": lambda a_day, days: a_day * days,
+    "rows": lambda rows, in_row: rows * in_row,
+    "share": lambda things, friends: things / friends,
+    "filling_time": lambda a_minute, things: things / a_minute,
+    "slices": lambda slices, eaten: eaten / slices,
+    "cut": lambda metres, pieces: metres / pieces,
     "buy_and_change": lambda things, price, note: note - things * price,
     "two_kinds": lambda n, price, m, other_price: n * price + m * other_price,
     "price_with_cents": lambda price, things, note: note - things * price,
@@ -66,7 +70,7 @@ def test_gold_is_what_the_question_asks_for(template: Template) -> None:
         problem = fill(template, rng)
         expected = FORMULAS[template.name](*numbers_in(problem.question))
         assert F(problem.gold) == expected, problem
-        assert template.name == "temperature" or expected > 0, problem
+        assert expected > 0, problem
 
 
 def test_golds_of_things_that_come_whole_are_whole() -> None:
@@ -91,7 +95,7 @@ def test_gold_is_written_as_a_person_writes_it() -> None:
 def test_questions_are_short_correct_english() -> None:
     for problem in generate(2000, 1):
         question = problem.question
-        assert 15 <= len(question.split()) <= 45, question
+        assert 10 <= len(question.split()) <= 45, question
         assert question[0].isupper(), question
         assert re.search(r"[?.]$", question), question
         assert not re.search(r"[{}]|  | [,.?]", question), question
@@ -101,10 +105,11 @@ def test_questions_are_short_correct_english() -> None:
 
 
 def test_two_people_in_a_problem_have_different_names() -> None:
-    together = re.compile(r"(\w+) and (\w+) together")
-    pairs = [m.groups() for p in generate(3000, 2) if (m := together.search(p.question))]
-    assert pairs
-    assert all(first != second for first, second in pairs)
+    for template in (t for t in TEMPLATES if "{A}" in t.text and "{B}" in t.text):
+        rng = random.Random(template.name)
+        for _ in range(200):
+            problem = fill(template, rng)
+            assert len(set(re.findall(r"\w+", problem.question)) & set(NAMES)) == 2, problem
 
 
 def test_same_seed_same_problems_and_the_smaller_set_is_the_beginning_of_the_larger() -> None:
@@ -128,11 +133,8 @@ def test_problems_do_not_depend_on_hash_randomisation() -> None:
 
 def test_first_problem_of_seed_0_stays_the_same_on_every_python() -> None:
     problem = next(generate(1, 0))
-    assert problem.question == (
-        "A recipe for 2 people needs 300 grams of flour. "
-        "How many grams of flour does Jamal need to cook the same dish for 10 people?"
-    )
-    assert problem.gold == "1500"
+    assert problem.question == "Every brush costs 2 dollars. How many dollars does Kira pay for 6 brushes?"
+    assert problem.gold == "12"
 
 
 def test_no_duplicates() -> None:
@@ -140,21 +142,20 @@ def test_no_duplicates() -> None:
     assert len({problem.problem_id for problem in problems}) == 5000
 
 
-def test_six_in_ten_take_one_step_on_numbers_below_20() -> None:
-    one_step = {template.name for template in TEMPLATES if template.steps == 1}
-    assert len(one_step) >= 15
-    for template in TEMPLATES:
-        if template.name in one_step:
-            rng = random.Random(0)
-            numbers = [n for _ in range(100) for n in numbers_in(fill(template, rng).question)]
-            assert max(numbers) < 20, template.name
-    texts = {re.sub(r"\\\{\w+\\\}", ".+", re.escape(template.text)): template for template in TEMPLATES}
-    steps = [
-        next(t.steps for pattern, t in texts.items() if re.fullmatch(pattern, problem.question))
-        for problem in generate(1000, 0)
-    ]
-    assert 0.55 <= steps.count(1) / 1000 <= 0.65
-    assert {problem.source for problem in generate(10, 0)} == {SOURCE}
+def test_nine_in_ten_are_one_sum_or_product_of_two_numbers_below_10() -> None:
+    easy = [template for template in TEMPLATES if template.easy]
+    assert len(easy) >= 10
+    for template in easy:
+        rng = random.Random(0)
+        for problem in (fill(template, rng) for _ in range(100)):
+            x, y = numbers_in(problem.question)
+            assert max(x, y) < 10, problem
+            assert F(problem.gold) in (x + y, x * y), problem
+    texts = [re.sub(r"\\\{\w+\\\}", ".+", re.escape(template.text)) for template in easy]
+    problems = list(generate(1000, 0))
+    found = sum(any(re.fullmatch(text, problem.question) for text in texts) for problem in problems)
+    assert 870 <= found <= 930
+    assert {problem.source for problem in problems} == {SOURCE}
 
 
 def test_more_problems_than_the_templates_can_well_make_is_refused() -> None:

@@ -1,0 +1,44 @@
+"""verl's driver: its own V1 trainer, with every graded rollout recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+class GuidelinesTaskRunner:
+    """verl's driver process; does what `verl.trainer.main_ppo.TaskRunnerV1.run` does with our trainer."""
+
+    def run(self, config: DictConfig) -> None:
+        """Train to the last step of `config`."""
+        import transfer_queue as tq
+        from verl.trainer.ppo.v1 import AgentLoopManagerTQ
+        from verl.utils.logging_utils import configure_verl_logging
+
+        from guidelines_core.recording import recorded_trainer
+
+        configure_verl_logging()
+        config.transfer_queue.enable = True
+        OmegaConf.resolve(config)
+        tq.init(config.transfer_queue)
+        trainer: Any = None
+        succeeded = False
+        try:
+            trainer = recorded_trainer(config.trainer.v1.trainer_mode)(config=config)
+            trainer.init()
+            trainer.fit(
+                AgentLoopManagerTQ.create(
+                    config=config,
+                    llm_client=trainer.get_llm_client(),
+                    teacher_client=trainer.get_teacher_client(),
+                    reward_loop_worker_handles=trainer.get_reward_handles(),
+                )
+            )
+            succeeded = True
+        finally:
+            try:
+                if getattr(trainer, "logger", None) is not None:
+                    trainer.logger.finish(exit_code=0 if succeeded else 1)
+            finally:
+                tq.close()
