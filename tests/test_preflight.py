@@ -14,8 +14,9 @@ from guidelines_core.preflight import config_findings
 from guidelines_core.preflight.files import file_findings
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import Device, known_gpu, memory_findings, missing_gpus, parse_devices, visible
+from guidelines_core.preflight.inside import prompt_findings, reward_findings, store_findings
 from guidelines_core.preflight.machine import environment_findings, machine_findings
-from guidelines_core.preflight.probe import Probe, prompt_findings, reward_findings, store_findings
+from guidelines_core.preflight.probe import Probe
 from guidelines_core.shapes import find_shape
 
 REFERENCE = "numinamath30k-3b-300steps"
@@ -293,3 +294,19 @@ def test_the_probe_runs_in_the_runs_environment_and_its_death_is_said(
     (finding,) = Probe(config, dry_run=True).findings()
     assert (finding.severity, finding.value) == ("warning", "exit code 3")
     assert "a check did not end: from the run" in finding.reason
+
+
+def test_a_chats_tokens_are_counted_as_transformers_counts_them() -> None:
+    from transformers import AutoTokenizer
+
+    from guidelines_core.cpu.models import ensure_model
+    from guidelines_core.preflight.inside import _chat_files, chat_tokens
+    from guidelines_core.prompts import planner_messages
+
+    model = Path(__file__).parents[1] / "models" / "tiny-random"
+    ensure_model(model)
+    files = _chat_files(str(model))
+    assert files is not None
+    chat = planner_messages("How many?", "few_shot")
+    text = AutoTokenizer.from_pretrained(model).apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    assert chat_tokens(files, chat) == len(AutoTokenizer.from_pretrained(model)(text)["input_ids"])
