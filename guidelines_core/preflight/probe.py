@@ -54,6 +54,7 @@ class Probe:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            self._log.write(f"\nit took more than {SECONDS:.0f} s, on a machine that is busy or a network that hangs\n")
         file = Path(self._folder.name) / "findings.json"
         read = [Finding(**entry) for entry in map(json.loads, file.read_text().splitlines())] if file.exists() else []
         if self._process.returncode != 0:
