@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from guidelines_core.config import ConfigError, compose, environment_notes, experiments
+from guidelines_core.config import ConfigError, compose, experiments
 from guidelines_core.console import summary, watch
-from guidelines_core.preflight import Refused, prepare
+from guidelines_core.preflight import Refused, check, draw, prepare
 from guidelines_core.tracking import ClaimError, Run, claim
 from guidelines_core.trainer import Training
 
@@ -38,13 +38,16 @@ def main() -> int:
         return 0
     try:
         config = compose(arguments.name, arguments.overrides)
-        for note in environment_notes():
-            err.print(note)
         if arguments.dry_run:
-            print(OmegaConf.to_yaml(config))
-        prepare(config, dry_run=arguments.dry_run)
+            print(OmegaConf.to_yaml(config), flush=True)
+            err.print(draw(config))
+        findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume)
+        for finding in findings:
+            style = "red" if finding.severity == "error" else "yellow"
+            err.print(str(finding), style=style, markup=False, highlight=False, soft_wrap=True)
         if arguments.dry_run:
-            return 0
+            return 2 if any(finding.severity == "error" for finding in findings) else 0
+        prepare(config, findings)
         run = claim(config, resume=arguments.resume, new=arguments.new)
     except (ConfigError, Refused, ClaimError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)

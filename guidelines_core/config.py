@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,12 +44,14 @@ class DataConfig:
         size: training problems at most.
         val_size: held-out problems at most.
         seed: chooses and orders the problems.
+        exclude: files of benchmarks, whose problems are left out.
     """
 
     source: str = MISSING
     size: int = 30000
     val_size: int = 512
     seed: int = 0
+    exclude: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -125,9 +128,22 @@ class GuidelinesConfig:
     fork_processes: bool = False
 
 
+# Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.
+OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
+OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
+
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
 
-SEARCH_PATH = "hydra.searchpath=[pkg://verl.trainer.config]"
+
+def _verl_folder() -> Path:
+    """Return where verl is installed. Importing it, as `pkg://verl` would, costs 5 s of torch and ray."""
+    spec = importlib.util.find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise ImportError("verl is not installed: run `make install`")
+    return Path(spec.origin).parent
+
+
+SEARCH_PATH = f"hydra.searchpath=['file://{_verl_folder() / 'trainer' / 'config'}']"
 
 
 def experiments() -> dict[str, str]:
@@ -278,7 +294,7 @@ def model_location(model: str) -> str:
 def data_folder(data: Any, style: str) -> Path:
     """Return where the data set of a `DataConfig` with prompts of `style` lies: a folder for each way to make one."""
     source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
-    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, style))
+    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, style, *data.exclude))
     label = source.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
     return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import hashlib
 import json
 import re
@@ -18,7 +17,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from guidelines_core import answers, prompts, word_problems
-from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, verify
-from guidelines_core.problems import DatasetError, Drop, Problem, parse_row, read_rows
+from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, histogram, verify
+from guidelines_core.overlap import Benchmarks
+from guidelines_core.problems import DatasetError, Problem, read_rows
+from guidelines_core.selection import PlannerMessages, prompt_lengths, usable, with_parsed_golds, with_progress
 
 __all__ = [
     "DEFAULT_VAL_SIZE",
@@ -41,7 +42,6 @@ __all__ = [
 ]
 
 DEFAULT_VAL_SIZE = 500
-PlannerMessages = Callable[[str], list[prompts.Message]]
 
 ROW_SCHEMA = pa.schema(
     {
@@ -66,6 +66,8 @@ def prepare(
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
     gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    exclude: Sequence[Path] = (),
+    tokenizer: str | None = None,
 ) -> Manifest:
     """Write train.parquet, val.parquet and manifest.json to `out`; an older data set there is replaced.
 
@@ -82,13 +84,15 @@ def prepare(
         val_size: validation rows wanted.
         planner_messages: makes a row's prompt; the manifest records `prompts.VERSION` for it.
         gold_parses: tells whether the grader understands a gold, which is dropped otherwise; None keeps all.
+        exclude: files of benchmarks, whose problems are left out (`overlap.Benchmarks`).
+        tokenizer: the model whose tokens the manifest counts; None counts pieces of text.
 
     Raises:
         DatasetError: a bad argument or source, or fewer than two usable problems.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
     with _locked(out):
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses)
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer)
 
 
 def ensure(
@@ -100,22 +104,29 @@ def ensure(
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
     gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    exclude: Sequence[Path] = (),
+    tokenizer: str | None = None,
 ) -> Manifest:
     """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
 
     Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
     with _locked(out):
         if not verify(out):
             found = Manifest.load(out)
             if all(getattr(found, key) == value for key, value in asked.items()):
                 return found
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses)
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer)
 
 
 def _inputs(
-    source: str, size: int, seed: int, val_size: int, gold_parses: Callable[[str], bool] | None
+    source: str,
+    size: int,
+    seed: int,
+    val_size: int,
+    gold_parses: Callable[[str], bool] | None,
+    exclude: Sequence[Path],
 ) -> dict[str, Any]:
     """Check the arguments and return the manifest's entries that identify the data set."""
     for name, value in (("size", size), ("val_size", val_size)):
@@ -134,6 +145,9 @@ def _inputs(
             f"source {source!r} is unknown; expected 'word-problems', an existing .jsonl, .json or .parquet "
             "file, or a hub id such as AI-MO/NuminaMath-CoT: check the spelling"
         )
+    for file in exclude:
+        if not file.is_file():
+            raise DatasetError(f"exclude {file} is not a file: name a benchmark's .jsonl, .json or .parquet file")
     return {
         "source": name,
         "source_sha256": digest,
@@ -142,6 +156,7 @@ def _inputs(
         "val_size": val_size,
         "prompts_version": prompts.VERSION,
         "golds_checked": gold_parses is not None,
+        "excluded": {file.name: file_sha256(file) for file in sorted(exclude)},
     }
 
 
@@ -151,6 +166,8 @@ def _prepare(
     asked: dict[str, Any],
     planner_messages: PlannerMessages,
     gold_parses: Callable[[str], bool] | None,
+    exclude: Sequence[Path],
+    tokenizer: str | None,
 ) -> Manifest:
     if out.exists() and not out.is_dir():
         raise DatasetError(f"out {out} is a file, expected a folder: name a new folder")
@@ -163,17 +180,21 @@ def _prepare(
     size, seed, val_size = asked["size"], asked["seed"], asked["val_size"]
     default_source = Path(source).stem
     data_source = default_source if Path(source).is_file() else source
-    rows = _with_progress(_rows(source, size + val_size, seed))
-    problems, dropped, rows_read = _usable(rows, default_source, gold_parses)
-    if len(problems) < 2:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "none"
-        raise DatasetError(
-            f"source {source} has {len(problems)} usable problems in {rows_read} rows (dropped: {reasons}); "
-            "expected at least 2 rows with 'problem' or 'question' and 'answer', or with a boxed 'solution'"
-        )
+    rows = with_progress(_rows(source, size + val_size, seed), "rows read")
+    problems, by_source, rows_read = usable(rows, default_source, Benchmarks.of_files(exclude))
     problems.sort(key=lambda problem: hashlib.sha256(f"{seed}:{problem.problem_id}".encode()).digest())
     val_rows = max(1, min(val_size, len(problems) // 5))
-    val, train = problems[:val_rows], problems[val_rows : val_rows + size]
+    chosen = with_parsed_golds(problems, val_rows + size, gold_parses, by_source)
+    dropped = sum(by_source.values(), Counter[str]())
+    if len(chosen) < 2:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "none"
+        raise DatasetError(
+            f"source {source} has {len(chosen)} usable problems in {rows_read} rows (dropped: {reasons}); "
+            "expected at least 2 rows with 'problem' or 'question' and 'answer', or with a boxed 'solution'"
+        )
+    if len(chosen) < val_rows + size:
+        val_rows = max(1, min(val_rows, len(chosen) // 5))
+    val, train = chosen[:val_rows], chosen[val_rows:]
 
     # Under the lock nobody else uses these names: what lies there was left by a process that was killed
     new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
@@ -188,10 +209,13 @@ def _prepare(
             **asked,
             rows_read=rows_read,
             dropped=dict(sorted(dropped.items())),
-            not_selected=len(problems) - len(train) - len(val),
+            not_selected=rows_read - sum(dropped.values()) - len(chosen),
             train_rows=len(train),
             val_rows=len(val),
             kept_by_source=dict(sorted(Counter(p.source for p in (*train, *val)).items())),
+            dropped_by_source={name: dict(sorted(by_source[name].items())) for name in sorted(by_source)},
+            length_unit=tokenizer or "pieces",
+            prompt_lengths=histogram(prompt_lengths(train, planner_messages, tokenizer)),
             sha256={name: file_sha256(new / name) for name in (TRAIN, VAL)},
         )
         text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
@@ -221,39 +245,6 @@ def _rows(source: str, count: int, seed: int) -> Iterator[object]:
                 f"source {source} is no local file and cannot be read from the hub "
                 f"({type(error).__name__}: {error}): check the name and the network, or name a local file"
             ) from error
-
-
-def _usable(
-    rows: Iterable[object], default_source: str, gold_parses: Callable[[str], bool] | None
-) -> tuple[list[Problem], Counter[str], int]:
-    """Return the distinct usable problems, the counts of the dropped rows by reason and the rows read.
-
-    Of equal problems the least is kept, and none if their golds differ: neither depends on their order.
-    """
-    parses = functools.lru_cache(maxsize=100_000)(gold_parses) if gold_parses else lambda gold: True
-    by_id: dict[str, Problem | None] = {}
-    dropped: Counter[str] = Counter()
-    rows_read = 0
-    for row in rows:
-        rows_read += 1
-        problem = row if isinstance(row, Drop) else parse_row(row, default_source)
-        if not isinstance(problem, Drop) and not parses(problem.gold):
-            problem = Drop.GOLD_UNPARSEABLE
-        if isinstance(problem, Drop):
-            dropped[problem.value] += 1
-            continue
-        problem_id = problem.problem_id
-        if problem_id not in by_id:
-            by_id[problem_id] = problem
-            continue
-        known = by_id[problem_id]
-        if known is not None and known.gold == problem.gold:
-            by_id[problem_id] = min(known, problem)
-            dropped[Drop.DUPLICATE.value] += 1
-        else:
-            by_id[problem_id] = None
-            dropped[Drop.CONFLICTING_GOLDS.value] += 1 if known is None else 2
-    return [problem for problem in by_id.values() if problem is not None], dropped, rows_read
 
 
 def _write_rows(
@@ -293,23 +284,6 @@ def _locked(out: Path) -> Iterator[None]:
         yield
 
 
-def _with_progress(rows: Iterable[object]) -> Iterator[object]:
-    """Yield `rows`, counted by a live line where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield from rows
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} rows read"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-        for number, row in enumerate(rows, start=1):
-            if number % 256 == 0:
-                progress.update(task, completed=number)
-            yield row
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the data set that the command line asks for and return the exit code."""
     parser = argparse.ArgumentParser(
@@ -322,10 +296,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--size", type=int, default=30_000, help="training rows (default %(default)s)")
     add("--seed", type=int, default=0, help="of the selection (default %(default)s)")
     add("--val-size", type=int, default=DEFAULT_VAL_SIZE, help="validation rows (default %(default)s)")
+    add("--exclude", type=Path, nargs="+", default=[], metavar="FILE", help="benchmarks whose problems are left out")
+    add("--tokenizer", help="the model whose tokens the manifest counts (default: pieces of text)")
     given = parser.parse_args(arguments)
     start = time.monotonic()
     try:
-        manifest = prepare(given.source, given.out, size=given.size, seed=given.seed, val_size=given.val_size)
+        manifest = prepare(
+            given.source,
+            given.out,
+            size=given.size,
+            seed=given.seed,
+            val_size=given.val_size,
+            exclude=given.exclude,
+            tokenizer=given.tokenizer,
+        )
     except DatasetError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
@@ -341,6 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{given.out}: {manifest.train_rows:,} of {manifest.size:,} training rows asked for, ", end="")
     print(f"{manifest.val_rows:,} of {manifest.val_size:,} validation rows")
     print(f"usable but not selected: {manifest.not_selected:,}")
+    print(f"prompts by length, up to so many {manifest.length_unit}: ", end="")
+    print(", ".join(f"{end}: {count:,}" for end, count in manifest.prompt_lengths.items()))
     for reason, count in manifest.dropped.items():
         print(f"dropped as {reason}: {count:,}")
     return 0

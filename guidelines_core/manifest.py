@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from guidelines_core.problems import DatasetError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever the same source would give other files, so that `ensure` prepares them again."""
 
 MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
@@ -20,7 +22,10 @@ class Manifest:
     """What a prepared data set was made from and what it holds; `manifest.json` is this as JSON.
 
     `rows_read` is the sum of `dropped`'s counts, `train_rows`, `val_rows` and `not_selected`. `source_sha256`
-    is the file's (for `word-problems`, of the generator's code) and None for a hub id.
+    is the file's (for `word-problems`, of the generator's code) and None for a hub id; `excluded` has each
+    benchmark file's. Golds are checked until there are rows enough, so that `not_selected` problems may have golds
+    that do not parse. `prompt_lengths` counts the training rows' prompts by length, under their bucket's upper end, in
+    `length_unit`: a model's tokens, or `pieces` (words, numbers and single signs).
     """
 
     schema: int
@@ -31,12 +36,16 @@ class Manifest:
     val_size: int
     prompts_version: str
     golds_checked: bool
+    excluded: dict[str, str]
     rows_read: int
     dropped: dict[str, int]
     not_selected: int
     train_rows: int
     val_rows: int
     kept_by_source: dict[str, int]
+    dropped_by_source: dict[str, dict[str, int]]
+    length_unit: str
+    prompt_lengths: dict[str, int]
     sha256: dict[str, str]
 
     @classmethod
@@ -73,6 +82,12 @@ def verify(out: Path) -> list[str]:
         elif (actual := file_sha256(path)) != expected:
             findings.append(f"{path} has sha256 {actual}, the manifest says {expected}: prepare the data set again")
     return findings
+
+
+def histogram(lengths: Iterable[int]) -> dict[str, int]:
+    """Return how many lengths lie in each bucket, by its upper end: 32, 64, 128 and so on."""
+    counts = Counter(max(32, 1 << (length - 1).bit_length()) for length in lengths)
+    return {str(end): counts[end] for end in sorted(counts)}
 
 
 def file_sha256(path: Path) -> str:

@@ -50,6 +50,7 @@ class Drop(str, Enum):
     GOLD_UNPARSEABLE = "gold_unparseable"
     DUPLICATE = "duplicate"
     CONFLICTING_GOLDS = "conflicting_golds"
+    IN_BENCHMARK = "in_benchmark"
 
 
 class Problem(NamedTuple):
@@ -94,6 +95,22 @@ def parse_row(row: object, default_source: str) -> Problem | Drop:
         return Problem(question, gold, source)
     except _Unusable as unusable:
         return unusable.reason
+
+
+def question_of(row: object) -> str | None:
+    """Return a row's question alone, None if it has none."""
+    if not isinstance(row, Mapping):
+        return None
+    try:
+        return _text(row, "problem" if row.get("problem") is not None else "question")
+    except _Unusable:
+        return None
+
+
+def source_of(row: object, default_source: str) -> str:
+    """Return the collection that a row says it comes from, `default_source` if it says nothing sensible."""
+    said = row.get("source") if isinstance(row, Mapping) else None
+    return said if isinstance(said, str) and 0 < len(said) <= 64 and said.isprintable() else default_source
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")

@@ -4,14 +4,11 @@ import pytest
 
 from guidelines_core.config import ConfigError, compose, experiments
 from guidelines_core.paths import ROOT
-from guidelines_core.preflight import arithmetic_findings
 
 
 @pytest.mark.parametrize("name", sorted(experiments()))
-def test_every_experiment_composes_and_its_sizes_fit(name: str) -> None:
-    config = compose(name)
-    assert config.trainer.experiment_name == name
-    assert list(arithmetic_findings(config)) == []
+def test_every_experiment_composes(name: str) -> None:
+    assert compose(name).trainer.experiment_name == name
 
 
 @pytest.mark.parametrize(
@@ -76,19 +73,3 @@ def test_paths_are_anchored_to_the_repository(tmp_path: object, monkeypatch: pyt
 
 def test_other_problems_get_another_folder() -> None:
     assert compose("quickstart").data.train_files != compose("quickstart", ["guidelines.data.seed=1"]).data.train_files
-
-
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (["actor_rollout_ref.actor.ppo_mini_batch_size=8"], "ppo_mini_batch_size=8: expected at most"),
-        (["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=3"], "must divide"),
-        (["actor_rollout_ref.rollout.max_model_len=100"], "max_model_len=100: expected at least"),
-        (["guidelines.solver.max_tokens=4000"], "reward.reward_model.rollout.max_model_len"),
-        (["reward.reward_model.rollout.max_num_batched_tokens=64"], "without chunked prefill"),
-        (["trainer.total_training_steps=0"], "expected a number above 0"),
-    ],
-)
-def test_sizes_that_would_fail_later_are_found(overrides: list[str], expected: str) -> None:
-    findings = list(arithmetic_findings(compose("quickstart", overrides)))
-    assert any(expected in finding for finding in findings), findings

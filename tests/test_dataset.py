@@ -18,6 +18,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from guidelines_core import prompts
+from guidelines_core.cpu.models import ensure_model
 from guidelines_core.dataset import Manifest, ensure, main, prepare, verify
 from guidelines_core.problems import MAX_CHARACTERS, DatasetError, Drop, Problem, boxed_answers, parse_row
 
@@ -508,3 +509,69 @@ def test_import_brings_no_heavy_package() -> None:
     code = f"import sys, guidelines_core.dataset; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+LONG = "A train leaves the town at nine and travels at sixty miles an hour for {} hours. How far does it go?"
+
+
+def test_benchmarks_problems_are_left_out(tmp_path: Path) -> None:
+    """The same words in another dress, and a short problem that is the whole of a row, but no shared phrase."""
+    benchmark = [
+        {"question": LONG.format(3), "answer": "180"},
+        {"problem": "What is 2 plus 4?", "answer": "6"},
+        {"problem": "Find x. [asy] draw((0,0)--(1,1)--(1,0)--(0,0)--(2,2)--(3,3)); [/asy]", "answer": "6"},
+    ]
+    rows = [
+        *sums(20),
+        {"problem": LONG.format("$3$").upper().replace("TOWN", "*town*"), "answer": "180", "source": "copy"},
+        {"problem": "At nine a train leaves the town for 3 hours.", "answer": "1"},
+        {"problem": "Area? [asy] draw((0,0)--(1,1)--(1,0)--(0,0)--(2,2)--(3,3)); [/asy]", "answer": "7"},
+    ]
+    source = write_lines(tmp_path / "rows.jsonl", rows)
+    exclude = [write_lines(tmp_path / "benchmark.jsonl", benchmark)]
+    manifest = prepare(str(source), tmp_path / "out", size=50, seed=0, exclude=exclude)
+    assert manifest.dropped == {"in_benchmark": 2}
+    assert manifest.dropped_by_source == {"copy": {"in_benchmark": 1}, "rows": {"in_benchmark": 1}}
+    assert set(manifest.excluded) == {"benchmark.jsonl"}
+    assert "What is 2 plus 4?" not in golds_of(tmp_path / "out")
+    assert any(question.startswith("At nine") for question in golds_of(tmp_path / "out"))
+
+
+def test_benchmark_that_is_none_is_one_clear_error(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "rows.jsonl", sums(9))
+    empty = write_lines(tmp_path / "empty.jsonl", [{"text": "no problem"}])
+    with pytest.raises(DatasetError, match=r"empty.jsonl holds no row with 'problem'"):
+        prepare(str(source), tmp_path / "out", size=9, seed=0, exclude=[empty])
+    with pytest.raises(DatasetError, match=r"exclude .*none.jsonl is not a file"):
+        prepare(str(source), tmp_path / "out", size=9, seed=0, exclude=[tmp_path / "none.jsonl"])
+
+
+def test_golds_are_checked_until_there_are_rows_enough(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "sums.jsonl", sums(200))
+    checked: list[str] = []
+
+    def parses(gold: str) -> bool:
+        checked.append(gold)
+        return int(gold) % 4 != 0
+
+    manifest = prepare(str(source), tmp_path / "out", size=20, seed=0, val_size=5, gold_parses=parses)
+    assert (manifest.train_rows, manifest.val_rows) == (20, 5)
+    assert len(checked) == 25 + manifest.dropped["gold_unparseable"] < 100
+    assert manifest.not_selected == 200 - len(checked)
+    assert all(int(gold) % 4 for gold in golds_of(tmp_path / "out").values())
+
+
+def test_prompt_lengths_are_counted_in_pieces_or_tokens(tmp_path: Path) -> None:
+    rows = [*sums(9), {"problem": "Count: " + "one " * 100, "answer": "100"}]
+    source = str(write_lines(tmp_path / "rows.jsonl", rows))
+    pieces = prepare(source, tmp_path / "out", size=9, seed=0)
+    assert pieces.length_unit == "pieces"
+    assert pieces.prompt_lengths == {"64": 7, "256": 1}
+    model = Path(__file__).parents[1] / "models" / "tiny-random"
+    ensure_model(model)
+    tokens = prepare(source, tmp_path / "out", size=9, seed=0, tokenizer=str(model))
+    assert tokens.length_unit == str(model)
+    assert tokens.prompt_lengths == {"256": 7, "1024": 1}  # bytes, nearly
+    assert (tokens.train_rows, tokens.sha256) == (pieces.train_rows, pieces.sha256)
+    with pytest.raises(DatasetError, match=r"tokenizer .*none cannot be loaded"):
+        prepare(source, tmp_path / "out", size=9, seed=0, tokenizer=str(tmp_path / "none"))

@@ -1,0 +1,99 @@
+"""What would fail or waste later, found before anything starts; and the files that a run needs, made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from guidelines_core.cpu.models import ModelError, ensure_model
+from guidelines_core.dataset import ensure
+from guidelines_core.footprint import memory
+from guidelines_core.layout import table
+from guidelines_core.paths import anchored
+from guidelines_core.preflight.engines import engine_findings
+from guidelines_core.preflight.files import file_findings, model_keys
+from guidelines_core.preflight.findings import Finding
+from guidelines_core.preflight.gpus import devices, known_gpu, memory_findings, missing_gpus
+from guidelines_core.preflight.machine import environment_findings, machine_findings
+from guidelines_core.preflight.probe import Probe
+from guidelines_core.preflight.sizes import size_findings
+from guidelines_core.problems import DatasetError
+from guidelines_core.prompts import planner_messages
+from guidelines_core.shapes import find_shape
+
+__all__ = ["Finding", "Refused", "check", "config_findings", "draw", "prepare"]
+
+
+class Refused(RuntimeError):
+    """The run cannot start; the message says why, with key, value and remedy."""
+
+
+def config_findings(config: DictConfig) -> list[Finding]:
+    """Return what is wrong with the configuration itself, wherever it runs. Nothing of this machine is asked."""
+    planner, solver = (find_shape(model) for model in model_keys(config).values())
+    return [*size_findings(config), *engine_findings(config, planner, solver)]
+
+
+def check(config: DictConfig, *, dry_run: bool, resume: bool) -> list[Finding]:
+    """Return everything that would fail or waste later, errors first, within 20 s.
+
+    Where the GPUs are missing, this is not the machine that the run will be on: what else is wrong with it is
+    then said as a warning.
+    """
+    probe = Probe(config, dry_run=dry_run)
+    planner = find_shape(config.actor_rollout_ref.model.path)
+    found = config_findings(config)
+    there = devices() if config.trainer.device == "cuda" else []
+    missing = missing_gpus(config, there)
+    here = [
+        *memory_findings(config, planner, there),
+        *machine_findings(config, planner, resume=resume),
+        *environment_findings(config),
+        *file_findings(config),
+        *probe.findings(),
+    ]
+    if missing is not None:
+        here = [replace(finding, severity="warning") for finding in here]
+        found.append(missing)
+    return sorted([*found, *here], key=lambda finding: finding.severity != "error")
+
+
+def draw(config: DictConfig) -> object:
+    """Return the layout's table: GPU, role, what runs there, estimated memory."""
+    planner = find_shape(config.actor_rollout_ref.model.path)
+    if config.trainer.device != "cuda" or planner is None:
+        return table(config, {}, "")
+    gpu = known_gpu(devices())
+    return table(config, memory(config, planner, gpu), f" of {gpu.memory:.0f} GiB ({gpu.name})")
+
+
+def prepare(config: DictConfig, findings: Sequence[Finding]) -> None:
+    """Make the run's models and data.
+
+    Raises:
+        Refused: preflight found an error, or the files cannot be made.
+    """
+    if any(finding.severity == "error" for finding in findings):
+        raise Refused("refused: see the errors above")
+    try:
+        for model in sorted(set(model_keys(config).values())):
+            if model.startswith("/"):
+                ensure_model(Path(model))
+        data = config.guidelines.data
+        source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
+        ensure(
+            source,
+            Path(config.data.train_files).parent,
+            size=data.size,
+            seed=data.seed,
+            val_size=data.val_size,
+            planner_messages=partial(planner_messages, style=config.guidelines.prompts.style),
+            exclude=[anchored(file) for file in data.exclude],
+            tokenizer=config.actor_rollout_ref.model.path,
+        )
+    except (ModelError, DatasetError) as error:
+        raise Refused(str(error)) from error

@@ -1,0 +1,161 @@
+"""What verl's trainer and vLLM's engines would refuse or do badly. Pure: no machine is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from omegaconf import DictConfig
+
+from guidelines_core import layout
+from guidelines_core.preflight.findings import Finding, error, warning
+from guidelines_core.shapes import Shape
+
+ROLLOUT, POOL = "actor_rollout_ref.rollout", "reward.reward_model"
+SOLVER = f"{POOL}.rollout"
+
+
+def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | None) -> Iterator[Finding]:
+    """Yield a finding for every setting of the trainer or an engine that would fail or waste.
+
+    `planner` and `solver` are None where a model's shape is not known; its context is then not checked.
+    """
+    yield from _trainer_findings(config)
+    yield from _context_findings(config, planner, solver)
+    yield from _pool_findings(config)
+    rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
+    own = rollout.nnodes * rollout.n_gpus_per_node if layout.separate(config) else layout.training_gpus(config)
+    pool = layout.solver_gpus(config) or layout.training_gpus(config)
+    for key, engine, gpus in ((ROLLOUT, rollout, own), (SOLVER, solving, pool)):
+        if engine.name != "vllm":
+            yield error(f"{key}.name", engine.name, "the working set has vLLM alone", "give vllm")
+        parallel = engine.tensor_model_parallel_size
+        if gpus % parallel:
+            yield error(
+                f"{key}.tensor_model_parallel_size",
+                parallel,
+                f"its pool has {gpus} GPUs",
+                "give 1, or a divisor of that",
+            )
+        if not 0 < engine.gpu_memory_utilization < 1:
+            yield error(
+                f"{key}.gpu_memory_utilization",
+                engine.gpu_memory_utilization,
+                "it is a share of the GPU's memory",
+                "give a number between 0 and 1, such as 0.4",
+            )
+
+
+def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
+    trainer = config.trainer
+    if not trainer.use_v1:
+        yield error("trainer.use_v1", trainer.use_v1, "runs go through verl's V1 trainer", "leave it True")
+    modes = ("sync", "colocate_async", "separate_async")
+    if trainer.v1.trainer_mode not in modes:
+        yield error(
+            "trainer.v1.trainer_mode", trainer.v1.trainer_mode, "no such trainer", f"give one of {', '.join(modes)}"
+        )
+    missing = [name for name in ("mlflow", "file") if name not in trainer.logger]
+    if missing:
+        yield error(
+            "trainer.logger",
+            list(trainer.logger),
+            f"without {' and '.join(missing)} the run would not be tracked",
+            "give [console,mlflow,file]",
+        )
+    if trainer.resume_mode != "auto":
+        yield error(
+            "trainer.resume_mode",
+            trainer.resume_mode,
+            "whether a run goes on is said by --resume and --new",
+            "leave it auto",
+        )
+    if layout.separate(config):
+        yield from _separate_findings(config)
+    elif not config.actor_rollout_ref.hybrid_engine:
+        yield error(
+            "actor_rollout_ref.hybrid_engine", False, f"{trainer.v1.trainer_mode} rolls out on the training GPUs",
+            "leave it True, or take layout=split-1p2p1",
+        )  # fmt: skip
+
+
+def _separate_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield what `verl/trainer/ppo/v1/trainer_separate_async.py:58` would assert."""
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.nnodes < 1 or rollout.n_gpus_per_node < 1:
+        yield error(f"{ROLLOUT}.nnodes", rollout.nnodes, "separate_async rolls out on GPUs of its own", "give 1")
+    if rollout.checkpoint_engine.backend == "naive":
+        yield error(
+            f"{ROLLOUT}.checkpoint_engine.backend", "naive", "separate_async sends weights between GPUs", "give nccl"
+        )
+    if not config.reward.reward_model.enable_resource_pool:
+        yield error(
+            f"{POOL}.enable_resource_pool",
+            False,
+            "separate_async never pauses for a solver on the same GPUs",
+            "give True",
+        )
+
+
+def _context_findings(config: DictConfig, planner: Shape | None, solver: Shape | None) -> Iterator[Finding]:
+    data, rollout, solving = config.data, config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
+    tokens = config.guidelines.solver.max_tokens
+    asked = data.max_prompt_length + data.max_response_length
+    for key, engine, needed, what, shape in (
+        (ROLLOUT, rollout, asked, "data.max_prompt_length + data.max_response_length", planner),
+        (SOLVER, solving, asked + tokens, "question and guideline + guidelines.solver.max_tokens", solver),
+    ):
+        length = engine.max_model_len
+        if length is None or length < needed:
+            yield error(
+                f"{key}.max_model_len", length, f"expected at least {what} = {needed}", f"give {needed} or more"
+            )
+            continue
+        if shape is not None and length > shape.context:
+            yield error(
+                f"{key}.max_model_len",
+                length,
+                f"the model's context is {shape.context} tokens",
+                "lower data.max_prompt_length, data.max_response_length or guidelines.solver.max_tokens",
+            )
+        if not engine.enable_chunked_prefill and engine.max_num_batched_tokens < length:
+            yield error(
+                f"{key}.max_num_batched_tokens",
+                engine.max_num_batched_tokens,
+                f"without chunked prefill vLLM needs at least max_model_len={length}",
+                f"give {length}, or {key}.enable_chunked_prefill=True",
+            )
+
+
+def _pool_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield what is wrong with the solver's place; verl's defaults are not for a GPU of its own."""
+    pool = config.reward.reward_model
+    engine = pool.rollout
+    if not pool.enable:
+        yield error(f"{POOL}.enable", False, "the solver is verl's generative reward model", "leave it True")
+        return
+    if pool.enable_resource_pool and (pool.n_gpus_per_node < 1 or pool.nnodes < 1):
+        yield error(
+            f"{POOL}.n_gpus_per_node", pool.n_gpus_per_node, "the solver's pool is empty", "give 1, and nnodes=1"
+        )
+    if config.trainer.device != "cuda":
+        return
+    if not pool.enable_resource_pool:
+        yield warning(
+            f"{POOL}.enable_resource_pool",
+            False,
+            "solving begins when the last guideline of the step is written",
+            "give the solver a GPU of its own where there is one: layout=1p1",
+        )
+        if not engine.free_cache_engine:
+            yield error(
+                f"{SOLVER}.free_cache_engine", False, "the solver would keep the training GPUs' memory", "give True"
+            )
+    elif engine.gpu_memory_utilization <= 0.5:
+        yield warning(
+            f"{SOLVER}.gpu_memory_utilization",
+            engine.gpu_memory_utilization,
+            "the solver has its GPU to itself and leaves half of it unused",
+            "give 0.9",
+        )
+    if engine.enforce_eager:
+        yield warning(f"{SOLVER}.enforce_eager", True, "without CUDA graphs decoding is slower", "give False")

@@ -1,0 +1,71 @@
+"""The files of a run: models and problems, there or to be had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from omegaconf import DictConfig
+
+from guidelines_core.manifest import MANIFEST, verify
+from guidelines_core.paths import ROOT, anchored
+from guidelines_core.preflight.findings import Finding, error, warning
+
+WEIGHTS = ("*.safetensors", "*.bin")
+BUILT = ("SmolLM2-135M-Instruct", "tiny-random")
+"""The models that `cpu.models.ensure_model` builds on first use."""
+
+
+def model_keys(config: DictConfig) -> dict[str, str]:
+    """Return the models that a run loads, by their keys."""
+    return {
+        "actor_rollout_ref.model.path": config.actor_rollout_ref.model.path,
+        "guidelines.solver.model": config.guidelines.solver.model,
+    }
+
+
+def file_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding for every model or data file that is named and not there, or not what it was."""
+    for key, model in model_keys(config).items():
+        yield from _model_findings(key, model)
+    yield from _data_findings(config)
+
+
+def _model_findings(key: str, model: str) -> Iterator[Finding]:
+    folder = Path(model)
+    if not folder.is_absolute() or folder.name in BUILT:
+        return
+    if not (folder / "config.json").is_file():
+        yield error(
+            key, model, "this folder holds no config.json", f"name a model's folder, a hub id or models/{BUILT[0]}"
+        )
+    elif not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
+        yield error(key, model, f"this folder holds no weights ({' or '.join(WEIGHTS)})", "copy the model whole")
+
+
+def _data_findings(config: DictConfig) -> Iterator[Finding]:
+    key, source = "guidelines.data.source", config.guidelines.data.source
+    if Path(source).suffix in (".jsonl", ".json", ".parquet") and not anchored(source).is_file():
+        yield error(key, source, "no such file", f"a relative path is meant from {ROOT}")
+        return
+    for file in config.guidelines.data.exclude:
+        if not anchored(file).is_file():
+            yield error("guidelines.data.exclude", file, "no such file", f"a relative path is meant from {ROOT}")
+    train = Path(config.data.train_files)
+    if not (train.parent / MANIFEST).is_file():
+        return
+    broken = verify(train.parent)
+    if broken:
+        yield warning("data.train_files", train, "; ".join(broken), "it is prepared again when the run starts")
+        return
+    rows = pq.read_metadata(train).num_rows
+    batch, trainer = config.data.train_batch_size, config.trainer
+    if rows // batch * trainer.total_epochs < (trainer.total_training_steps or 0):
+        yield error(
+            "data.train_files",
+            train,
+            f"{rows} problems in batches of {batch} last for {rows // batch * trainer.total_epochs} of "
+            f"{trainer.total_training_steps} steps",
+            "raise trainer.total_epochs, or name a larger guidelines.data.source",
+        )

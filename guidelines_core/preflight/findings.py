@@ -1,0 +1,41 @@
+"""What preflight finds: one thing that would fail or waste, its key and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that would fail or waste.
+
+    Attributes:
+        severity: an `error` stops the run, a `warning` is said.
+        key: the configuration's key, or what else it is about: an environment variable, `GPUs`, `disk`.
+        value: what stands there.
+        reason: what was expected, or what it costs.
+        remedy: what to do.
+    """
+
+    severity: Severity
+    key: str
+    value: Any
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """The finding in one line."""
+        return f"{self.severity}: {self.key}={self.value}: {self.reason}; {self.remedy}"
+
+
+def error(key: str, value: Any, reason: str, remedy: str) -> Finding:
+    """Return a finding that stops the run."""
+    return Finding("error", key, value, reason, remedy)
+
+
+def warning(key: str, value: Any, reason: str, remedy: str) -> Finding:
+    """Return a finding that is said and does not stop the run."""
+    return Finding("warning", key, value, reason, remedy)

@@ -1,0 +1,165 @@
+"""The machine's GPUs: how many, who else is on them, and whether each role fits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from guidelines_core import layout
+from guidelines_core.footprint import memory
+from guidelines_core.preflight.findings import Finding, error, warning
+from guidelines_core.shapes import Gpu, Shape, gpus
+
+ASSUMED = "H100"
+"""The GPU that memory is estimated for where there is none."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU of this machine.
+
+    Attributes:
+        index, uuid, name: as `nvidia-smi` says.
+        total, free: memory in MiB.
+        processes: who computes on it, each as `PID name`.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    total: int
+    free: int
+    processes: tuple[str, ...] = ()
+
+
+def devices(environ: Mapping[str, str] = os.environ) -> list[Device]:
+    """Return the GPUs that a run may use; none where there is no driver."""
+    asked = "index,uuid,name,memory.total,memory.free"
+    rows = _nvidia_smi(f"--query-gpu={asked}")
+    apps = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name") if rows else []
+    return visible(parse_devices(rows, apps), environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _nvidia_smi(query: str) -> list[str]:
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def parse_devices(rows: Sequence[str], apps: Sequence[str]) -> list[Device]:
+    """Return the GPUs of `nvidia-smi`'s lines: `index, uuid, name, total, free` and `uuid, pid, name`."""
+    users: dict[str, list[str]] = {}
+    for line in apps:
+        uuid, process, name = (field.strip() for field in line.split(",", 2))
+        users.setdefault(uuid, []).append(f"{process} {name}")
+    found = []
+    for line in rows:
+        index, uuid, name, total, free = (field.strip() for field in line.split(","))
+        found.append(Device(int(index), uuid, name, int(total), int(free), tuple(users.get(uuid, ()))))
+    return found
+
+
+def visible(found: Sequence[Device], chosen: str | None) -> list[Device]:
+    """Return the GPUs that `CUDA_VISIBLE_DEVICES` leaves: numbers or the beginnings of UUIDs, up to the first wrong."""
+    if chosen is None:
+        return list(found)
+    left: list[Device] = []
+    for word in (word.strip() for word in chosen.split(",")):
+        device = next((d for d in found if word and (word == str(d.index) or d.uuid.startswith(word))), None)
+        if device is None:
+            break
+        left.append(device)
+    return left
+
+
+def known_gpu(found: Sequence[Device]) -> Gpu:
+    """Return the figures of this machine's first GPU, with its own memory; of `ASSUMED` where there is none."""
+    known = gpus()
+    if not found:
+        return known[ASSUMED]
+    like = next((gpu for name, gpu in known.items() if name in found[0].name), known[ASSUMED])
+    return Gpu(found[0].name, like.flops, like.bandwidth, found[0].total / 1024)
+
+
+def missing_gpus(config: DictConfig, found: Sequence[Device]) -> Finding | None:
+    """Return a finding if a run on GPUs has too few of them."""
+    if config.trainer.device != "cuda":
+        return None
+    nodes = max(config.trainer.nnodes, config.reward.reward_model.nnodes)
+    address = config.ray_kwargs.ray_init.address
+    if nodes > 1 and address == "local":
+        return error(
+            "ray_kwargs.ray_init.address",
+            address,
+            f"{nodes} nodes are wanted, and a cluster of this run's own has one",
+            "start Ray on every node and give auto or HOST:PORT",
+        )
+    needed = layout.gpus_needed(config)
+    there, where = (len(found), "on this machine") if address == "local" else (_cluster_gpus(address), f"at {address}")
+    if there >= needed:
+        return None
+    roles = ", ".join(f"{p.label} {p.role}" for p in layout.placements(config))
+    return error("GPUs", there, f"{needed} are needed ({roles}), {there} are there {where}",
+                 "run on a machine that has them, or take another layout: layout=1p1, colocated-1 or cpu")  # fmt: skip
+
+
+def _cluster_gpus(address: str) -> int:
+    """Return the GPUs of the Ray cluster at `address`, 0 if there is none."""
+    code = (
+        "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); print(int(ray.cluster_resources().get('GPU', 0)))"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=15)
+    except subprocess.TimeoutExpired:
+        return 0
+    return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+
+
+def memory_findings(config: DictConfig, planner: Shape | None, found: Sequence[Device]) -> Iterator[Finding]:
+    """Yield a finding for every role that does not fit, and for memory that others hold."""
+    if config.trainer.device != "cuda":
+        return
+    gpu = known_gpu(found)
+    for device in found:
+        held = device.total - device.free
+        if device.processes or held > 1024:
+            yield (error if held > device.total / 10 else warning)(
+                f"GPU {device.index}",
+                device.name,
+                f"{held / 1024:.1f} of {device.total / 1024:.0f} GiB are held"
+                + (f" by {', '.join(device.processes)}" if device.processes else ""),
+                "end those processes, or choose other GPUs with CUDA_VISIBLE_DEVICES",
+            )
+    if planner is None:
+        return
+    need = memory(config, planner, gpu)
+    state = 16 * planner.parameters / layout.training_gpus(config) / 2**30
+    keys = {
+        "training": "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
+        "rollout": "actor_rollout_ref.rollout.gpu_memory_utilization",
+        "solver": "reward.reward_model.rollout.gpu_memory_utilization",
+    }
+    values = {
+        "training": config.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu,
+        "rollout": config.actor_rollout_ref.rollout.gpu_memory_utilization,
+        "solver": config.reward.reward_model.rollout.gpu_memory_utilization,
+    }
+    for role, gib in need.items():
+        if gib <= 0.95 * gpu.memory:
+            continue
+        certain = role != "training" or state > gpu.memory
+        yield (error if certain else warning)(
+            keys[role],
+            values[role],
+            f"{role} takes {gib:.0f} GiB of a {gpu.name}'s {gpu.memory:.0f}"
+            + (" with every sequence at its limit" if role == "training" else ""),
+            "lower it" if role != "training" else "lower it, or offload, or spread training over more GPUs",
+        )

