@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from guidelines_core import answers, prompts, word_problems
+from guidelines_core import equality, prompts, word_problems
 from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, verify
 from guidelines_core.problems import DatasetError, Drop, Problem, parse_row, read_rows
 
@@ -65,7 +65,7 @@ def prepare(
     seed: int,
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
-    gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    gold_parses: Callable[[str], bool] | None = equality.gold_parses,
 ) -> Manifest:
     """Write train.parquet, val.parquet and manifest.json to `out`; an older data set there is replaced.
 
@@ -99,7 +99,7 @@ def ensure(
     seed: int,
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
-    gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    gold_parses: Callable[[str], bool] | None = equality.gold_parses,
 ) -> Manifest:
     """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
 
