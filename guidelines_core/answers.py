@@ -15,7 +15,7 @@ _ANSWER_IS = re.compile(r"\banswer\b[^.\n]{0,40}?(?:\bis\b|:|=)[\s*:]*(?=\S)", r
 # As in pandoc, a dollar sign before a space or after one, or before a digit and unpaired, is money.
 _MATH = re.compile(r"\$\$([^$]+)\$\$|\$(?!\s)([^$\n]*[^$\s])\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:\s*\\?%)?")
-_MARKED = re.compile(r"^\s*####[ \t]*(\S[^\n]*)", re.MULTILINE)  # GSM8K's
+_MARKED = re.compile(r"^\s*####[ \t]*(?=\S)", re.MULTILINE)  # GSM8K's
 
 
 def final_answer(solution: str) -> str | None:
@@ -60,9 +60,7 @@ def final_answer(solution: str) -> str | None:
 
 
 def _answer_in_prose(text: str) -> str | None:
-    if marked := _MARKED.findall(text):
-        return str(marked[-1]).strip()
-    stated = [match.end() for match in _ANSWER_IS.finditer(text)]
+    stated = [match.end() for match in _MARKED.finditer(text)] or [match.end() for match in _ANSWER_IS.finditer(text)]
     sentence = re.split(r"[.;,!?]+(?:\s|$)|\n", text[stated[-1] :].strip())[0] if stated else text
     formulas = ["".join(groups) for groups in _MATH.findall(sentence)]
     found = formulas or [number.rstrip(",") for number in _NUMBER.findall(sentence)]

@@ -83,12 +83,14 @@ class GraderConfig:
         deadline_s: seconds for one pair, after which its process is killed.
         workers: grading processes.
         memory_mb: memory limit of a grading process, in MiB.
+        leak: what a guideline that contains the gold answer earns: `flag` its reward, counted; `zero` nothing.
     """
 
     name: str = "math_verify"
     deadline_s: float = 5.0
     workers: int = 2
     memory_mb: int = 1024
+    leak: str = "flag"
 
 
 @dataclass
@@ -292,6 +294,8 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
     grader = config.guidelines.grader.name
     if grader not in GRADERS:
         yield f"guidelines.grader.name={grader}: expected one of {', '.join(GRADERS)}"
+    if (leak := config.guidelines.grader.leak) not in ("flag", "zero"):
+        yield f"guidelines.grader.leak={leak}: expected flag or zero"
     style = config.guidelines.prompts.style
     if style not in STYLES:
         yield f"guidelines.prompts.style={style}: expected one of {', '.join(STYLES)}"

@@ -21,6 +21,7 @@ from guidelines_core.forms import (
     TEXT,
     TWO_RESULTS,
     Parts,
+    both_signs,
     brackets,
     commands_in,
     has_dots,
@@ -34,7 +35,12 @@ from guidelines_core.forms import (
 )
 from guidelines_core.units import DEGREE, factors
 
+_ONE_IN_BRACES = re.compile(r"\{([A-Za-z0-9])\}")
 MAX_CHECKED_GOLD = 200  # characters; `gold_parses` says no to a longer gold that is no plain number
+
+
+def _same_text(gold: str, answer: str) -> bool:
+    return _ONE_IN_BRACES.sub(r"\1", squeeze(gold)) == _ONE_IN_BRACES.sub(r"\1", squeeze(answer))
 
 
 def quick_equal(gold: str, answer: str) -> bool | None:
@@ -42,7 +48,7 @@ def quick_equal(gold: str, answer: str) -> bool | None:
     wanted, given = parts_of(gold), parts_of(answer)
     if wanted.label or given.label or wanted.domain or given.domain:
         return None
-    if squeeze(wanted.value) == squeeze(given.value) and 1 in factors(wanted.unit, given.unit):
+    if _same_text(wanted.value, given.value) and 1 in factors(wanted.unit, given.unit):
         return True
     number, other = number_in(wanted.value), number_in(given.value)
     if based := number_in_base(wanted.value):  # an answer may leave out the base that the question names
@@ -104,12 +110,15 @@ def math_equal(gold: str, answer: str) -> bool | None:
 
 def _value_equal(wanted: Parts, given: Parts) -> bool:
     gold, answer = wanted.value, given.value
-    if squeeze(gold) == squeeze(answer) and 1 in factors(wanted.unit, given.unit):
+    if _same_text(gold, answer) and 1 in factors(wanted.unit, given.unit):
         return True
     word = TEXT.sub(r"\1", gold).strip()
     if word != gold or (word.isalpha() and len(word) > 3):  # as a product of letters, dog would equal god
         return word.casefold() == TEXT.sub(r"\1", answer).strip().rstrip(".!").casefold()
     gold, answer = listed_values(gold), listed_values(answer)
+    named, same_named = (split_outside_brackets(text, "=") for text in (gold, answer))
+    if len(named) == len(same_named) == 2 and _same_text(named[0], same_named[0]) and "," not in gold + answer:
+        gold, answer = named[1], same_named[1]
     is_value = len(split_outside_brackets(gold, "=")) == 1 and not re.search(r"[<>]|\\[lg]eq?", gold)
     if is_value and len(split_outside_brackets(answer, "=")) > 1:
         if len(split_outside_brackets(answer, ",")) == 1:
@@ -126,7 +135,7 @@ def _value_equal(wanted: Parts, given: Parts) -> bool:
         or has_dots(gold) != has_dots(answer)
     ):
         return False
-    golds, answers = _parse(gold), _parse(answer)
+    golds, answers = _parse(both_signs(gold)), _parse(both_signs(answer))
     scales: list[Any] = list(factors(wanted.unit, given.unit))
     if (wanted.unit == DEGREE) != (given.unit == DEGREE) and (gold + answer).count(r"\pi"):
         scales.append("degrees" if wanted.unit == DEGREE else "radians")

@@ -17,8 +17,8 @@ _REWRITES = [
     for pattern, replacement in (
         (r"\\(?:text|textbf|mathbf|mathrm|boldsymbol|bm)\s*\{\s*(-?[\d.,/]*|[A-Za-z])\s*\}", r" \1 "),
         (r"^(-?\d+)\s+(\d+)/(\d+)$", r"\1\\frac{\2}{\3}"),
-        (r"^\\\{\s*([A-Za-z])\s*(?:\\mid(?![A-Za-z])|\||:)\s*\1\s*=([^=<>]+)\\\}$", r"\\{\2\\}"),
-        (r"^\\\{\s*([A-Za-z])\s*(?:\\mid(?![A-Za-z])|\\vert|\||:)\s*(?=.*\1)(.*)\\\}$", r"\2"),
+        (r"^\\?\{\s*([A-Za-z])\s*(?:\\mid(?![A-Za-z])|\||:)\s*\1\s*=([^=<>]*[^=<>\\])\\?\}$", r"\\{\2\\}"),
+        (r"^\\?\{\s*([A-Za-z])\s*(?:\\mid(?![A-Za-z])|\\vert|\||:)\s*(?=.*\1)(.*[^\\])\\?\}$", r"\2"),
         (r"^(?:\\mathbb\s*\{?\s*R\s*\}?|\u211d)$", r"(-\\infty,\\infty)"),
         (r"^[A-Z]\s*(?=\([^()]*,[^()]*\)$)", ""),  # the point P(1,2)
         (r"\\(?:operatorname|mathrm|text)\s*\{\s*(?:arc\s*tg|arctan)\s*\}|\\arctg(?![A-Za-z])", r"\\arctan "),
@@ -172,6 +172,15 @@ def listed_values(latex: str) -> str:
     if len(found) > 1 and all(found) and len({match[1] for match in found if match}) == 1:
         return ",".join(match[2] for match in found if match)
     return latex
+
+
+def both_signs(latex: str) -> str:
+    r"""Return 1 \pm 2 as 1+2,1-2: latex2sympy reads \pm 1 + 2 as \pm(1 + 2)."""
+    parts = split_outside_brackets(latex, ",")
+    if "=" in latex or any(part.count(r"\pm") > 1 or part.startswith(("(", "[", "\\{")) for part in parts):
+        return latex
+    signs = [part.replace(r"\pm", sign) for part in parts for sign in ("+-" if r"\pm" in part else "+")]
+    return ",".join(part.strip().removeprefix("+") for part in signs)
 
 
 _COMPARED = re.compile(

@@ -117,6 +117,8 @@ def _serve(fd: int, memory_mb: int) -> None:
             verdict = _judged(judge(gold, answer))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
+        except Exception:  # SymPy raises whatever comes to it; the next pair is not to wait for a new process
+            verdict = _verdict(Reason.GRADER_ERROR)
         # SymPy and math-verify swallow MemoryError and call the pair wrong; the peak still shows it.
         peak = re.search(r"VmPeak:\s*(\d+)", Path("/proc/self/status").read_text())
         if peak and int(peak[1]) * 1024 > 0.9 * limit:

@@ -98,7 +98,7 @@ def split_unit(latex: str) -> tuple[str, Unit | None]:
     bare = "\\" not in match["unit"]
     if (bare and not known_all) or (bare and len(words[0]) < 3 and re.search(r"(?<![\\A-Za-z])[A-Za-z]", value)):
         return latex, None  # a variable: r^2 h
-    if not known_all and not re.search(r"(?:[\d)}]|\\pi)$", value):
+    if not known_all and not re.fullmatch(r"(?!.*\\text).*(?:[\d)}]|\\pi)", value, re.DOTALL):
         return latex, None
     return value, unit_of_words
 

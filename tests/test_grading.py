@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from corpus import Case, corpus
+from fuzzing import grade_all, mutations
 from hostile import HOSTILE
 
 from guidelines_core.grading import GRADERS, Grader, GradingPool, Reason, Verdict
@@ -121,6 +123,11 @@ def test_hostile_solutions_cost_a_deadline_and_harm_no_other_pair(pool: GradingP
     assert reasons(hostile_verdicts[list(HOSTILE).index("tower")]) == ("timeout", "wrong")
     for got in streams:
         assert got == ["correct" if n % 5 == n % 7 else "wrong" for n in range(len(got))]
+
+
+def test_no_verdict_of_a_mutated_solution_is_lost_or_swapped(patient: GradingPool) -> None:
+    """The short version of tests/slow/test_fuzz_grading.py."""
+    assert grade_all(patient, islice(mutations(seed=1), 150), 60).total() == 150
 
 
 def test_a_grader_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
