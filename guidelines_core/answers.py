@@ -76,6 +76,7 @@ def _answer_in_prose(text: str) -> str | None:
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
+        (r",\\!(?=\d{3})|\\phantom\s*(?:\{[^{}]*\}|.)", ""),
         (r"\\(?:displaystyle|left|right|[bB]igg?[lr]?)(?![A-Za-z])|\\!|\\limits|\*\*", ""),
         (r"\\(?:text|mathrm)\s*\{\s*\\?\$?\s*\}|\\?\$", " "),  # not nothing: 3$4 is not 34
         (r"\\[dtc]frac", r"\\frac"),

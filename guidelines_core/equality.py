@@ -119,6 +119,9 @@ def _value_equal(wanted: Parts, given: Parts) -> bool:
     named, same_named = (split_outside_brackets(text, "=") for text in (gold, answer))
     if len(named) == len(same_named) == 2 and _same_text(named[0], same_named[0]) and "," not in gold + answer:
         gold, answer = named[1], same_named[1]
+    forms = split_outside_brackets(answer, ",")
+    if 1 < len(forms) <= 4 and "=" not in answer and is_single_value(gold.replace("=", "+")):
+        return all(_value_equal(wanted, parts_of(form)) for form in forms)  # the same value in several forms
     is_value = len(split_outside_brackets(gold, "=")) == 1 and not re.search(r"[<>]|\\[lg]eq?", gold)
     if is_value and len(split_outside_brackets(answer, "=")) > 1:
         if len(split_outside_brackets(answer, ",")) == 1:

@@ -16,6 +16,9 @@ from guidelines_core.answers import final_answer, gold_text, normalise, squeeze
 from guidelines_core.equality import quick_equal
 from guidelines_core.forms import number_in, parts_of
 
+POLICIES = ("flag", "zero")
+"""What a guideline that leaks earns: its reward, or nothing."""
+
 MAX_SEARCHED = 32_000  # characters of a guideline or question
 
 _STEP = re.compile(
@@ -41,6 +44,11 @@ _AFTER_RESULT = re.compile(
 _OPERAND = re.compile(
     r"[\s$)]*(?:[*/^\u00d7\u00b7]|\\cdot|\\times|\\div|[+\-\u2212]\s*[\d\w\\(])|[ \t]*%?\s+(?:by|times)\b"
 )
+
+
+def reward(correct: bool, leak: bool, policy: str) -> float:
+    """Return 1.0 for a right answer, except for one that was given away where the policy is `zero`."""
+    return float(correct and not (leak and policy == "zero"))
 
 
 def leaks(question: str, guideline: str, gold: str) -> bool:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from guidelines_core.grading import GradingPool, Reason
-from guidelines_core.leak import leaks
+from guidelines_core.leak import leaks, reward
 from guidelines_core.prompts import solver_messages
 from guidelines_core.solver import Solver, SolverError
 
@@ -93,7 +93,7 @@ async def compute_score(
         raise RewardUnavailable(f"problem {extra_info['problem_id']}: the grader ended with {verdict.reason}")
     leak = leaks(question, solution_str, ground_truth)
     return {
-        "score": float(verdict.correct and not (leak and grader["leak"] == "zero")),
+        "score": reward(verdict.correct, leak, grader["leak"]),
         "acc": float(verdict.correct),
         "reason": verdict.reason,
         **{f"{name}_correct": float(verdict.correct) for name, verdict in verdicts.items()},
