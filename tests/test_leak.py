@@ -45,6 +45,7 @@ def test_leak(question: str, guideline: str, gold: str) -> None:
     [
         (APPLES, "She gives away 5 each time: find 2 * 5 first, so 12 - 10 is left.", "5"),
         (APPLES, "Multiply 5 by 2.", "2"),
+        (TRAIN, "Write down what is given: distance = 120, time = 1.5.", "120"),
         (TRAIN, "Divide the distance by 2.", "2"),
         (TRAIN, "1. Read.\n2. Divide.\n3. Check.\n4) Write it down.", "3"),
         (TRAIN, "Step 3: divide. In case 4, stop.", "4"),
