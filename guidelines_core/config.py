@@ -26,6 +26,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from guidelines_core.grading import GRADERS
+from guidelines_core.leak import POLICIES as LEAK_POLICIES
 from guidelines_core.paths import CONF, DATA, MODELS, ROOT, anchored
 from guidelines_core.prompts import STYLES
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
@@ -86,12 +87,14 @@ class GraderConfig:
         deadline_s: seconds for one pair, after which its process is killed.
         workers: grading processes.
         memory_mb: memory limit of a grading process, in MiB.
+        leak: one of `leak.POLICIES`: what a guideline that contains the gold answer earns.
     """
 
     name: str = "math_verify"
     deadline_s: float = 5.0
     workers: int = 2
     memory_mb: int = 1024
+    leak: str = "flag"
 
 
 @dataclass
@@ -310,6 +313,8 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
     grader = config.guidelines.grader.name
     if grader not in GRADERS:
         yield f"guidelines.grader.name={grader}: expected one of {', '.join(GRADERS)}"
+    if (leak := config.guidelines.grader.leak) not in LEAK_POLICIES:
+        yield f"guidelines.grader.leak={leak}: expected one of {', '.join(LEAK_POLICIES)}"
     style = config.guidelines.prompts.style
     if style not in STYLES:
         yield f"guidelines.prompts.style={style}: expected one of {', '.join(STYLES)}"

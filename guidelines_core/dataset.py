@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from guidelines_core import answers, prompts, word_problems
+from guidelines_core import equality, prompts, word_problems
 from guidelines_core.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, histogram, verify
 from guidelines_core.overlap import Benchmarks
 from guidelines_core.problems import DatasetError, Problem, read_rows
@@ -65,7 +65,7 @@ def prepare(
     seed: int,
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
-    gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    gold_parses: Callable[[str], bool] | None = equality.gold_parses,
     exclude: Sequence[Path] = (),
     tokenizer: str | None = None,
 ) -> Manifest:
@@ -103,7 +103,7 @@ def ensure(
     seed: int,
     val_size: int = DEFAULT_VAL_SIZE,
     planner_messages: PlannerMessages = prompts.planner_messages,
-    gold_parses: Callable[[str], bool] | None = answers.gold_parses,
+    gold_parses: Callable[[str], bool] | None = equality.gold_parses,
     exclude: Sequence[Path] = (),
     tokenizer: str | None = None,
 ) -> Manifest:

@@ -240,6 +240,7 @@ def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
         "reward/grader_s": rows["grader_s"].mean(),
         "guideline/tokens": rows["guideline_tokens"].mean(),
         "guideline/truncated": rows["guideline_truncated"].mean(),
+        "guideline/leak": rows["guideline_leak"].mean(),
         "solution/tokens": rows["solution_tokens"].mean(),
         "solution/truncated": rows["solution_truncated"].mean(),
         "solver/latency_p50_s": np.quantile(rows["solver_s"], 0.5),

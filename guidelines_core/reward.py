@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from guidelines_core.grading import GradingPool, Reason
+from guidelines_core.leak import leaks, reward
 from guidelines_core.prompts import solver_messages
 from guidelines_core.solver import Solver, SolverError
 
@@ -90,8 +91,9 @@ async def compute_score(
     if verdict.reason not in DECIDED:
         ungraded[verdict.reason] += 1
         raise RewardUnavailable(f"problem {extra_info['problem_id']}: the grader ended with {verdict.reason}")
+    leak = leaks(question, solution_str, ground_truth)
     return {
-        "score": float(verdict.correct),
+        "score": reward(verdict.correct, leak, grader["leak"]),
         "acc": float(verdict.correct),
         "reason": verdict.reason,
         **{f"{name}_correct": float(verdict.correct) for name, verdict in verdicts.items()},
@@ -99,6 +101,7 @@ async def compute_score(
         "question": question,
         "gold": ground_truth,
         "guideline": solution_str,
+        "guideline_leak": float(leak),
         "solution": solution.text,
         "solution_tokens": solution.tokens,
         "solution_truncated": float(solution.truncated),

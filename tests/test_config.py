@@ -24,6 +24,7 @@ def test_every_experiment_composes(name: str) -> None:
         ("guidelines.grader.name=oracle", "expected one of math_verify, exact_match"),
         ("guidelines.prompts.style=loud", "expected one of instruct, few_shot"),
         ("guidelines.grader.deadline_s=0", "expected more than 0"),
+        ("guidelines.grader.leak=maybe", "expected one of flag, zero"),
         ("guidelines.solver.max_tokens=-1", "expected more than 0"),
         ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
         ("guidelines.solver.colour=red", "there is no such key"),
