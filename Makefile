@@ -7,11 +7,12 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check install -q
 STAMP := .venv/.installed
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
 
-.PHONY: help install quickstart test lint ui bench-quickstart
+.PHONY: help install quickstart test test-slow lint ui bench-quickstart
 
 help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
 	@echo 'make test              install, lint, unit tests, end-to-end tests'
+	@echo 'make test-slow         the long fuzz runs'
 	@echo 'make lint              ruff and mypy'
 	@echo 'make ui                the runs in a browser (MLflow)'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
@@ -39,8 +40,11 @@ quickstart: $(STAMP)
 	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
 
 test: lint
-	.venv/bin/python -m pytest tests --ignore=tests/e2e
+	.venv/bin/python -m pytest tests --ignore=tests/e2e -n 2 --dist loadfile
 	.venv/bin/python -m pytest tests/e2e
+
+test-slow: $(STAMP)
+	.venv/bin/python -m pytest tests/slow -m slow -s
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

@@ -50,7 +50,7 @@ class DataConfig:
 
     source: str = MISSING
     size: int = 30000
-    val_size: int = 512
+    val_size: int = 500
     seed: int = 0
     exclude: list[str] = field(default_factory=list)
 

@@ -49,10 +49,10 @@ def test_a_platform_without_wheels_is_named(system: str, machine: str, libc: str
 
 
 def test_memory_and_disk_have_a_floor() -> None:
-    assert host.memory_finding(17 * GB) is None
+    assert host.memory_finding(13 * GB) is None
     assert host.memory_finding(None) is None
     assert "3.5 GB of memory" in (host.memory_finding(3_500_000_000) or "")
-    assert host.memory_finding(17 * GB - 1) is not None
+    assert host.memory_finding(13 * GB - 1) is not None
     assert host.disk_finding(12 * GB, "/x") is None
     sentence = host.disk_finding(4 * GB, "/x") or ""
     assert "4.0 GB of disk are free at /x" in sentence

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import multiprocessing
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.paths import ROOT
 from guidelines_core.tracking import ClaimError, claim
 
 
@@ -67,34 +67,30 @@ def test_a_directory_of_nobody_is_refused(config: DictConfig) -> None:
         claim(config, resume=True, new=False)
 
 
-def test_of_several_starts_in_the_same_moment_one_wins(config: DictConfig, tmp_path: Path) -> None:
+def test_of_several_starts_in_the_same_moment_one_wins(config: DictConfig) -> None:
     claim(config, resume=False, new=True).release()
-    wanted = str(tmp_path / "checkpoints" / "race")
-    code = (
-        "import sys, time\n"
-        "from omegaconf import OmegaConf\n"
-        "from guidelines_core.tracking import ClaimError, claim\n"
-        "trainer = dict(default_local_dir=sys.argv[1], experiment_name='race', project_name='project')\n"
-        "sys.stdin.readline()\n"
-        "try:\n"
-        "    print(claim(OmegaConf.create(dict(trainer=trainer)), resume=False, new=False).claim.run_id)\n"
-        "    time.sleep(3)\n"
-        "except ClaimError:\n"
-        "    print('refused')\n"
-    )
-    starts = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, wanted],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(4)
-    ]
-    for start in starts:
-        assert start.stdin
-        start.stdin.write("go\n")
-        start.stdin.flush()
-    said = [start.communicate()[0].strip() for start in starts]
-    assert said.count("refused") == 3, said
+    config.trainer.default_local_dir += "-race"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["guidelines_core.tracking", "mlflow.store.tracking.sqlalchemy_store"])
+    starts, over = context.Barrier(8), context.Event()
+    said = context.Queue()
+    racers = [context.Process(target=race, args=(config, starts, over, said)) for _ in range(8)]
+    for racer in racers:
+        racer.start()
+    words = [said.get(timeout=60) for _ in racers]
+    over.set()
+    for racer in racers:
+        racer.join()
+    assert words.count("refused") == 7, words
+
+
+def race(config: DictConfig, starts: Barrier, over: Event, said: Queue[str]) -> None:
+    """Claim when all are ready, say how it went, and hold the claim until the race is over."""
+    starts.wait()
+    try:
+        run = claim(config, resume=False, new=False)
+    except ClaimError:
+        said.put("refused")
+    else:
+        said.put(run.claim.run_id)
+        over.wait()
