@@ -53,7 +53,10 @@ def main() -> int:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     if run.status == "FINISHED":
-        out.print(f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.")
+        out.print(
+            f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
+            soft_wrap=True,
+        )
         return 0
     return train(config, run)
 

@@ -149,7 +149,12 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     run_id = client.create_run(
         _experiment_id(client, config.trainer.project_name),
         run_name=run_name,
-        tags={"guidelines.checkpoints": str(directory), "guidelines.prompts": PROMPTS_VERSION},
+        tags={
+            "guidelines.checkpoints": str(directory),
+            "guidelines.prompts": PROMPTS_VERSION,
+            "mlflow.source.name": "experiments/run.py",
+            "mlflow.source.type": "LOCAL",
+        },
     ).info.run_id
     claimed = Claim(run_id=run_id, run_name=run_name, tracking_uri=uri, directory=str(directory))
     (directory / CLAIM).write_text(json.dumps(asdict(claimed), indent=1))
@@ -217,7 +222,9 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
         return str(found.experiment_id)
     database = client.tracking_uri.removeprefix("sqlite:///")
     location = (Path(database).resolve().parent / "mlruns").as_uri() if database != client.tracking_uri else None
-    return str(client.create_experiment(name, artifact_location=location))
+    # MLflow's page would otherwise guess that this is about prompts and hide the metrics' columns and charts.
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=location, tags=kind))
 
 
 def provenance() -> dict[str, str]:
