@@ -89,8 +89,6 @@ def command(folder: Path, *more: str) -> list[str]:
         "actor_rollout_ref.model.path": "models/tiny-random",
         "actor_rollout_ref.actor.optim.lr": 0.01,
         "actor_rollout_ref.rollout.n": ROLLOUTS,
-        "actor_rollout_ref.rollout.max_model_len": 768,
-        "reward.reward_model.rollout.max_model_len": 1024,
         "data.max_prompt_length": 512,
         "data.max_response_length": 16,
         "data.train_batch_size": PROMPTS,
