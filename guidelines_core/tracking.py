@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import platform
+import shutil
 import subprocess
+import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -115,8 +118,8 @@ class Run:
 def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     """Take a run and its checkpoint directory, atomically; `config` gets the name that was taken.
 
-    The directory is made by `mkdir`, which only one of two starts can win, and held by a lock while the run is
-    alive. Without `resume` or `new` a directory that is there already is refused.
+    The directory comes into being with its lock held, which only one of several starts can win; the lock lasts while
+    the run is alive. Without `resume` or `new` a directory that is there already is refused.
 
     Raises:
         ClaimError: the directory is taken.
@@ -125,22 +128,16 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     wanted.parent.mkdir(parents=True, exist_ok=True)
     directory = wanted
     number = 1
-    while True:
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            if new:
-                number += 1
-                directory = wanted.with_name(f"{wanted.name}-{number}")
-                continue
+    while (lock := _make_locked(directory)) is None:
+        if not new:
             run = _owner(directory)
-            if not resume:
-                description = describe(run)
-                run.release()
-                raise ClaimError(f"{description}\nGo on with it: --resume. Start afresh beside it: --new.") from None
-            return run
-        break
-    lock = _locked(directory)
+            if resume:
+                return run
+            description = describe(run)
+            run.release()
+            raise ClaimError(f"{description}\nGo on with it: --resume. Start afresh beside it: --new.")
+        number += 1
+        directory = wanted.with_name(f"{wanted.name}-{number}")
     run_name = config.trainer.experiment_name if number == 1 else f"{config.trainer.experiment_name}-{number}"
     config.trainer.experiment_name = run_name
     config.trainer.default_local_dir = str(directory)
@@ -159,6 +156,27 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     claimed = Claim(run_id=run_id, run_name=run_name, tracking_uri=uri, directory=str(directory))
     (directory / CLAIM).write_text(json.dumps(asdict(claimed), indent=1))
     return Run(claimed, lock)
+
+
+def _make_locked(directory: Path) -> TextIO | None:
+    """Make `directory` and return its lock, held; return None if the directory is there already.
+
+    It is made under another name and renamed, so that nobody ever sees it without its lock.
+    """
+    if directory.exists():
+        return None
+    making = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    lock = _locked(making)
+    making.chmod(0o755)
+    try:
+        making.rename(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        lock.close()
+        shutil.rmtree(making)
+        return None
+    return lock
 
 
 def _owner(directory: Path) -> Run:
