@@ -119,6 +119,7 @@ class GuidelinesConfig:
         grader: the judge.
         prompts: the planner's and the solver's prompts.
         environment: environment variables of the run's processes.
+        stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint.
         fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
     """
 
@@ -128,6 +129,7 @@ class GuidelinesConfig:
     grader: GraderConfig = field(default_factory=GraderConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     environment: dict[str, str] = field(default_factory=dict)
+    stop_within_s: float = 270.0
     fork_processes: bool = False
 
 

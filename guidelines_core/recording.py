@@ -20,6 +20,8 @@ from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
+from guidelines_core.trainer import STOP_FILE
+
 ROWS_SHOWN = 8
 """Rows of each step that also go into the table that MLflow's page shows."""
 
@@ -77,7 +79,11 @@ class Recording:
     def on_train_begin(self) -> None:
         """Refuse to take the first step untracked."""
         self._require_mlflow()
-        self.logger = _LogThenSave(self.logger, self._save_due)  # type: ignore[has-type]
+        self.logger = _LogThenSave(  # type: ignore[has-type]
+            self.logger,  # type: ignore[has-type]
+            self._save_due,
+            self.total_training_steps,  # type: ignore[attr-defined]
+        )
         super().on_train_begin()  # type: ignore[misc]
 
     def _save_checkpoint(self) -> None:
@@ -89,8 +95,8 @@ class Recording:
         self._due = True
 
     def _save_due(self) -> dict[str, float]:
-        """Write the checkpoint that was put off, if any; return the seconds that it took."""
-        if not getattr(self, "_due", False):
+        """Write the checkpoint that was put off, or that a stop asks for; return the seconds that it took."""
+        if not getattr(self, "_due", False) and not stop_asked():
             return {}
         self._due = False
         began = time.monotonic()
@@ -204,9 +210,10 @@ class _Later:
 class _LogThenSave:
     """verl's `Tracking`, after whose record of a step the step's checkpoint is written."""
 
-    def __init__(self, tracking: Any, save_due: Callable[[], dict[str, float]]) -> None:
+    def __init__(self, tracking: Any, save_due: Callable[[], dict[str, float]], total: int) -> None:
         self._tracking = tracking
         self._save_due = save_due
+        self._total = total
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracking, name)
@@ -217,6 +224,17 @@ class _LogThenSave:
         self._tracking.log(data=data, step=step)
         if saved := self._save_due():
             self._tracking.log(data=saved, step=step)
+        if stop_asked() and step < self._total:
+            raise StopAsked(f"asked to stop: saved after step {step}")
+
+
+class StopAsked(RuntimeError):
+    """The run was asked to stop, and its last step is saved."""
+
+
+def stop_asked() -> bool:
+    """Say whether the run was asked to save and stop."""
+    return Path(os.environ[STOP_FILE]).exists()
 
 
 def _take_ungraded(worker: object) -> Counter[str]:

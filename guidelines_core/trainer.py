@@ -23,6 +23,9 @@ from guidelines_core.tracking import Run, last_checkpoint
 GRACE_S = 6.0
 """Seconds that processes get to end by themselves before they are killed."""
 
+STOP_FILE = "GUIDELINES_STOP_FILE"
+"""Names, in the environment of a run's processes, the file whose appearance asks them to save and stop."""
+
 SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
 """Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
 
@@ -65,6 +68,8 @@ class Training:
         OmegaConf.save(config, self._config_file)
         self.log.touch()
         self.journal.touch()
+        self._stop_file = folder / f"attempt-{attempt}.stop"
+        self._stop_deadline = 0.0
         self._read = 0
         self._signal: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,6 +85,7 @@ class Training:
             "MLFLOW_TRACKING_URI": self._run.claim.tracking_uri,
             "MLFLOW_RUN_ID": self._run.claim.run_id,
             "VERL_FILE_LOGGER_PATH": str(self.journal),
+            STOP_FILE: str(self._stop_file),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -97,11 +103,17 @@ class Training:
 
     def _remember(self, number: int, frame: object) -> None:
         self._signal = number
+        if number == signal.SIGTERM:
+            self._stop_file.touch()
+            self._stop_deadline = time.monotonic() + self._config.guidelines.stop_within_s
 
     @property
     def running(self) -> bool:
-        """Whether verl is at work and nobody asked it to stop."""
-        return self._signal is None and self._process is not None and self._process.poll() is None
+        """Whether verl is at work and may go on: after SIGTERM to the end of its step, after Ctrl-C not at all."""
+        if self._process is None or self._process.poll() is not None:
+            return False
+        stopping = self._signal == signal.SIGTERM and time.monotonic() < self._stop_deadline
+        return self._signal is None or stopping
 
     def new_steps(self) -> Iterator[dict[str, Any]]:
         """Yield the journal's entries that were written since the last call."""
@@ -118,15 +130,15 @@ class Training:
         code = self._process.poll() if self._process else None
         end_descendants()
         remove_shared_memory(self._started_segments())
-        if self._signal is not None:
-            return Outcome("KILLED", f"stopped by {signal.Signals(self._signal).name}")
-        if code != 0:
-            return Outcome("FAILED", f"verl ended with exit code {code}: {failure_line(self.log)}")
         total = self._config.trainer.total_training_steps
         saved = last_checkpoint(self._run.directory)
-        if self._config.trainer.save_freq > 0 and saved != total:
-            return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
-        return Outcome("FINISHED", f"all {total} steps done")
+        if code == 0 and (self._config.trainer.save_freq <= 0 or saved == total):
+            return Outcome("FINISHED", f"all {total} steps done")
+        if self._signal is not None:
+            return Outcome("KILLED", f"stopped by {signal.Signals(self._signal).name}, saved at step {saved}")
+        if code != 0:
+            return Outcome("FAILED", f"verl ended with exit code {code}: {failure_line(self.log)}")
+        return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
 
     def _started_segments(self) -> list[Path]:
         """Return the shared-memory segments younger than this attempt."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,14 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Loop:
-    """A run that was interrupted after its second step and then resumed to its end."""
+    """A run that was interrupted after its second step, resumed, asked to stop in its third, and finished."""
 
     directory: Path
     uri: str
     interrupted: Attempt
     status_when_interrupted: str
     refused: Attempt
+    terminated: Attempt
     resumed: Attempt
     again: Attempt
     left_in_shared_memory: set[str]
@@ -93,7 +95,7 @@ def command(folder: Path, *more: str) -> list[str]:
         "data.max_response_length": 16,
         "data.train_batch_size": PROMPTS,
         "trainer.total_training_steps": STEPS,
-        "trainer.save_freq": 1,
+        "trainer.save_freq": 2,
         "trainer.test_freq": STEPS,
         "trainer.default_local_dir": folder / "run",
     }
@@ -107,8 +109,10 @@ def command(folder: Path, *more: str) -> list[str]:
     ]
 
 
-def start(folder: Path, *more: str, interrupt_after: int | None = None) -> Attempt:
-    """Run the command to its end, or to Ctrl-C once `interrupt_after` checkpoints are written."""
+def start(
+    folder: Path, *more: str, stop_when: Callable[[], bool] | None = None, stop_by: int = signal.SIGINT
+) -> Attempt:
+    """Run the command to its end, or send it `stop_by` as soon as `stop_when` holds."""
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "COLUMNS": "200"}
     process = subprocess.Popen(
         command(folder, *more),
@@ -120,11 +124,10 @@ def start(folder: Path, *more: str, interrupt_after: int | None = None) -> Attem
     )
     began = time.monotonic()
     addresses: frozenset[str] = frozenset()
-    tracker = folder / "run" / "latest_checkpointed_iteration.txt"
-    while interrupt_after is not None and process.poll() is None:
-        if tracker.exists() and tracker.read_text() == str(interrupt_after):
+    while stop_when is not None and process.poll() is None:
+        if stop_when():
             addresses = listening(process.pid)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(stop_by)
             began = time.monotonic()
             break
         time.sleep(0.05)
@@ -148,13 +151,20 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     folder = tmp_path_factory.mktemp("loop")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     before = segments()
-    interrupted = start(folder, interrupt_after=2)
+    tracker, second_log = folder / "run/latest_checkpointed_iteration.txt", folder / "run/logs/attempt-2.log"
+    interrupted = start(folder, stop_when=lambda: tracker.exists() and tracker.read_text() == "2")
     claim = json.loads((folder / "run" / "claim.json").read_text())
     status = MlflowClient(uri).get_run(claim["run_id"]).info.status
     refused = start(folder)
+    terminated = start(
+        folder,
+        "--resume",
+        stop_when=lambda: second_log.exists() and "Training Progress" in second_log.read_text(),
+        stop_by=signal.SIGTERM,
+    )
     resumed = start(folder, "--resume")
     again = start(folder, "--resume")
-    return Loop(folder / "run", uri, interrupted, status, refused, resumed, again, segments() - before)
+    return Loop(folder / "run", uri, interrupted, status, refused, terminated, resumed, again, segments() - before)
 
 
 def segments() -> set[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import psutil
 import pytest
@@ -40,6 +42,13 @@ def test_the_same_name_again_is_refused_with_the_ways_on(loop: Loop) -> None:
     assert loop.refused.exit_code == 2
     for word in ("KILLED", "--resume", "--new", "step 2"):
         assert word in loop.refused.output
+
+
+def test_sigterm_saves_the_step_under_way(loop: Loop) -> None:
+    assert loop.terminated.exit_code == 130, loop.terminated.output
+    assert "stopped by SIGTERM, saved at step 3" in loop.terminated.output
+    journal = (loop.directory / "logs/attempt-3.jsonl").read_text().splitlines()
+    assert json.loads(journal[0])["step"] == 4
 
 
 def test_the_resumed_run_is_the_same_run_and_finished(loop: Loop) -> None:
