@@ -1,4 +1,4 @@
-"""A tiny model of Qwen2.5's kind: its tokenizer against the package that ships the vocabulary, its weights by a look."""
+"""A tiny model of Qwen2.5's kind: its tokenizer against the package that ships the vocabulary, and its logits."""
 
 from __future__ import annotations
 
