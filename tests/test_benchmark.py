@@ -4,10 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import benchmark
 import pytest
+from benchmark import Arm, as_table, config_hash, figures, read_arms
 
-from analysis import benchmark
-from analysis.benchmark import Arm, as_table, config_hash, figures, read_arms
 from guidelines_core.config import ConfigError
 from guidelines_core.paths import ROOT
 
