@@ -67,6 +67,7 @@ class SolverConfig:
         seed: seeds each request's sampling together with its text.
         max_concurrency: requests in flight; 1 asks one after the other.
         deadline_s: seconds for one solution, retries included.
+        ignore_eos: go on to `max_tokens` whatever is written, for measurements at fixed lengths.
     """
 
     model: str = MISSING
@@ -76,6 +77,7 @@ class SolverConfig:
     seed: int = 0
     max_concurrency: int = 512
     deadline_s: float = 600.0
+    ignore_eos: bool = False
 
 
 @dataclass

@@ -20,6 +20,7 @@ from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
+from guidelines_core import colocated
 from guidelines_core.trainer import STOP_FILE
 
 ROWS_SHOWN = 8
@@ -61,6 +62,17 @@ class Recording:
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
         """Return the reward loop at once; who first uses it waits until its server is up."""
         return _Later(self._solver) if self._solver else RewardLoopManager(config, rm_resource_pool)
+
+    def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
+        """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
+        manager = self.reward_loop_manager  # type: ignore[has-type]
+        self.reward_loop_manager = with_problems = colocated.WithProblems(manager, batch)
+        try:
+            graded = super()._compute_reward_colocate(batch, metrics)  # type: ignore[misc]
+        finally:
+            self.reward_loop_manager = manager
+        colocated.keep(graded, with_problems.rows)
+        return graded
 
     def _build_replay_buffer(self) -> Any:
         """Build verl's replay buffer, polled ten times a second.

@@ -23,7 +23,9 @@ class RewardUnavailable(RuntimeError):
 
 
 @lru_cache(maxsize=1)
-def _solver(address: str, model: str, max_tokens: int, max_concurrency: int, deadline_s: float, seed: int) -> Solver:
+def _solver(
+    address: str, model: str, max_tokens: int, max_concurrency: int, deadline_s: float, seed: int, ignore_eos: bool
+) -> Solver:
     """Return this process's one solver client; one client keeps its connections open between steps."""
     return Solver(
         address,
@@ -32,6 +34,7 @@ def _solver(address: str, model: str, max_tokens: int, max_concurrency: int, dea
         max_concurrency=max_concurrency,
         deadline_s=deadline_s,
         seed=seed,
+        ignore_eos=ignore_eos,
     )
 
 
@@ -72,6 +75,7 @@ async def compute_score(
         solver["max_concurrency"],
         solver["deadline_s"],
         solver["seed"],
+        solver["ignore_eos"],
     )
     pool = _pool(grader["workers"], grader["deadline_s"], grader["memory_mb"])
     temperature = solver["val_temperature"] if extra_info["split"] == "val" else solver["temperature"]

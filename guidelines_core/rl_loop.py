@@ -25,10 +25,13 @@ WARM_MODULES = (
     "mlflow",
     "math_verify",
     "vllm.entrypoints.openai.api_server",
-    "vllm.v1.worker.cpu_worker",
 )
 """What most of a run's processes import and what takes longest, but nothing that loads Ray's library: that reads a
 worker's identity from the environment when it is loaded (`RayConfig::JOB_ID`), so each process must load its own."""
+
+WARM_MODULES_CPU = ("vllm.v1.worker.cpu_worker",)
+"""What a CPU's processes import, too. Among a GPU's, vLLM died while it compiled: "'_EventPlaceholder' object has no
+attribute 'elapsed_time'"; this module is thought to be the cause."""
 
 
 def main(config_file: Path) -> None:
@@ -37,9 +40,14 @@ def main(config_file: Path) -> None:
     assert isinstance(config, DictConfig)
     with contextlib.ExitStack() as stack:
         if config.guidelines.fork_processes:
-            python = stack.enter_context(forked_processes(WARM_MODULES))
+            python = stack.enter_context(forked_processes(warm_modules(config.trainer.device)))
             OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", str(python), force_add=True)
         train(config)
+
+
+def warm_modules(device: str) -> tuple[str, ...]:
+    """Return what to import before a run on `device` forks its processes; nothing of it may start CUDA."""
+    return (*WARM_MODULES, *(WARM_MODULES_CPU if device == "cpu" else ()))
 
 
 def train(config: DictConfig) -> None:

@@ -48,15 +48,26 @@ class Solver:
         max_concurrency: requests in flight; 1 asks one after the other.
         deadline_s: seconds for one solution, waiting for a place and retries included.
         seed: seeds the sampling of each request together with its text.
+        ignore_eos: let every solution go on to `max_tokens`.
     """
 
     def __init__(
-        self, address: str, model: str, *, max_tokens: int, max_concurrency: int, deadline_s: float, seed: int
+        self,
+        address: str,
+        model: str,
+        *,
+        max_tokens: int,
+        max_concurrency: int,
+        deadline_s: float,
+        seed: int,
+        ignore_eos: bool = False,
     ) -> None:
         self._model = model
         self._max_tokens = max_tokens
         self._deadline_s = deadline_s
         self._seed = seed
+        # vLLM's own parameter, which no other server need know.
+        self._fixed_length = {"ignore_eos": True} if ignore_eos else {}
         self._places = asyncio.Semaphore(max_concurrency)
         self._client = httpx.AsyncClient(
             base_url=f"http://{address}",
@@ -77,6 +88,7 @@ class Solver:
             "max_tokens": self._max_tokens,
             "temperature": temperature,
             "seed": int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"),
+            **self._fixed_length,
         }
         try:
             return await asyncio.wait_for(self._ask(request), self._deadline_s)

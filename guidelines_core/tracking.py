@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import mlflow
 import mlflow.data
@@ -247,9 +247,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 def provenance() -> dict[str, str]:
     """Return the tags that say where a run came from: commit, versions, hardware."""
-    git: Any = {"cwd": ROOT, "capture_output": True, "text": True}
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], **git).stdout.strip() or "none"
-    changed = subprocess.run(["git", "status", "--porcelain"], **git).stdout.strip()
+    commit, changed = _git("rev-parse", "HEAD") or "none", _git("status", "--porcelain")
     packages = ("verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow")
     return {
         "mlflow.source.git.commit": commit,
@@ -259,6 +257,13 @@ def provenance() -> dict[str, str]:
         "hardware.cpu": f"{psutil.cpu_count()} x {_cpu_model()}",
         "hardware.memory_gb": f"{psutil.virtual_memory().total / 1e9:.0f}",
     }
+
+
+def _git(*arguments: str) -> str:
+    """Return what git says of the repository, nothing where it is no repository or git is not installed."""
+    if shutil.which("git") is None:
+        return ""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
 
 
 def _cpu_model() -> str:

@@ -74,6 +74,12 @@ def test_an_answer_comes_with_its_length_and_truncation(server: Server) -> None:
     assert server.requests[0]["temperature"] == 0.5
 
 
+def test_a_fixed_length_is_asked_for_only_where_it_is_wanted(server: Server) -> None:
+    ask(server)
+    ask(server, ignore_eos=True)
+    assert [request.get("ignore_eos") for request in server.requests] == [None, True]
+
+
 def test_server_errors_are_retried(server: Server) -> None:
     server.failures = [500, 503]
     [solution] = ask(server)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.tracking import ClaimError, claim
+from guidelines_core.tracking import ClaimError, claim, provenance
 
 
 @pytest.fixture
@@ -94,3 +94,9 @@ def race(config: DictConfig, starts: Barrier, over: Event, said: Queue[str]) -> 
     else:
         said.put(run.claim.run_id)
         over.wait()
+
+
+def test_a_machine_without_git_names_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(provenance()["mlflow.source.git.commit"]) == 40
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance()["mlflow.source.git.commit"] == "none"

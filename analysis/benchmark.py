@@ -1,0 +1,203 @@
+"""Seconds a step, by phase, of arms: named sets of overrides over a named experiment, run one after the other.
+
+    python analysis/benchmark.py --arms analysis/arms/one-gpu.yaml --out analysis/results/one-gpu.json [key=value …]
+
+Each arm is a real run of `experiments/run.py` with an MLflow store and a folder of its own. An arm that the JSON holds
+already, with the same configuration, is not run again. Exit codes: 0 every arm measured, 1 one failed, 2 refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import yaml
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from guidelines_core.config import ConfigError, compose
+from guidelines_core.paths import ROOT
+from guidelines_core.preflight.gpus import devices
+from guidelines_core.tracking import provenance
+from guidelines_core.trainer import failure_line
+
+PHASES = ("gen", "reward", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")
+"""verl's `timing_s/*` of a step, in their order; `reward` is there only where the solver shares the training GPUs."""
+
+KEPT = (
+    "prompt_length/mean", "guideline/tokens", "solution/tokens", "reward/graded", "reward/ungraded", "perf/mfu/actor",
+    "perf/throughput", "perf/max_memory_allocated_gb", "perf/max_memory_reserved_gb", "perf/cpu_memory_used_gb",
+    "training/rollout_probs_diff_max",
+)  # fmt: skip
+"""Other metrics that say whether two arms did the same work, and at what cost."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing to time: an experiment and its overrides."""
+
+    name: str
+    experiment: str
+    overrides: tuple[str, ...]
+
+
+def main() -> int:
+    """Run the arms that are not measured yet, write the JSON after each, print the table; return the exit code."""
+    parser = argparse.ArgumentParser(description="Time arms, one real run after the other.")
+    parser.add_argument("--arms", required=True, type=Path, help="a YAML file of analysis/arms/")
+    parser.add_argument("--out", required=True, type=Path, help="the JSON; arms that it holds are not run again")
+    parser.add_argument("--work", type=Path, help="keep the runs' folders here (default: a temporary folder)")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every arm")
+    given = parser.parse_args()
+    result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {"arms": []}
+    here = hardware()
+    if {key: result.get(key, value) for key, value in here.items()} != here:
+        print(
+            f"{given.out} was measured on {result['gpu']} x {result['gpu_count']}: give another --out", file=sys.stderr
+        )
+        return 2
+    try:
+        arms = read_arms(given.arms, given.overrides)
+        hashes = {arm.name: config_hash(arm) for arm in arms}
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    result |= {
+        **here,
+        "versions": provenance(),
+        "command": shlex.join(["python", "analysis/benchmark.py", *sys.argv[1:]]),
+    }
+    measured = {(entry["name"], entry["config_hash"]) for entry in result["arms"] if "failed" not in entry}
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        for arm in arms:
+            if (arm.name, hashes[arm.name]) in measured:
+                continue
+            named = {"name": arm.name, "config_hash": hashes[arm.name], "experiment": arm.experiment}
+            figured = measure(arm, (given.work or Path(folder)).resolve() / arm.name)
+            entry = {**named, "overrides": list(arm.overrides), **figured}
+            others = [other for other in result["arms"] if other["name"] != arm.name]
+            result["arms"] = sorted([*others, entry], key=lambda e: list(hashes).index(e["name"]))
+            write(given.out, result)
+    Console().print(as_table(result))
+    return int(any("failed" in entry for entry in result["arms"]))
+
+
+def hardware() -> dict[str, Any]:
+    """Return the GPUs' name and count; a CPU has none."""
+    found = devices()
+    return {"gpu": found[0].name if found else "none", "gpu_count": len(found)}
+
+
+def read_arms(file: Path, overrides: Sequence[str] = ()) -> list[Arm]:
+    """Return the arms of a YAML file; `overrides` go to each, after its own.
+
+    The file has `experiment`, `overrides` for every arm, and `arms`: each a `name`, and `experiment` and `overrides`
+    where it differs.
+    """
+    read = yaml.safe_load(file.read_text(encoding="utf-8"))
+    arms = [
+        Arm(
+            name=arm["name"],
+            experiment=arm.get("experiment", read["experiment"]),
+            overrides=(*read.get("overrides", ()), *arm.get("overrides", ()), *overrides),
+        )
+        for arm in read["arms"]
+    ]
+    names = [arm.name for arm in arms]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{file}: two arms have one name in {', '.join(names)}")
+    return arms
+
+
+def config_hash(arm: Arm) -> str:
+    """Return a hash of the arm's whole composed configuration, the same wherever the repository lies."""
+    config = compose(arm.experiment, [*arm.overrides, "trainer.default_local_dir=run"])
+    text = OmegaConf.to_yaml(config, sort_keys=True).replace(str(ROOT), "")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def measure(arm: Arm, folder: Path) -> dict[str, Any]:
+    """Run the arm in `folder` and return its figures, or `failed` with the reason."""
+    folder.mkdir(parents=True)
+    directory = folder / "run"
+    command = [sys.executable, str(ROOT / "experiments/run.py"), "--name", arm.experiment, *arm.overrides,
+               f"trainer.default_local_dir={directory}"]  # fmt: skip
+    began = time.monotonic()
+    run = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"})
+    journal, log = (directory / "logs" / f"attempt-1.{suffix}" for suffix in ("jsonl", "log"))
+    first_step_done = 0.0
+    while run.poll() is None:
+        if not first_step_done and journal.exists() and journal.stat().st_size:
+            first_step_done = time.monotonic() - began
+        time.sleep(0.1)
+    if run.returncode != 0:
+        said = failure_line(log) if log.exists() else "refused before it started"
+        return {"failed": f"exit code {run.returncode}: {said}"}
+    entries = [json.loads(line)["data"] for line in journal.read_text().splitlines()]
+    steps = [entry for entry in entries if "training/global_step" in entry]
+    return {**figures(steps, first_step_done), "run_s": round(time.monotonic() - began, 1)}
+
+
+def figures(steps: Sequence[Mapping[str, float]], first_step_done_s: float) -> dict[str, Any]:
+    """Return an arm's figures: medians of the steps after the first, which compiles and warms up; all in seconds.
+
+    Args:
+        steps: each step's metrics as verl logs them.
+        first_step_done_s: from the launch to the end of the first step.
+    """
+    later = steps[1:] or steps
+
+    def median(key: str) -> float:
+        return round(statistics.median(step[key] for step in later), 4)
+
+    return {
+        "s_per_step": median("timing_s/step"),
+        "phases": {name: median(f"timing_s/{name}") for name in PHASES if f"timing_s/{name}" in later[0]},
+        "every_step_s": [round(step["timing_s/step"], 2) for step in steps],
+        "launch_to_first_step_s": round(first_step_done_s - steps[0]["timing_s/step"], 1),
+        "metrics": {key: median(key) for key in KEPT if key in later[0]},
+    }
+
+
+def write(file: Path, result: Mapping[str, Any]) -> None:
+    """Write the JSON in one move, so that a reader or a kill never meets half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(result, indent=1) + "\n")
+    new.replace(file)
+
+
+def as_table(result: Mapping[str, Any]) -> Table:
+    """Return the arms' seconds by phase, and each arm's step as a share of the first one's."""
+    done = [entry for entry in result["arms"] if "failed" not in entry]
+    names = [name for name in PHASES if any(name in entry["phases"] for entry in done)]
+    table = Table(
+        "arm", *names, "launch → first step", "ratio", title=f"{result['gpu']} x {result['gpu_count']}, seconds"
+    )
+    for entry in result["arms"]:
+        if "failed" in entry:
+            table.add_row(entry["name"], entry["failed"], style="red")
+            continue
+        phases = (f"{entry['phases'][name]:.2f}" if name in entry["phases"] else "" for name in names)
+        ratio = entry["s_per_step"] / done[0]["s_per_step"]
+        table.add_row(entry["name"], *phases, f"{entry['launch_to_first_step_s']:.0f}", f"{ratio:.2f}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

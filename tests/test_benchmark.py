@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import benchmark
+import pytest
+from benchmark import Arm, as_table, config_hash, figures, read_arms
+
+from guidelines_core.config import ConfigError
+from guidelines_core.paths import ROOT
+
+
+def test_figures_are_the_medians_of_the_steps_after_the_first() -> None:
+    steps = [
+        {"timing_s/step": seconds, "timing_s/gen": gen, "solution/tokens": 600.0, "reward/mean": 0.5}
+        for seconds, gen in ((50.0, 30.0), (10.0, 4.0), (12.0, 9.0), (20.0, 5.0))
+    ]
+    found = figures(steps, 170.0)
+    assert found["s_per_step"] == 12.0
+    assert found["phases"] == {"gen": 5.0, "step": 12.0}
+    assert found["launch_to_first_step_s"] == 120.0
+    assert found["every_step_s"] == [50.0, 10.0, 12.0, 20.0]
+    assert found["metrics"] == {"solution/tokens": 600.0}
+
+
+def test_an_arms_overrides_go_after_the_common_ones_and_the_command_lines_last(tmp_path: Path) -> None:
+    file = tmp_path / "arms.yaml"
+    file.write_text("experiment: e\noverrides: [a=1]\narms:\n- name: x\n- {name: y, experiment: f, overrides: [a=2]}\n")
+    assert read_arms(file, ["a=3"]) == [Arm("x", "e", ("a=1", "a=3")), Arm("y", "f", ("a=1", "a=2", "a=3"))]
+    file.write_text(file.read_text() + "- name: x\n")
+    with pytest.raises(ConfigError, match="one name"):
+        read_arms(file)
+
+
+def test_the_hash_follows_from_the_configuration_alone() -> None:
+    plain = config_hash(Arm("a", "quickstart", ()))
+    assert config_hash(Arm("b", "quickstart", ("data.train_batch_size=4",))) == plain
+    assert config_hash(Arm("a", "quickstart", ("data.train_batch_size=8",))) != plain
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "analysis/arms").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_shipped_arm_composes_to_a_configuration_of_its_own(file: Path) -> None:
+    arms = read_arms(file)
+    assert len({config_hash(arm) for arm in arms}) == len(arms)
+
+
+def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms, out = tmp_path / "arms.yaml", tmp_path / "out.json"
+    # The source is a file that is not there: run.py refuses the arm before anything starts.
+    arms.write_text(
+        "experiment: quickstart\narms:\n- name: done\n- {name: refused, overrides: [guidelines.data.source=no.jsonl]}\n"
+    )
+    done = {"name": "done", "config_hash": config_hash(read_arms(arms)[0]), "s_per_step": 2.0, "phases": {"step": 2.0}}
+    done["launch_to_first_step_s"] = 9.0
+    out.write_text(json.dumps({**benchmark.hardware(), "arms": [done]}))
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--arms", str(arms), "--out", str(out)])
+    assert benchmark.main() == 1
+    kept, refused = json.loads(out.read_text())["arms"]
+    assert kept == done
+    assert refused["failed"] == "exit code 2: refused before it started"
+    assert "ratio" in capsys.readouterr().out
+
+
+def test_the_table_compares_with_the_first_arm() -> None:
+    entries = [
+        {"name": name, "s_per_step": seconds, "phases": {"step": seconds}, "launch_to_first_step_s": 100.0}
+        for name, seconds in (("a", 50.0), ("b", 40.0))
+    ]
+    table = as_table({"gpu": "G", "gpu_count": 1, "arms": entries})
+    assert list(table.columns[-1].cells) == ["1.00", "0.80"]
+
+
+def test_another_gpus_results_are_not_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out.json"
+    out.write_text(json.dumps({"gpu": "another", "gpu_count": 8, "arms": []}))
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--arms", "unread.yaml", "--out", str(out)])
+    assert benchmark.main() == 2
