@@ -106,7 +106,7 @@ def phases(
     length = lengths.prompt + lengths.guideline
     tokens = (real * length + (padded - real) * PADDING_TOKENS) * repeats / workers
     forward = tokens * planner.forward_flops(length) / gpu.flops
-    rollout, solve = _generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
+    rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
     floor = efficiency is PEAK
     found = {
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
@@ -128,7 +128,7 @@ def step_seconds(config: DictConfig, found: dict[str, float], efficiency: Effici
     return float(both + efficiency.other)
 
 
-def _generation(
+def generation(
     config: DictConfig,
     planner: Shape,
     solver: Shape,
@@ -184,7 +184,7 @@ def run_seconds(
     steps, freq = config.trainer.total_training_steps, config.trainer.test_freq
     found = phases(config, planner, solver, gpu, lengths, efficiency)
     times = (math.ceil(steps / freq) if freq > 0 else 0) + config.trainer.val_before_train
-    one = sum(_generation(config, planner, solver, gpu, lengths, efficiency, config.guidelines.data.val_size))
+    one = sum(generation(config, planner, solver, gpu, lengths, efficiency, config.guidelines.data.val_size))
     return {
         "start": efficiency.start,
         "steps": steps * step_seconds(config, found, efficiency),
