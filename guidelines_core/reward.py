@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
@@ -80,7 +81,7 @@ async def compute_score(
     pool = _pool(grader["workers"], grader["deadline_s"], grader["memory_mb"])
     temperature = solver["val_temperature"] if extra_info["split"] == "val" else solver["temperature"]
 
-    asked = time.monotonic()
+    asked_at, asked = datetime.now(timezone.utc), time.monotonic()
     try:
         solution = await client.solve(
             solver_messages(question, solution_str, prompts["style"]), temperature=temperature
@@ -109,6 +110,8 @@ async def compute_score(
         "solution": solution.text,
         "solution_tokens": solution.tokens,
         "solution_truncated": float(solution.truncated),
+        # A text, since verl would average a number over the validation's rows and log it as a metric.
+        "asked_at": asked_at.isoformat(),
         "solver_s": answered - asked,
         "grader_s": graded - answered,
     }

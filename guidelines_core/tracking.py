@@ -247,6 +247,9 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 def provenance() -> dict[str, str]:
     """Return the tags that say where a run came from: commit, versions, hardware."""
+    from guidelines_core.preflight.gpus import devices  # whose package imports this module
+
+    gpus = devices()
     commit, changed = _git("rev-parse", "HEAD") or "none", _git("status", "--porcelain")
     packages = ("verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow")
     return {
@@ -255,6 +258,7 @@ def provenance() -> dict[str, str]:
         "python": platform.python_version(),
         **{f"version.{name}": version(name) for name in packages},
         "hardware.cpu": f"{psutil.cpu_count()} x {_cpu_model()}",
+        **({"hardware.gpu": f"{len(gpus)} x {gpus[0].name}"} if gpus else {}),
         "hardware.memory_gb": f"{psutil.virtual_memory().total / 1e9:.0f}",
     }
 
