@@ -16,6 +16,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tables import number
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette (2008) without black and yellow, which vanish on a dark and on a light page."""
@@ -103,17 +104,6 @@ def table(frame: pd.DataFrame, caption: str = "", digits: int = 4) -> str:
     )
     below = f'<p class="caption">{escape(caption)}</p>' if caption else ""
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>{below}'
-
-
-def number(value: object, digits: int = 4) -> str:
-    """Return a value as a table shows it: a number to `digits` significant digits, nothing for NaN and None."""
-    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return str(value)
 
 
 def _cell(value: object, digits: int) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,7 +26,17 @@ from mlflow.exceptions import MlflowException
 from guidelines_core.tracking import tracking_uri
 
 PARENT = "mlflow.parentRunId"
+Split = Literal["train", "validation"]
 _LISTED = 10  # candidates that an error names
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads 1e-06 as the number that OmegaConf wrote; YAML 1.1 wants 1.0e-06."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class RunError(ValueError):
@@ -158,13 +167,17 @@ def history(run: Run, metrics: Collection[str] | None = None) -> pd.DataFrame:
     for name in wanted:
         values = sorted(run.client.get_metric_history(run.id, name), key=lambda metric: metric.timestamp)
         columns[name] = pd.Series({metric.step: metric.value for metric in values}, dtype=float)
-    table: pd.DataFrame = pd.DataFrame(columns, columns=wanted, dtype=float)
+    table: pd.DataFrame = pd.DataFrame(columns, columns=wanted, dtype=float).sort_index()
     table.index = pd.Index(table.index.astype(int), name="step")
-    table.sort_index(inplace=True)
     return table
 
 
-def rows(run: Run, kind: Literal["train", "validation"], columns: Sequence[str] | None = None) -> pd.DataFrame:
+def rows(
+    run: Run,
+    kind: Split,
+    columns: Sequence[str] | None = None,
+    steps: Collection[int] | None = None,
+) -> pd.DataFrame:
     """Return every graded row of the run's training or validation, steps in order; empty if it has none.
 
     The columns are what `guidelines_core/recording.py` keeps: step, group, problem_id, question, guideline, solution,
@@ -175,11 +188,12 @@ def rows(run: Run, kind: Literal["train", "validation"], columns: Sequence[str] 
         kind: whose rows.
         columns: the columns that are wanted, which saves memory (solutions are most of it); those that a file lacks
             are NaN. None: all.
+        steps: the steps that are wanted. None: all.
     """
-    present = [item.path for item in run.client.list_artifacts(run.id)]
-    files = sorted(artifact(run, "rows").glob(f"{kind}_*.parquet")) if "rows" in present else []
-    with ThreadPoolExecutor(4) as threads:
-        tables = list(threads.map(lambda file: _read(file, columns), files))
+    files = sorted(artifact(run, "rows").glob(f"{kind}_*.parquet")) if "rows" in artifacts(run) else []
+    if steps is not None:
+        files = [file for file in files if int(file.stem.removeprefix(f"{kind}_")) in steps]
+    tables = [_read(file, columns) for file in files]
     table: pd.DataFrame = pd.DataFrame()
     if tables:
         table = pa.concat_tables(tables, promote_options="permissive").to_pandas()
@@ -188,12 +202,20 @@ def rows(run: Run, kind: Literal["train", "validation"], columns: Sequence[str] 
 
 def config(run: Run) -> dict[str, Any]:
     """Return the composed configuration that the run was started with; empty if the run recorded none."""
-    return dict(yaml.safe_load(_text(run, "config.yaml")) or {})
+    return dict(yaml.load(_text(run, "config.yaml"), _Loader) or {})
 
 
 def manifest(run: Run) -> dict[str, Any]:
     """Return what the run's problems were made of, with their checksums; empty if the run recorded none."""
     return dict(json.loads(_text(run, "manifest.json") or "{}"))
+
+
+def artifacts(run: Run, folder: str = "") -> list[str]:
+    """Return the paths of what lies in a folder of the run's artifacts, none if there is no such folder."""
+    # By the address, as below: asked by the run's id, MLflow reads the run's thousand parameters each time.
+    uri = f"{run.entity.info.artifact_uri.rstrip('/')}/{folder}"
+    found = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=run.client.tracking_uri)
+    return [f"{folder}/{Path(item.path).name}" if folder else str(item.path) for item in found]
 
 
 def artifact(run: Run, path: str) -> Path:
@@ -204,14 +226,15 @@ def artifact(run: Run, path: str) -> Path:
 
 
 def _text(run: Run, path: str) -> str:
-    if path not in [item.path for item in run.client.list_artifacts(run.id)]:
+    if path not in artifacts(run):
         return ""
     return artifact(run, path).read_text(encoding="utf-8")
 
 
 def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
     read = pq.ParquetFile(file)
-    return read.read(columns=None if columns is None else [name for name in columns if name in read.schema_arrow.names])
+    present = None if columns is None else [name for name in columns if name in read.schema_arrow.names]
+    return read.read(columns=present, use_threads=False)  # a step's rows are too few to share out
 
 
 def _search(client: MlflowClient, experiments: list[str], where: str, limit: int) -> list[mlflow.entities.Run]:
