@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import lift_report
 import runs
-from lift_arms import TRAINED, UNTRAINED, GenerationFailed, Plan, measure
+from lift_arms import NONE, TRAINED, UNTRAINED, GenerationFailed, Plan, measure
 from lift_data import Problems, load, trained_on
 from lift_stats import Lift, lift
 from omegaconf import DictConfig, OmegaConf
@@ -206,7 +206,9 @@ def metrics(found: Lift, own: str) -> dict[str, float]:
     values: dict[str, float] = {"problems": found.problems}
     for arm in found.arms:
         name = f"{arm.kind}" if arm.solver == own else f"{arm.solver}/{arm.kind}"
-        values |= {f"{name}_accuracy": arm.accuracy.value, f"{name}_leaks": arm.leaks}
+        values[f"{name}_accuracy"] = arm.accuracy.value
+        if arm.kind != NONE:
+            values[f"{name}_leaks"] = arm.leaks
     for pair in found.pairs:
         name = f"{pair.better}_over_{pair.base}"
         values[name if pair.solver == own else f"{pair.solver}/{name}"] = pair.paired.difference.value
