@@ -37,6 +37,15 @@ from guidelines_core.paths import ROOT
 
 EXPERIMENT = "query-conditioned-guidelines"
 GRADED_BY = ("numinamath30k-3b-300steps", "numinamath30k-3b-300steps-mathverify")
+SIZES = {
+    "timing_s/step": 60.0, "timing_s/gen": 20.0, "timing_s/old_log_prob": 6.0, "timing_s/ref": 10.0,
+    "timing_s/adv": 0.1,
+    "timing_s/update_actor": 22.0, "timing_s/update_weights": 0.5, "guideline/tokens": 300.0, "solution/tokens": 600.0,
+    "prompt_length/mean": 150.0, "actor/entropy": 1.2, "actor/kl_loss": 0.01, "actor/reward_kl_penalty": 0.01,
+    "reward/ungraded": 0.0,
+}  # fmt: skip
+"""About how large a metric is; others are shares."""
+
 ANSWERS = (
     ("18", "18"), ("18", "19"), ("0.5", r"\frac{1}{2}"), (r"\frac{3}{4}", "0.75"), (r"\frac{3}{4}", r"\frac{3}{4}"),
     (r"50\%", "50"), (r"12\text{ cm}", "12"), ("x = 3", "3"), ("(1,2)", "(1, 2)"), (r"\{1,2\}", "2, 1"),
@@ -120,18 +129,20 @@ def make_store(
         run_id = client.create_run(experiment, run_name=f"trial-{number}", tags=tags).info.run_id
         client.log_batch(run_id, [Metric("reward/mean", 0.5, 0, 1)], [Param(f"key{k}", str(k)) for k in range(50)])
         client.set_terminated(run_id)
-    for number, name in enumerate(names):
+    for number, run_name in enumerate(names):
         chance = random.Random(number)
-        run_id = client.create_run(experiment, run_name=name, tags={"git.commit": "0" * 40}).info.run_id
-        config = compose(GRADED_BY[number % 2], [f"trainer.default_local_dir={store / name}"])
+        run_id = client.create_run(experiment, run_name=run_name, tags={"git.commit": "0" * 40}).info.run_id
+        config = compose(GRADED_BY[number % 2], [f"trainer.default_local_dir={store / run_name}"])
         client.log_text(run_id, OmegaConf.to_yaml(config), "config.yaml")
         params = [Param(key, str(value)[:100]) for key, value in flat(OmegaConf.to_object(config)).items()]  # type: ignore[arg-type]
         for first in range(0, len(params), 100):
             client.log_batch(run_id, params=params[first : first + 100])
         with tempfile.TemporaryDirectory() as folder:
             for step in range(1, steps + 1):
-                logged = [metric for metric in NEEDED if not metric.startswith("validation/")]
-                logged += [f"verl/metric_{k}" for k in range(metrics - len(NEEDED))]
+                logged = [
+                    metric for metric in {**SIZES, **dict.fromkeys(NEEDED)} if not metric.startswith("validation/")
+                ]
+                logged += [f"verl/metric_{k}" for k in range(metrics - len(logged))]
                 rows(chance, step, samples, verdicts, solutions).to_parquet(f"{folder}/train_{step:06d}.parquet")
                 if step % 50 == 0 or step == steps:
                     checked = rows(chance, step, problems, verdicts, solutions)
@@ -140,10 +151,17 @@ def make_store(
                     client.log_metric(run_id, "validation/accuracy", float(checked["acc"].mean()), step=step)
                     client.log_metric(run_id, "validation/problems", float(problems), step=step)
                 now = int(time.time() * 1000)
-                client.log_batch(run_id, [Metric(metric, chance.random(), now, step) for metric in logged])
+                client.log_batch(
+                    run_id, [Metric(name, _value(name, chance, step / steps), now, step) for name in logged]
+                )
             client.log_artifacts(run_id, folder, "rows")
         client.set_terminated(run_id)
     return client
+
+
+def _value(metric: str, chance: random.Random, done: float) -> float:
+    noise = chance.gauss(1, 0.1)
+    return SIZES[metric] * noise if metric in SIZES else (0.3 + 0.2 * done) * noise
 
 
 def rows(

@@ -32,15 +32,20 @@ SHOWN = 200
 
 def page(found: Diagnosis) -> str:
     """Return the whole page."""
+    lead = f"{report.headline(found)} {found.source}"
+    return pages.page(f"{found.name}: where the time goes", lead, sections(found))
+
+
+def sections(found: Diagnosis) -> list[Section]:
+    """Return the page's parts."""
     words = [*found.notes, *report.findings(found)]
-    sections = [
+    return [
         Section("What to change first", _changes(found)),
         Section("Who was busy when", [_timeline(found), pages.table(_gpus(found))]),
         Section("The phases", [pages.table(_phases(found), "x floor: times what the hardware's peak would take")]),
         Section("The solver's calls", _solver(found)),
         Section("The run", [*([_steps(found)] if len(found.steps) > 2 else []), *map(pages.text, words)]),
     ]
-    return pages.page(f"{found.name}: where the time goes", f"{report.headline(found)} {found.source}", sections)
 
 
 def _changes(found: Diagnosis) -> list[str]:

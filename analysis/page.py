@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -31,7 +31,7 @@ _STYLE = {
     "axes.labelcolor": _INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": "medium",
+    "axes.titlesize": "small",
     "figure.constrained_layout.use": True,
     "font.size": 9,
     "grid.alpha": 0.2,
@@ -56,7 +56,7 @@ h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-t
 .lead, .caption { color: var(--faint); } .caption { font-size: .87rem; margin: .2rem 0 1rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; margin: .6rem 0; }
 th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+  font-variant-numeric: tabular-nums; overflow-wrap: break-word; max-width: 30rem; }
 th { background: var(--wash); } th:first-child, td.words { text-align: left; }
 tr > th:first-child { white-space: nowrap; }
 pre { background: var(--wash); padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .84rem; }
@@ -106,9 +106,28 @@ def table(frame: pd.DataFrame, caption: str = "", digits: int = 4) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>{below}'
 
 
+def facts(known: Mapping[str, object]) -> str:
+    """Return a table of names and values, each value as it is written."""
+    lines = "".join(
+        f'<tr><th>{escape(name)}</th><td class="words">{escape(str(value))}</td></tr>\n'
+        for name, value in known.items()
+    )
+    return f'<div class="wide"><table>{lines}</table></div>'
+
+
 def _cell(value: object, digits: int) -> str:
-    kind = ' class="words"' if isinstance(value, str) and not re.fullmatch(r"[\s\d.,%±+\-\[\]()]*", value) else ""
+    kind = ' class="words"' if isinstance(value, str) and not re.fullmatch(r"[\s\d.,%±e+\-\[\]()]*", value) else ""
     return f"<td{kind}>{escape(number(value, digits))}</td>"
+
+
+def card(heading: str, sides: Sequence[tuple[str, bool | None, str]]) -> str:
+    """Return a card: a heading over texts side by side, each with a title, and whether it is good (None: neither)."""
+    marks = {True: "good", False: "bad", None: "lead"}
+    columns = "".join(
+        f'<div><b class="{marks[good]}">{escape(title)}</b>{code(words or "(nothing)")}</div>'
+        for title, good, words in sides
+    )
+    return f'<div class="card"><p>{escape(heading)}</p><div class="sides">{columns}</div></div>'
 
 
 def grid(count: int, columns: int = 3, height: float = 2.5, width: float = 3.9) -> tuple[Figure, list[Axes]]:

@@ -83,10 +83,10 @@ def smooth(values: pd.Series[float]) -> pd.DataFrame:
     """Return the running mean of noisy `values` and its interval: columns mean, low, high, on the values' index.
 
     The window is centred and a fifteenth of the series wide, at least 3 values; the interval is Student's, as if the
-    values in a window had one mean. One value alone has no interval.
+    values in a window had one mean. Fewer than 15 values are too few: they stay as they are, without interval.
     """
     values = values.dropna()
-    width = max(3, len(values) // 15) | 1
+    width = max(3, len(values) // 15) | 1 if len(values) >= 15 else 1
     window = values.rolling(width, center=True, min_periods=1)
     mean, count = window.mean(), window.count()
     error = window.std() / np.sqrt(count)

@@ -17,10 +17,10 @@ from tables import number
 from guidelines_core.layout import gpus_needed
 
 METRICS = {
-    "reward/mean": "reward, by the run's own grader",
-    "reward/math_verify_accuracy": "solver's accuracy in training, math-verify",
-    "reward/exact_match_accuracy": "solver's accuracy in training, exact match",
-    "validation/accuracy": "validation accuracy, by the run's own grader",
+    "reward/mean": "reward (own grader)",
+    "reward/math_verify_accuracy": "accuracy in training, math-verify",
+    "reward/exact_match_accuracy": "accuracy in training, exact match",
+    "validation/accuracy": "validation accuracy (own grader)",
     "reward/mixed_groups": "groups with mixed rewards",
     "reward/ungraded": "rollouts without verdict, a step",
     "guideline/tokens": "guideline, tokens",
@@ -111,6 +111,7 @@ def curves(histories: Mapping[str, pd.DataFrame], metrics: Sequence[str] = CURVE
                 _draw(plot, history, metric, name, stroke(index), dots=len(histories) <= 3)
         plot.set_title(METRICS.get(metric, metric))
         plot.set_xlabel("step")
+        plot.xaxis.get_major_locator().set_params(integer=True)
     most = max(axes, key=lambda plot: len(plot.get_legend_handles_labels()[0]))
     legend(figure, most)
     return figure
@@ -128,7 +129,9 @@ def _draw(plot: Any, history: pd.DataFrame, metric: str, name: str, style: dict[
             plot.plot(values.index, values, ".", markersize=2, alpha=0.25, color=style["color"])
     marker = "o" if len(values) < 12 else None
     plot.plot(line.index, line["mean"], label=name, marker=marker, markersize=3, **style)
-    plot.fill_between(line.index, line["low"], line["high"], color=style["color"], alpha=0.15, linewidth=0)
+    plot.fill_between(
+        line.index, line["low"], line["high"], color=style["color"], alpha=0.15 if dots else 0.06, linewidth=0
+    )
 
 
 def _problems(history: pd.DataFrame, values: pd.Series[float]) -> pd.Series[float]:
