@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import lift_report as report
 import numpy as np
 import page as pages
@@ -96,12 +94,6 @@ def _examples(result: Result, pair: Pair) -> list[str]:
     for word, kind, ids in (("Helped", "good", pair.helped), ("Harmed", "bad", pair.harmed)):
         parts.append(f'<h3 class="{kind}">{word}: {len(ids)} problems</h3>')
         for example in examples(result.rows, pair, ids, EXAMPLES):
-            asked = pages.text(f"{example['question']} (gold: {example['gold']})")
-            sides = "".join(
-                f"<div><b>{escape(name)}</b>{pages.code(text or '(nothing)')}</div>"
-                for name, text in example.items()
-                if name not in ("problem_id", "question", "gold")
-            )
-            lines = f'{asked}<div class="sides">{sides}</div>'
-            parts.append(f'<div class="card">{lines}</div>')
+            texts = [(name, None, text) for name, text in example.items() if name not in report.ASKED]
+            parts.append(pages.card(f"{example['question']} (gold: {example['gold']})", texts))
     return parts

@@ -14,6 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from stats import Estimate
 
+ASKED = ("problem_id", "question", "gold")
+"""What an example has beside guidelines and solutions."""
+
 EXAMPLES = 5
 """Problems helped and harmed that are shown of each comparison."""
 

@@ -3,19 +3,22 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 
 import lift as entry
+import lift_page
 import numpy as np
 import pandas as pd
 import pytest
 from generate import appending, read_lines
 from lift_arms import NONE, TRAINED, UNTRAINED, Plan, engine_of, planner_sampling, solver_sampling
 from lift_data import Problems, load, trained_on
-from lift_report import Result, verdict
+from lift_report import Result, notes, show, verdict
 from lift_stats import Lift, arm, examples, lift, pass_at
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from scipy import stats
 
 from guidelines_core import dataset
@@ -154,6 +157,22 @@ def test_the_result_is_json_and_has_no_nan() -> None:
     assert "NaN" not in json.dumps(answer)
     assert answer["arms"][1]["without_leaks"] == {"value": None, "low": None, "high": None, "n": 0}
     assert answer["pairs"][0]["helped_examples"][0]["solution, trained"] == "trained solution 0"
+
+
+def test_the_page_and_the_terminal_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    table = pd.concat([rows(NONE, each(0, 1, 0)), rows(TRAINED, each(1, 0, 1), leaks=[0])])
+    table["solution"] = "red \x1b[31m <b>"
+    result = Result("r", "id", 4, load_problems([Problem("q", "7", "s")]), (0.0, 0.0), lift(table), table)
+    html = lift_page.page([result])
+    show(result, Console(width=300, markup=True))
+    printed = capsys.readouterr().out
+    (pair,) = result.found.pairs
+    for said in (verdict(pair), *notes(result)):
+        assert escape(said) in html
+        assert said in printed
+    assert "\x1b[31m" not in printed, "a model's words must not steer a terminal"
+    assert "<b>\n" not in html
+    assert "&lt;b&gt;" in html
 
 
 def load_problems(problems: list[Problem]) -> Problems:
