@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import diagnosis_report
@@ -32,7 +33,7 @@ from step_time import (
 from guidelines_core.config import compose
 from guidelines_core.estimate import Lengths, shapes_of
 from guidelines_core.paths import ROOT
-from guidelines_core.shapes import KNOWN, cpu, gpus
+from guidelines_core.shapes import KNOWN, gpus
 
 FIGURES = ROOT / "analysis/reference-figures.yaml"
 SECONDS = {"gen": 10.0, "old_log_prob": 2.0, "ref": 3.0, "update_actor": 4.0, "update_weights": 0.5, "other": 0.5}
@@ -224,9 +225,9 @@ def test_engines_that_write_too_few_at_once_are_named(reference: DictConfig) -> 
 def test_a_reference_that_does_not_fit_is_not_taken_off_main_memory(reference: DictConfig) -> None:
     key = "actor_rollout_ref.ref.fsdp_config.param_offload=False"
     assert key in str(measured(reference).changes)
-    small = Model(*shapes_of(reference), gpus()["A100"], Lengths(165, 600, 600))
-    small = Model(small.planner, small.solver, cpu(2), small.lengths)  # no memory at all
-    assert key not in str(best(reference, step(), small, None, {}))
+    small = replace(gpus()["H200"], memory=40.0)
+    model = Model(*shapes_of(reference), small, Lengths(165, 600, 600))
+    assert key not in str(best(reference, step(), model, None, {}))
 
 
 # -- recorded runs
@@ -272,6 +273,7 @@ def test_a_recorded_run_is_read_back(store: Path) -> None:
     assert (found.source, found.step.number, found.step.total) == (f"run {run_id}, FINISHED", 3, 20.0)
     assert found.step.seconds == {"gen": 4.0, "update_actor": 15.0, "other": 1.0}
     assert found.hardware == "2 CPU cores"
+    assert found.step.lengths == Lengths(136, 32, 48)
     assert found.whole["steps"] == 120.0
     assert found.slow is not None
     assert found.slow.of == 8
