@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -223,4 +224,6 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    # A batch system's SIGTERM ends the models' processes as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())
