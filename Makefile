@@ -12,7 +12,7 @@ TORCH = $$(grep '^torch==' constraints/cpu.txt)
 help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
 	@echo 'make test              install, lint, unit tests, end-to-end tests'
-	@echo 'make test-slow         the long fuzz runs'
+	@echo 'make test-slow         the long fuzz and fault runs'
 	@echo 'make lint              ruff and mypy'
 	@echo 'make ui                the runs in a browser (MLflow)'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
@@ -44,7 +44,7 @@ test: lint
 	.venv/bin/python -m pytest tests/e2e
 
 test-slow: $(STAMP)
-	.venv/bin/python -m pytest tests/slow -m slow -s
+	.venv/bin/python -m pytest tests -m slow -s
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

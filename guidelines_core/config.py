@@ -66,7 +66,11 @@ class SolverConfig:
         val_temperature: of sampling in validation.
         seed: seeds each request's sampling together with its text.
         max_concurrency: requests in flight; 1 asks one after the other.
-        deadline_s: seconds for one solution, retries included.
+        deadline_s: seconds for one solution from when it is its turn, retries included.
+        step_deadline_s: seconds for all solutions of a step, from the first request.
+        probe_every_s: seconds between two looks at the solver, each a generation of one token.
+        probe_s: seconds for that token, after which the solver's server is started again.
+        restart_within_s: seconds to bring it back, after which the run saves, ends and says why.
         ignore_eos: go on to `max_tokens` whatever is written, for measurements at fixed lengths.
     """
 
@@ -76,7 +80,11 @@ class SolverConfig:
     val_temperature: float = 0.0
     seed: int = 0
     max_concurrency: int = 512
-    deadline_s: float = 600.0
+    deadline_s: float = 900.0
+    step_deadline_s: float = 3600.0
+    probe_every_s: float = 10.0
+    probe_s: float = 60.0
+    restart_within_s: float = 600.0
     ignore_eos: bool = False
 
 
@@ -328,6 +336,10 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
         "solver.max_tokens",
         "solver.max_concurrency",
         "solver.deadline_s",
+        "solver.step_deadline_s",
+        "solver.probe_every_s",
+        "solver.probe_s",
+        "solver.restart_within_s",
         "grader.deadline_s",
         "grader.workers",
         "grader.memory_mb",

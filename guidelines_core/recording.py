@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
 import ray
 import transfer_queue as tq
-from verl.experimental.reward_loop import RewardLoopManager
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from guidelines_core import colocated
+from guidelines_core.reward_metrics import count_metrics, reward_metrics
+from guidelines_core.solver_servers import SolverLoop
+from guidelines_core.solver_watch import SolverLostError, SolverWatch
+from guidelines_core.tracking import last_checkpoint
 from guidelines_core.trainer import STOP_FILE
 
 ROWS_SHOWN = 8
@@ -35,6 +37,10 @@ def recorded_trainer(mode: str) -> type[PPOTrainer]:
 
 class Recording:
     """What is added to any of verl's V1 trainers, by the methods that it calls at fixed points of a step."""
+
+    _due = False
+    _gathering = False
+    _watch: SolverWatch | None = None
 
     def _setup(self) -> None:
         """Start the solver's server beside the actor's workers.
@@ -53,15 +59,15 @@ class Recording:
         """Set up verl's pools and start the solver in its own."""
         super()._init_resource_pool_mgr()  # type: ignore[misc]
         self._starting = ThreadPoolExecutor(max_workers=1)
-        self._solver: Future[RewardLoopManager] | None = None
+        self._solver: Future[SolverLoop] | None = None
         if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
             self.resource_pool_manager.create_resource_pool()  # type: ignore[attr-defined]
             pool = self.resource_pool_manager.get_resource_pool(Role.RewardModel)  # type: ignore[attr-defined]
-            self._solver = self._starting.submit(RewardLoopManager, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
+            self._solver = self._starting.submit(SolverLoop, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
         """Return the reward loop at once; who first uses it waits until its server is up."""
-        return _Later(self._solver) if self._solver else RewardLoopManager(config, rm_resource_pool)
+        return _Later(self._solver) if self._solver else SolverLoop(config, rm_resource_pool)
 
     def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
         """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
@@ -81,7 +87,60 @@ class Recording:
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         buffer.poll_interval = 0.1
+        wait = buffer._wait_for_next_poll
+
+        def wait_if_the_solver_is_there(*args: Any) -> Any:
+            if self._watch is not None:
+                self._watch.check()
+            return wait(*args)
+
+        buffer._wait_for_next_poll = wait_if_the_solver_is_there
         return buffer
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Train to the last step; what ends the run while rollouts are gathered leaves the last step's weights saved.
+
+        Raises:
+            NoVerdictError: no rollout of a step got a reward.
+            SolverLostError: the solver is gone.
+        """
+        if self._solver is not None:
+            loop = self._solver.result()
+            self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
+            self._watch.start()
+        try:
+            super().fit(agent_loop_manager)  # type: ignore[misc]
+        except Exception as error:
+            if self._gathering:
+                self._save_last_step()
+            if isinstance(error, RuntimeError) and "no materializable trajectories" in str(error):
+                counts = ", ".join(f"{name} {count:.0f}" for name, count in self._reward_counts().items() if count)
+                raise NoVerdictError(f"step {self.global_steps}: no rollout got a reward: {counts}") from error  # type: ignore[attr-defined]
+            raise
+        finally:
+            if self._watch is not None:
+                self._watch.stop()
+
+    def on_sample_begin(self) -> None:
+        """Note that the weights are the last step's until all rollouts are there."""
+        self._gathering = True
+        super().on_sample_begin()  # type: ignore[misc]
+
+    def on_sample_end(self) -> None:
+        """Note that the step goes on to change the weights."""
+        self._gathering = False
+        super().on_sample_end()  # type: ignore[misc]
+
+    def _validate(self) -> dict[str, Any]:
+        """Validate; if the solver is lost meanwhile, the step is recorded and saved without, and then the run ends."""
+        try:
+            metrics: dict[str, Any] = super()._validate()  # type: ignore[misc]
+        except SolverLostError as error:
+            if not isinstance(self.logger, _LogThenSave):  # type: ignore[has-type]
+                raise
+            self.logger.end_with(error)
+            return {}
+        return metrics
 
     def on_validate_begin(self) -> None:
         """Refuse to go on untracked; the validation before training comes before `on_train_begin`."""
@@ -106,14 +165,25 @@ class Recording:
         """
         self._due = True
 
-    def _save_due(self) -> dict[str, float]:
-        """Write the checkpoint that was put off, or that a stop asks for; return the seconds that it took."""
-        if not getattr(self, "_due", False) and not stop_asked():
+    def _save_due(self, at_once: bool) -> dict[str, float]:
+        """Write the checkpoint that was put off, or one now if `at_once`; return the seconds that it took."""
+        self._data_read = self.train_dataloader.state_dict()  # type: ignore[attr-defined]
+        if not self._due and not at_once:
             return {}
         self._due = False
         began = time.monotonic()
         super()._save_checkpoint()  # type: ignore[misc]
         return {"timing_s/save_checkpoint": time.monotonic() - began}
+
+    def _save_last_step(self) -> None:
+        """Save the step before this one, whose weights are still there, with the data as it stood after it."""
+        self.global_steps: int = self.global_steps - 1
+        if last_checkpoint(Path(self.config.trainer.default_local_dir)) < self.global_steps:  # type: ignore[attr-defined]
+            # Frees the rollout engine's memory, where it shares the training GPUs.
+            super().on_sample_end()  # type: ignore[misc]
+            self.train_dataloader.state_dict = lambda: self._data_read  # type: ignore[attr-defined]
+            super()._save_checkpoint()  # type: ignore[misc]
+        self.global_steps += 1
 
     def _require_mlflow(self) -> None:
         """Raise if verl could not join the MLflow run; alone it would warn and train untracked."""
@@ -130,7 +200,9 @@ class Recording:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)  # type: ignore[misc]
         rows = self._graded_rows(batch)
         metrics.update(reward_metrics(rows))
-        metrics.update(self._ungraded_metrics())
+        metrics.update(self._reward_counts())
+        if self._watch is not None:
+            metrics.update(self._watch.take_metrics())
         self._keep(rows, "train")
 
     def _graded_rows(self, batch: Any) -> pd.DataFrame:
@@ -166,16 +238,13 @@ class Recording:
         table.sort_values(["problem_id", "group", "rollout"], ignore_index=True, inplace=True)
         return table
 
-    def _ungraded_metrics(self) -> dict[str, float]:
-        """Return how many rollouts got no verdict since the last call, by reason."""
+    def _reward_counts(self) -> dict[str, float]:
+        """Return what the reward workers counted since the last call."""
         handles = self.reward_loop_manager.reward_loop_workers  # type: ignore[attr-defined]
         taken: Counter[str] = Counter()
-        for counts in ray.get([handle.__ray_call__.remote(_take_ungraded) for handle in handles]):
+        for counts in ray.get([handle.__ray_call__.remote(_take_counts) for handle in handles]):
             taken.update(counts)
-        return {
-            "reward/ungraded": float(sum(taken.values())),
-            **{f"reward/ungraded_{reason}": float(count) for reason, count in taken.items()},
-        }
+        return count_metrics(taken)
 
     def _val_metrics_update(
         self,
@@ -222,22 +291,33 @@ class _Later:
 class _LogThenSave:
     """verl's `Tracking`, after whose record of a step the step's checkpoint is written."""
 
-    def __init__(self, tracking: Any, save_due: Callable[[], dict[str, float]], total: int) -> None:
+    def __init__(self, tracking: Any, save_due: Callable[[bool], dict[str, float]], total: int) -> None:
         self._tracking = tracking
         self._save_due = save_due
         self._total = total
+        self._end: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracking, name)
+
+    def end_with(self, error: Exception) -> None:
+        """Raise `error` once the step under way is recorded and saved."""
+        self._end = error
 
     def log(self, data: dict[str, Any], step: int) -> None:
         """Record a step's metrics, then save its checkpoint, then record how long that took."""
         data.pop("timing_s/save_checkpoint", None)
         self._tracking.log(data=data, step=step)
-        if saved := self._save_due():
+        if saved := self._save_due(stop_asked() or self._end is not None):
             self._tracking.log(data=saved, step=step)
+        if self._end is not None:
+            raise self._end
         if stop_asked() and step < self._total:
             raise StopAsked(f"asked to stop: saved after step {step}")
+
+
+class NoVerdictError(RuntimeError):
+    """No rollout of a step got a reward: there is nothing to learn from."""
 
 
 class StopAsked(RuntimeError):
@@ -249,33 +329,8 @@ def stop_asked() -> bool:
     return Path(os.environ[STOP_FILE]).exists()
 
 
-def _take_ungraded(worker: object) -> Counter[str]:
-    """Return a reward worker's counts of rollouts without verdict, and clear them; runs in the worker."""
+def _take_counts(worker: object) -> Counter[str]:
+    """Return what was counted in a reward worker; runs in the worker."""
     from guidelines_core import reward
 
-    counts = Counter(reward.ungraded)
-    reward.ungraded.clear()
-    return counts
-
-
-def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
-    """Return one step's metrics of its graded `rows`: verdicts, lengths (tokens), truncation, latencies (s)."""
-    groups = rows.groupby("group")["score"]
-    metrics = {
-        "reward/mean": rows["score"].mean(),
-        "reward/math_verify_accuracy": rows["math_verify_correct"].mean(),
-        "reward/exact_match_accuracy": rows["exact_match_correct"].mean(),
-        "reward/mixed_groups": (groups.nunique() > 1).mean(),
-        "reward/graded": len(rows),
-        "reward/grader_s": rows["grader_s"].mean(),
-        "guideline/tokens": rows["guideline_tokens"].mean(),
-        "guideline/truncated": rows["guideline_truncated"].mean(),
-        "guideline/leak": rows["guideline_leak"].mean(),
-        "solution/tokens": rows["solution_tokens"].mean(),
-        "solution/truncated": rows["solution_truncated"].mean(),
-        "solver/latency_p50_s": np.quantile(rows["solver_s"], 0.5),
-        "solver/latency_p95_s": np.quantile(rows["solver_s"], 0.95),
-    }
-    reasons = rows["reason"].value_counts(normalize=True)
-    metrics.update({f"verdict/{reason}": share for reason, share in reasons.items()})
-    return {name: float(value) for name, value in metrics.items()}
+    return reward.take_counts()

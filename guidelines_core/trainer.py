@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
 from guidelines_core.tracking import Run, last_checkpoint
+
+ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
+"""What Ray puts before a line of another process's, and its colours."""
 
 GRACE_S = 6.0
 """Seconds that processes get to end by themselves before they are killed."""
@@ -197,7 +201,11 @@ def remove_shared_memory(segments: list[Path]) -> None:
 
 
 def failure_line(log: Path) -> str:
-    """Return the log's last line that names an exception, for a reason that can be read at a glance."""
-    lines = log.read_text(errors="replace").splitlines()
+    """Return the log's line that names the exception that ended the run, for a reason that can be read at a glance.
+
+    It is the last one that is ours, for other processes complain as they are ended; else the last one of all.
+    """
+    lines = [ACTOR.sub("", line).strip() for line in log.read_text(errors="replace").splitlines()]
+    ours = [line for line in lines if re.match(r"guidelines_core\.\w+\.\w+: ", line)]
     named = [line for line in lines if "Error" in line.split(":")[0].split(" ")[-1] or "Error:" in line]
-    return (named or lines or ["the log is empty"])[-1].strip()[:500]
+    return (ours or named or lines or ["the log is empty"])[-1][:500]

@@ -137,6 +137,13 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(
             f"{POOL}.n_gpus_per_node", pool.n_gpus_per_node, "the solver's pool is empty", "give 1, and nnodes=1"
         )
+    if config.guidelines.solver.max_concurrency < config.reward.num_workers:
+        yield error(
+            "guidelines.solver.max_concurrency",
+            config.guidelines.solver.max_concurrency,
+            f"reward.num_workers={config.reward.num_workers} share the requests in flight and each needs one",
+            f"give {config.reward.num_workers} or more, or reward.num_workers=1",
+        )
     if config.trainer.device != "cuda":
         return
     if not pool.enable_resource_pool:
