@@ -43,7 +43,7 @@ from guidelines_core.shapes import Shape, find_shape
 from guidelines_core.tracking import provenance
 
 PROMPT_TOKENS = (150, 250)
-MEDIAN_RESPONSE, SPREAD = 600, 0.8
+MEDIAN_RESPONSE, SPREAD = 600, 0.9
 """Tokens of every response of the workload `even`, and median and log-normal sigma of the workload `tailed`."""
 
 PASSES = {"old_log_prob": 1, "ref": 1, "update": 3}
