@@ -60,8 +60,16 @@ class Recording:
             self._solver = self._starting.submit(RewardLoopManager, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop at once; who first uses it waits until its server is up."""
-        return _Later(self._solver) if self._solver else RewardLoopManager(config, rm_resource_pool)
+        """Return the reward loop at once; who first uses it waits until its server is up.
+
+        Where the solver shares the training GPUs its server starts beside the rollout's. vLLM measures free memory to
+        size its cache, which two that start at once falsify: they must be told the size.
+        """
+        if self._solver is None:
+            if not started_together(config):
+                return RewardLoopManager(config, rm_resource_pool)
+            self._solver = self._starting.submit(RewardLoopManager, config, rm_resource_pool)
+        return _Later(self._solver)
 
     def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
         """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
@@ -207,6 +215,12 @@ class Recording:
         mlflow.log_artifact(str(file), artifact_path="rows")
         shown = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
         mlflow.log_table(rows[shown].head(ROWS_SHOWN).astype({"step": int}), f"{kind}_rows.json")
+
+
+def started_together(config: Any) -> bool:
+    """Say whether the rollout's and the solver's servers may start at once on one GPU: both know their cache's size."""
+    engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
+    return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
 
 
 class _Later:
