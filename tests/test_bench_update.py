@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_a_workload_is_the_same_each_time_and_a_groups_prompt_too(workload: str)
 def test_arms_are_compared_with_the_padded_ones(tmp_path: Path) -> None:
     np.save(tmp_path / "padded.npy", np.array([-1.0, -2.0]))
     np.save(tmp_path / "packed.npy", np.array([-1.0, -2.5]))
-    entries = [{"name": "padded"}, {"name": "packed"}, {"name": "failed"}]
+    entries: list[dict[str, Any]] = [{"name": "padded"}, {"name": "packed"}, {"name": "failed"}]
     compare(entries, tmp_path)
     assert entries[1]["log_probs_off_padded"] == {"mean": 0.25, "max": 0.5}
     assert set(entries[2]) == {"name"}
