@@ -66,8 +66,16 @@ class Recording:
             self._solver = self._starting.submit(SolverLoop, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop at once; who first uses it waits until its server is up."""
-        return _Later(self._solver) if self._solver else SolverLoop(config, rm_resource_pool)
+        """Return the reward loop at once; who first uses it waits until its server is up.
+
+        Where the solver shares the training GPUs its server starts beside the rollout's. vLLM measures free memory to
+        size its cache, which two that start at once falsify: they must be told the size.
+        """
+        if self._solver is None:
+            if not started_together(config):
+                return SolverLoop(config, rm_resource_pool)
+            self._solver = self._starting.submit(SolverLoop, config, rm_resource_pool)
+        return _Later(self._solver)
 
     def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
         """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
@@ -104,7 +112,8 @@ class Recording:
             NoVerdictError: no rollout of a step got a reward.
             SolverLostError: the solver is gone.
         """
-        if self._solver is not None:
+        # A solver that shares the training GPUs sleeps most of the time.
+        if self._solver is not None and self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
             loop = self._solver.result()
             self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
             self._watch.start()
@@ -276,6 +285,12 @@ class Recording:
         mlflow.log_artifact(str(file), artifact_path="rows")
         shown = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
         mlflow.log_table(rows[shown].head(ROWS_SHOWN).astype({"step": int}), f"{kind}_rows.json")
+
+
+def started_together(config: Any) -> bool:
+    """Say whether the rollout's and the solver's servers may start at once on one GPU: both know their cache's size."""
+    engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
+    return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
 
 
 class _Later:
