@@ -67,7 +67,12 @@ def headline(found: Diagnosis) -> str:
     if not found.changes:
         return answer
     first = found.changes[0]
-    return f"{answer} Change first: {' '.join(first.overrides)}, which should save {duration(first.saves)}."
+    return f"{answer} Change first: {' '.join(first.overrides)}, which should save {saving(first.saves)}."
+
+
+def saving(seconds: float) -> str:
+    """Return the seconds that a change saves, to a tenth where they are few."""
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
 def findings(found: Diagnosis) -> list[str]:
