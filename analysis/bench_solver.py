@@ -144,8 +144,9 @@ async def ask(config: DictConfig, address: str, chats: list[list[Message]], samp
 
     def client(concurrency: int) -> Solver:
         return Solver(
-            address, settings.model, max_tokens=settings.max_tokens, max_concurrency=concurrency,
-            deadline_s=settings.deadline_s, seed=settings.seed, ignore_eos=True,
+            [address], settings.model, max_tokens=settings.max_tokens, max_concurrency=concurrency,
+            deadline_s=settings.deadline_s, step_deadline_s=settings.step_deadline_s, seed=settings.seed,
+            ignore_eos=True,
         )  # fmt: skip
 
     await client(1).solve(chats[-1], temperature=settings.temperature)

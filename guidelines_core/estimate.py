@@ -106,7 +106,7 @@ def phases(
     length = lengths.prompt + lengths.guideline
     tokens = (real * length + (padded - real) * PADDING_TOKENS) * repeats / workers
     forward = tokens * planner.forward_flops(length) / gpu.flops
-    rollout, solve = _generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
+    rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
     floor = efficiency is PEAK
     found = {
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
@@ -128,7 +128,7 @@ def step_seconds(config: DictConfig, found: dict[str, float], efficiency: Effici
     return float(both + efficiency.other)
 
 
-def _generation(
+def generation(
     config: DictConfig,
     planner: Shape,
     solver: Shape,
@@ -140,10 +140,14 @@ def _generation(
     """Return the seconds that the planner's and the solver's engines take for so many sequences."""
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
     read = lengths.prompt + lengths.guideline
+    engines = layout.solver_engines(config)
+    # Each reward worker has a client of its own, and so many requests in flight.
+    in_flight = math.ceil(config.guidelines.solver.max_concurrency * config.reward.num_workers / engines)
     return (
-        _decode(planner, gpu, efficiency, sequences, layout.rollout_engines(config), rollout, lengths.prompt,
-                lengths.guideline),
-        _decode(solver, gpu, efficiency, sequences, layout.solver_engines(config), solving, read, lengths.solution),
+        _decode(planner, gpu, efficiency, sequences, layout.rollout_engines(config), rollout, rollout.max_num_seqs,
+                lengths.prompt, lengths.guideline),
+        _decode(solver, gpu, efficiency, sequences, engines, solving, min(in_flight, solving.max_num_seqs), read,
+                lengths.solution),
     )  # fmt: skip
 
 
@@ -154,14 +158,18 @@ def _decode(
     sequences: int,
     engines: int,
     engine: DictConfig,
+    at_once: int,
     read: int,
     new: int,
 ) -> float:
-    """Return the seconds in which `engines` engines read prompts of `read` tokens and write `new` tokens each."""
+    """Return the seconds in which `engines` engines read prompts of `read` tokens and write `new` tokens each.
+
+    An engine writes at most `at_once` sequences at a time.
+    """
     gpus_each = engine.tensor_model_parallel_size
     flops, bandwidth = gpu.flops * gpus_each, gpu.bandwidth * gpus_each
     each = math.ceil(sequences / engines)
-    waves = math.ceil(each / engine.max_num_seqs)
+    waves = math.ceil(each / at_once)
     prefill = each * read * shape.forward_flops(read) / (flops * efficiency.prefill)
     weights = waves * new * 2 * shape.parameters / (bandwidth * efficiency.weights)
     context = read + new / 2
@@ -176,7 +184,7 @@ def run_seconds(
     steps, freq = config.trainer.total_training_steps, config.trainer.test_freq
     found = phases(config, planner, solver, gpu, lengths, efficiency)
     times = (math.ceil(steps / freq) if freq > 0 else 0) + config.trainer.val_before_train
-    one = sum(_generation(config, planner, solver, gpu, lengths, efficiency, config.guidelines.data.val_size))
+    one = sum(generation(config, planner, solver, gpu, lengths, efficiency, config.guidelines.data.val_size))
     return {
         "start": efficiency.start,
         "steps": steps * step_seconds(config, found, efficiency),

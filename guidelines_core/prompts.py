@@ -30,6 +30,8 @@ SOLVER_INSTRUCTION = (
     "Solve the problem. Reason step by step and put the final answer in \\boxed{{}}."
 )
 
+_GUIDELINE = "Guideline: {guideline}\n\n"
+
 PLANNER_TASK = "Guide."
 PLANNER_CUE = "Add or multiply?"
 SOLVER_TASK = "Put the answer in \\boxed{}."
@@ -55,12 +57,21 @@ def planner_messages(question: str, style: str = "instruct") -> list[Message]:
     return _shown(PLANNER_TASK, turns, f"{question}\n{PLANNER_CUE}")
 
 
-def solver_messages(question: str, guideline: str, style: str = "instruct") -> list[Message]:
-    """Return the chat that asks the solver to answer `question` with the help of `guideline`."""
+def solver_messages(question: str, guideline: str | None, style: str = "instruct") -> list[Message]:
+    """Return the chat that asks the solver to answer `question` with the help of `guideline`.
+
+    With None for a guideline the chat is the same without one, which is what a guideline's worth is measured against.
+    """
     if style == "instruct":
-        return [{"role": "user", "content": SOLVER_INSTRUCTION.format(question=question, guideline=guideline)}]
-    turns = [(f"{example}\n{shown}", solution) for example, shown, solution in EXAMPLES[:1]]
-    return _shown(SOLVER_TASK, turns, f"{question}\n{guideline}")
+        asked = SOLVER_INSTRUCTION if guideline is not None else SOLVER_INSTRUCTION.replace(_GUIDELINE, "")
+        return [{"role": "user", "content": asked.format(question=question, guideline=guideline)}]
+    turns = [(_with(example, shown if guideline is not None else None), solution) for example, shown, solution in
+             EXAMPLES[:1]]  # fmt: skip
+    return _shown(SOLVER_TASK, turns, _with(question, guideline))
+
+
+def _with(question: str, guideline: str | None) -> str:
+    return question if guideline is None else f"{question}\n{guideline}"
 
 
 def _shown(task: str, turns: list[tuple[str, str]], last: str) -> list[Message]:

@@ -283,7 +283,7 @@ class Recording:
         file = folder / f"{kind}_{step:06d}.parquet"
         rows.to_parquet(file, index=False)
         mlflow.log_artifact(str(file), artifact_path="rows")
-        shown = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
+        shown = ["step", "score", "reason", "question", "guideline", "solution", "gold"]
         mlflow.log_table(rows[shown].head(ROWS_SHOWN).astype({"step": int}), f"{kind}_rows.json")
 
 

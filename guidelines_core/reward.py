@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any
 
@@ -110,7 +111,7 @@ async def compute_score(
     pool = _pool(grader["workers"], grader["deadline_s"], grader["memory_mb"])
     temperature = solver["val_temperature"] if extra_info["split"] == "val" else solver["temperature"]
 
-    asked = time.monotonic()
+    asked_at, asked = datetime.now(timezone.utc), time.monotonic()
     try:
         solution = await client.solve(
             solver_messages(question, solution_str, prompts["style"]), temperature=temperature
@@ -139,8 +140,9 @@ async def compute_score(
         "solution": solution.text,
         "solution_tokens": solution.tokens,
         "solution_truncated": float(solution.truncated),
-        "solver_seed": solution.seed,
-        "solver_temperature": temperature,
+        # Texts, since verl would average numbers over the validation's rows and log them as metrics.
+        "solver_sampling": f"temperature {temperature:g}, seed {solution.seed}, at most {solver['max_tokens']} tokens",
+        "asked_at": asked_at.isoformat(),
         "solver_s": answered - asked,
         "grader_s": graded - answered,
     }

@@ -69,6 +69,12 @@ def gpus() -> dict[str, Gpu]:
     return {name: Gpu(name, **figures) for name, figures in _known("gpus.yaml").items()}
 
 
+def cpu(cores: int) -> Gpu:
+    """Return the nominal figures of so many CPU cores, as if they were a GPU: what no CPU run can be quicker than."""
+    core = _known("cpu-core.yaml")
+    return Gpu(f"{cores} CPU cores", cores * core["flops"], cores * core["bandwidth"], 0.0)
+
+
 def find_shape(model: str) -> Shape | None:
     """Return the shape of a model: of the folder, else of the hub's local cache, else a known one, else None."""
     file = config_file(model)

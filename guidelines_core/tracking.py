@@ -7,8 +7,10 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from dataclasses import asdict, dataclass
@@ -24,6 +26,7 @@ import psutil
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.description import EXPERIMENT_NOTE, NOTE, about
 from guidelines_core.paths import MLFLOW_DATABASE, ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 
@@ -79,8 +82,10 @@ class Run:
         """Log what is known before the first step: configuration, data set, commit, versions and hardware."""
         run_id = self.claim.run_id
         self.client.log_text(run_id, OmegaConf.to_yaml(config), "config.yaml")
-        for key, value in provenance().items():
-            self.client.set_tag(run_id, key, value)
+        described = NOTE in self.client.get_run(run_id).data.tags  # a resumed run, whose note a person may have changed
+        for key, value in {**about(config), **provenance()}.items():
+            if not (described and key == NOTE):
+                self.client.set_tag(run_id, key, value)
         mlflow.set_tracking_uri(self.claim.tracking_uri)
         with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
             # MLflow warns that two names of one class could read a local file.
@@ -148,6 +153,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
         run_name=run_name,
         tags={
             "guidelines.checkpoints": str(directory),
+            "guidelines.command": shlex.join(["python", "experiments/run.py", *sys.argv[1:]]),
             "guidelines.prompts": PROMPTS_VERSION,
             "mlflow.source.name": "experiments/run.py",
             "mlflow.source.type": "LOCAL",
@@ -241,12 +247,15 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     database = client.tracking_uri.removeprefix("sqlite:///")
     location = (Path(database).resolve().parent / "mlruns").as_uri() if database != client.tracking_uri else None
     # MLflow's page would otherwise guess that this is about prompts and hide the metrics' columns and charts.
-    kind = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(name, artifact_location=location, tags=kind))
+    tags = {"mlflow.experimentKind": "custom_model_development", NOTE: EXPERIMENT_NOTE}
+    return str(client.create_experiment(name, artifact_location=location, tags=tags))
 
 
 def provenance() -> dict[str, str]:
     """Return the tags that say where a run came from: commit, versions, hardware."""
+    from guidelines_core.preflight.gpus import devices  # whose package imports this module
+
+    gpus = devices()
     commit, changed = _git("rev-parse", "HEAD") or "none", _git("status", "--porcelain")
     packages = ("verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow")
     return {
@@ -255,6 +264,7 @@ def provenance() -> dict[str, str]:
         "python": platform.python_version(),
         **{f"version.{name}": version(name) for name in packages},
         "hardware.cpu": f"{psutil.cpu_count()} x {_cpu_model()}",
+        **({"hardware.gpu": f"{len(gpus)} x {gpus[0].name}"} if gpus else {}),
         "hardware.memory_gb": f"{psutil.virtual_memory().total / 1e9:.0f}",
     }
 

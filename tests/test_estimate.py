@@ -86,6 +86,15 @@ def test_a_faster_gpu_makes_the_parts_faster_that_use_it(reference: DictConfig) 
     assert wide["gen"] < 0.75 * base["gen"]
 
 
+def test_a_solver_that_is_asked_one_by_one_takes_the_time_of_so_many_solutions(reference: DictConfig) -> None:
+    one_by_one = reference.copy()
+    one_by_one.guidelines.solver.max_concurrency = 1
+    gpu = gpus()["H200"]
+    together, alone = (estimated_step(config, gpu, LENGTHS, MEASURED)["gen"] for config in (reference, one_by_one))
+    # 120 solutions of 600 tokens at the 325 tokens a second that one request alone got
+    assert alone - together == pytest.approx(120 * 600 / 325, rel=0.05)
+
+
 def test_memory_by_role(reference: DictConfig) -> None:
     assert QWEN is not None
     gib = memory(reference, QWEN, gpus()["H100"])

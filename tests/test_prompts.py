@@ -19,6 +19,19 @@ def test_the_last_turn_asks_the_question_at_hand(style: str) -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
+def test_without_a_guideline_the_solver_is_asked_the_same_otherwise(style: str) -> None:
+    bare = solver_messages("How far is it?", None, style)
+    given = solver_messages("How far is it?", "Add both legs.", style)
+    assert len(bare) == len(given)
+    said, without = str(given), str(bare)
+    for guideline in ("Guideline: Add both legs.\\n\\n", "\\nAdd both legs.", f"\\n{EXAMPLES[0][1]}"):
+        said = said.replace(guideline, "")
+    assert without == said
+    assert "uideline" not in without
+    assert "legs" not in without
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_the_solver_is_told_to_box_its_answer(style: str) -> None:
     assert "\\boxed{}" in solver_messages("q", "g", style)[0]["content"]
 

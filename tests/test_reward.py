@@ -63,11 +63,11 @@ def score(address: str, gold: str = "4", split: str = "train", workers: int = 1)
 def test_a_rollout_gets_the_graders_word_and_how_it_was_sampled(server: Server) -> None:
     row = asyncio.run(score(server.address))
     assert (row["score"], row["reason"], row["math_verify_correct"]) == (1.0, "correct", 1.0)
-    assert (row["solver_temperature"], row["solver_seed"]) == (0.7, server.requests[0]["seed"])
+    assert row["solver_sampling"] == f"temperature 0.7, seed {server.requests[0]['seed']}, at most 32 tokens"
 
 
 def test_validation_is_greedy(server: Server) -> None:
-    assert asyncio.run(score(server.address, split="val"))["solver_temperature"] == 0.0
+    assert asyncio.run(score(server.address, split="val"))["solver_sampling"].startswith("temperature 0, seed ")
     assert server.requests[0]["temperature"] == 0.0
 
 

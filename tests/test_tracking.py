@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sys
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config import compose
+from guidelines_core.description import NOTE, about
 from guidelines_core.tracking import ClaimError, claim, provenance
 
 
@@ -31,6 +35,39 @@ def test_a_claim_is_recorded_in_the_run_and_in_the_directory(config: DictConfig)
     recorded = json.loads((run.directory / "claim.json").read_text())
     assert recorded["run_id"] == run.claim.run_id
     assert run.client.get_run(run.claim.run_id).data.tags["guidelines.checkpoints"] == str(run.directory)
+
+
+def test_a_run_says_what_it_trains_and_how_it_was_called(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "--name", "name", "guidelines.description=a b"])
+    run = claim(config, resume=False, new=False)
+    recorded = run.client.get_run(run.claim.run_id)
+    assert recorded.data.tags["guidelines.command"] == (
+        "python experiments/run.py --name name 'guidelines.description=a b'"
+    )
+    experiment = run.client.get_experiment(recorded.info.experiment_id)
+    assert "Metrics by their first word" in experiment.tags["mlflow.note.content"]
+    tags = about(compose("quickstart-exactmatch", ["data.train_batch_size=8"]))
+    assert tags["guidelines.grader"] == "exact_match"
+    assert tags["guidelines.solver"] == "SmolLM2-135M-Instruct"
+    for words in ("graded by exact match", "| reward | exact_match |", "8 prompts x 4 rollouts"):
+        assert words in tags["mlflow.note.content"]
+
+
+def test_a_description_that_a_person_changed_outlives_a_resume(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"data_source": "s", "extra_info": {"question": "1 + 1?"}, "reward_model": {"ground_truth": "2"}}
+    pd.DataFrame([row]).to_parquet(tmp_path / "rows.parquet")
+    files = [f"data.{kind}_files={tmp_path / 'rows.parquet'}" for kind in ("train", "val")]
+    whole = compose("quickstart", [*files, f"trainer.default_local_dir={tmp_path / 'run'}"])
+    run = claim(whole, resume=False, new=False)
+    run.record(whole)
+    assert "| reward | math_verify |" in run.client.get_run(run.claim.run_id).data.tags[NOTE]
+    run.client.set_tag(run.claim.run_id, NOTE, "mine")
+    run.record(whole)
+    tags = run.client.get_run(run.claim.run_id).data.tags
+    assert tags[NOTE] == "mine"
+    assert tags["guidelines.grader"] == "math_verify"
 
 
 def test_a_directory_in_use_is_refused_even_to_a_resume(config: DictConfig) -> None:

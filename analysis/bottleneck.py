@@ -1,0 +1,24 @@
+"""Why does a step take so long? Its time by phase and by GPU, against the hardware's floor, and what to change first.
+
+    python analysis/bottleneck.py RUN [--gpu H100] [--json FILE|-] [--html FILE]
+    python analysis/bottleneck.py --figures analysis/reference-figures.yaml
+
+RUN is a run's id or name; a bare name means its newest FINISHED top-level run. For a run that was not recorded, a YAML
+file says what is known of it. Exit codes: 0 done, 1 failed, 2 refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ != "__main__":
+    # pandas looks for a package of this name (`pandas/core/nanops.py`) and would take this script for it, for which
+    # reason there is nothing else in it.
+    raise ImportError("analysis/bottleneck.py is a script; import diagnosis_report instead")
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from diagnosis_report import main
+
+sys.exit(main())

@@ -1,0 +1,155 @@
+"""Compares runs: what was set differently, what each reached, which is better, and what exact match wronged.
+
+    python analysis/compare.py RUN RUN … [--json FILE|-] [--html FILE] [--regrade]
+
+A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The first RUN is what the others are
+compared with. Two runs that were graded differently are compared by one grader's verdicts on both, which every stored
+row holds; `--regrade` has both graders judge every stored solution afresh. Exit codes: 0 done, 2 refused, 1 failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import string
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import page
+import pandas as pd
+from comparison import Comparison, answer, compare
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from runs import Run, RunError, open_store, resolve_all
+from summary import curves, in_words
+from tables import show
+from verdicts import Judged, pairs_to_grade
+
+from guidelines_core.grading import GradingPool
+
+WRONGED = (
+    "Answers that math-verify calls right and exact match wrong, of those that math-verify calls right; training and "
+    "validation together."
+)
+PAIRED = (
+    "Accuracy by math-verify on the last validation's problems that both have, with the 95 % paired bootstrap interval "
+    "of the difference. p is of McNemar's exact test, corrected for the number of comparisons by Holm's way."
+)
+ACCURACY = "With 95 % bootstrap intervals over problems."
+FIGURES = "Final: the mean of the last tenth of a metric's values."
+CURVES = "The line is the running mean with its 95 % interval, a dot is a step; validation has Wilson's interval."
+
+
+def main() -> int:
+    """Resolve, read, compare, print; return the exit code."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    options = parse_arguments()
+    err = Console(stderr=True)
+    try:
+        runs = resolve_all(options.runs, open_store())
+        if len(runs) < 2:
+            raise RunError("one RUN alone: give two or more to compare; analysis/report.py shows one")
+    except RunError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    comparison = graded_afresh(runs, err) if options.regrade else compare(runs)
+    draw(comparison, err if options.json == "-" else Console())
+    if options.json:
+        text = json.dumps(comparison.as_json(), indent=1, ensure_ascii=False) + "\n"
+        if options.json == "-":
+            print(text, end="")
+        else:
+            Path(options.json).write_text(text, encoding="utf-8")
+    if options.html:
+        options.html.write_text(as_page(comparison), encoding="utf-8")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description="Compare runs; the first is what the others are compared with.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id or name")
+    parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - prints it, and tables on stderr")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write one page with curves")
+    parser.add_argument("--regrade", action="store_true", help="judge every stored solution afresh, by both graders")
+    return parser.parse_args()
+
+
+def graded_afresh(runs: list[Run], console: Console) -> Comparison:
+    """Compare the runs with fresh verdicts, and show how many are done."""
+    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with GradingPool() as pool, Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=sum(pairs_to_grade(run) for run in runs))
+        return compare(runs, pool, lambda done: bar.advance(task, done))
+
+
+def draw(comparison: Comparison, console: Console) -> None:
+    """Print the comparison; in tables, letters stand for the runs."""
+    letters = dict(zip(comparison.status, string.ascii_uppercase, strict=False))
+    for sentence in answer(comparison):
+        console.print(sentence, style="bold", markup=False, highlight=False)
+    for sentence in comparison.notes:
+        console.print(sentence, style="yellow", markup=False, highlight=False)
+    for name, letter in letters.items():
+        console.print(f"{letter}  {name}", markup=False, highlight=False)
+
+    def table(frame: pd.DataFrame, title: str) -> None:
+        show(console, frame.rename(index=letters, columns=letters), title)
+
+    table(comparison.differences, "What was set differently")
+    table(in_words(comparison.figures, comparison.status), f"Figures. {FIGURES}")
+    table(comparison.validated, f"Final validation. {ACCURACY}")
+    table(comparison.paired.replace({"better": letters}), f"Is it better? {PAIRED}")
+    table(comparison.wronged, f"What exact match wronged. {WRONGED}")
+    if len(comparison.examples):
+        table(comparison.examples, "Some that exact match wronged")
+    for name, judged in comparison.judged.items():
+        if judged.changed is not None:
+            console.print(changes(name, judged), markup=False, highlight=False)
+
+
+def changes(name: str, judged: Judged) -> str:
+    """Return what a regrading changed, in words."""
+    counts = (judged.changed or {}).items()
+    each = ", ".join(f"{count} of {verdict.removesuffix('_correct')}" for verdict, count in counts)
+    return f"{name}: {judged.pairs} rows graded afresh; verdicts that are others than stored: {each}."
+
+
+def as_page(comparison: Comparison) -> str:
+    """Return the comparison as one HTML page."""
+    names = list(comparison.status)
+    figure = curves(comparison.histories)
+    graders = ", ".join(f"{name} by {grader or 'a grader unknown'}" for name, grader in comparison.grader.items())
+    afresh = [changes(name, judged) for name, judged in comparison.judged.items() if judged.changed is not None]
+    return page.page(
+        f"Comparison of {len(names)} runs",
+        f"Trained on rewards: {graders}. Compared with {names[0]}.",
+        [
+            page.Section("The answer", [page.text(sentence) for sentence in answer(comparison)]),
+            page.Section("Before you believe it", [page.text(sentence) for sentence in comparison.notes]),
+            page.Section(
+                "What was set differently",
+                [page.table(comparison.differences)] if len(comparison.differences) else [page.text("Nothing.")],
+            ),
+            page.Section("Figures", [page.table(in_words(comparison.figures, comparison.status), FIGURES)]),
+            page.Section("Curves", [page.plot(figure, CURVES)] if figure else []),
+            page.Section(
+                "Final validation", [page.table(comparison.validated, ACCURACY), page.table(comparison.paired, PAIRED)]
+            ),
+            page.Section(
+                "What exact match wronged",
+                [
+                    page.table(comparison.wronged, WRONGED),
+                    *([page.table(comparison.examples)] if len(comparison.examples) else []),
+                    *map(page.text, afresh),
+                ],
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""Is a guideline worth anything? The same problems without one, with the untrained and with the trained planner's.
+
+    python analysis/lift.py RUN [--checkpoint STEP|best|last] [--data FILE …] [--solver MODEL] [--problems N] \
+        [--samples K] [--out DIR] [--json FILE|-] [--html FILE]
+
+RUN is a run's id or name; a bare name means its newest FINISHED top-level run. FILE is a benchmark's .jsonl, .json or
+.parquet, or `word-problems` for new ones; without it the run's own validation problems. Problems that the run was
+trained on are left out. Every answer is kept in `lift/` of the run's directory, or in --out: the same call again goes
+on where the last ended. The result becomes the run's artifact `lift/DATA.json` and its metrics `lift/DATA/…`. Exit
+codes: 0 done, 1 failed, 2 refused, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import lift_report
+import runs
+from lift_arms import NONE, TRAINED, UNTRAINED, GenerationFailed, Plan, measure
+from lift_data import Problems, load, trained_on
+from lift_stats import Lift, lift
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from guidelines_core.config import model_location
+from guidelines_core.paths import ROOT
+from guidelines_core.problems import DatasetError
+from guidelines_core.shapes import config_file
+
+
+class LiftRefused(ValueError):
+    """What was asked for cannot be measured; the message names the remedy."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what the command line asks for and return the exit code."""
+    parser = argparse.ArgumentParser(prog="lift.py", description="Is a guideline worth anything?")
+    parser.add_argument("run", metavar="RUN", help="a run's id or name")
+    parser.add_argument("--checkpoint", default="best", metavar="STEP|best|last",
+                        help="the trained planner; best: by validation accuracy (default)")  # fmt: skip
+    parser.add_argument("--data", nargs="+", metavar="FILE", help="problems (default: the run's validation)")
+    parser.add_argument("--solver", metavar="MODEL", help="another solver beside the run's own")
+    parser.add_argument("--problems", type=_positive, metavar="N", help="the first N of each file (default: all)")
+    parser.add_argument(
+        "--samples", type=_positive, default=1, metavar="K", help="answers for each problem (default 1)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the answers are kept")
+    parser.add_argument("--json", metavar="FILE|-", help="write the result as JSON, too; - is stdout")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
+    given = parser.parse_args(arguments)
+    console = Console(stderr=given.json == "-")
+    try:
+        run = runs.resolve(given.run, runs.open_store())
+        results = measured(run, given, console)
+    except (runs.RunError, LiftRefused, DatasetError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except GenerationFailed as error:
+        print(f"failed: {error}; the same command goes on from here", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    if given.json:
+        text = json.dumps({label: result.as_json() for label, result in results.items()}, indent=1) + "\n"
+        if given.json == "-":
+            print(text, end="")
+        else:
+            Path(given.json).write_text(text, encoding="utf-8")
+    if given.html:
+        import lift_page
+
+        given.html.write_text(lift_page.page(list(results.values())), encoding="utf-8")
+    return 0
+
+
+def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict[str, lift_report.Result]:
+    """Measure each of the files, print and record each result, and return them by label."""
+    config = OmegaConf.create(runs.config(run))
+    if not config:
+        raise LiftRefused(f"run {run.id} ({run.status}) recorded no config.yaml: nothing says what its models were")
+    directory = Path(run.tags.get("guidelines.checkpoints", ""))
+    if given.out is None and not directory.is_dir():
+        raise LiftRefused(f"run {run.id}: its directory {directory} is gone: give --out DIR to keep the answers in")
+    out = (given.out or directory / "lift").resolve()
+    step = chosen(given.checkpoint, saved_steps(directory), _validated(run))
+    solvers = [str(config.guidelines.solver.model)]
+    if given.solver and model_location(given.solver) not in solvers:
+        solvers.append(model_location(given.solver))
+    planner = str(config.actor_rollout_ref.model.path)
+    for model in {planner, *solvers}:
+        if config_file(model) is None:
+            raise LiftRefused(f"model {model} is not on this machine: fetch it, or name another run or --solver")
+    if len({Path(solver).name for solver in solvers}) < len(solvers):
+        raise LiftRefused(f"--solver {given.solver}: it has the name of the run's own solver: rename its folder")
+    sets = problem_sets(config, run, given)
+    if step is None:
+        console.print(f"note: no checkpoint in {directory}: the trained planner is left out", style="dim")
+    planners = {UNTRAINED: planner}
+    if step is not None:
+        planners[TRAINED] = str(merged(config, directory / f"global_step_{step}", out, console))
+    plan = Plan(config, planners, solvers, given.samples, out)
+    results = {}
+    for problems in sets:
+        rows = measure(plan, problems.problems, console)
+        found = lift(rows)
+        result = lift_report.Result(run.name, run.id, step, problems, plan.temperatures, found, rows)
+        lift_report.show(result, console)
+        record(run, result, out)
+        results[problems.label] = result
+    return results
+
+
+def problem_sets(config: DictConfig, run: runs.Run, given: argparse.Namespace) -> list[Problems]:
+    """Return the problems of every file, without those that the run was trained on.
+
+    Raises:
+        LiftRefused: two files have one name.
+        DatasetError: a file cannot be used.
+    """
+    seen = trained_on(config)
+    graded = runs.rows(run, "train", ["problem_id"])
+    seen |= set(graded["problem_id"].dropna())
+    if not given.data:
+        own = load(str(config.data.val_files), config, seen, given.problems)
+        return [Problems("validation", own.source, own.problems, own.left_out)]
+    found = [load(source, config, seen, given.problems) for source in given.data]
+    found = [Problems(re.sub(r"[^\w.-]", "-", p.label), p.source, p.problems, p.left_out) for p in found]
+    if len({problems.label for problems in found}) < len(found):
+        raise LiftRefused(
+            f"--data {' '.join(given.data)}: two files have one name, which the results go by: rename one"
+        )
+    return found
+
+
+def saved_steps(directory: Path) -> list[int]:
+    """Return the steps of the checkpoints that lie in a run's directory, in order."""
+    files = directory.glob("global_step_*/actor/fsdp_config.json")
+    return sorted(int(file.parent.parent.name.removeprefix("global_step_")) for file in files)
+
+
+def chosen(asked: str, saved: list[int], accuracy: dict[int, float]) -> int | None:
+    """Return the step that `asked` (a step, best or last) means, None where nothing was saved.
+
+    The best is the saved step of highest validation accuracy, the latest of several; without validation, the last.
+
+    Raises:
+        LiftRefused: a step that was not saved, or a word that means none.
+    """
+    if asked in ("best", "last"):
+        validated = [step for step in saved if step in accuracy]
+        if asked == "best" and validated:
+            return max(validated, key=lambda step: (accuracy[step], step))
+        return saved[-1] if saved else None
+    if not asked.isdecimal() or int(asked) not in saved:
+        there = ", ".join(map(str, saved)) or "none"
+        raise LiftRefused(f"--checkpoint {asked}: expected best, last or one of the saved steps ({there})")
+    return int(asked)
+
+
+def _validated(run: runs.Run) -> dict[int, float]:
+    history = runs.history(run, ["validation/accuracy"])
+    if "validation/accuracy" not in history:
+        return {}
+    return {int(step): float(value) for step, value in history["validation/accuracy"].dropna().items()}  # type: ignore[call-overload]
+
+
+def merged(config: DictConfig, checkpoint: Path, out: Path, console: Console) -> Path:
+    """Return the folder with the model of `checkpoint`, made by a process of its own where it is not there yet.
+
+    Raises:
+        GenerationFailed: that process failed.
+    """
+    folder = out / f"planner-{checkpoint.name}"
+    if folder.is_dir():
+        return folder
+    console.print(f"merging {checkpoint} …", style="dim")
+    command = [sys.executable, "-m", "guidelines_core.merging", str(checkpoint), str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise GenerationFailed(f"merging {checkpoint}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
+    return folder
+
+
+def record(run: runs.Run, result: lift_report.Result, out: Path) -> None:
+    """Log the result to the run: `lift/DATA.json`, every graded row, and metrics."""
+    label = result.problems.label
+    run.client.log_dict(run.id, result.as_json(), f"lift/{label}.json")
+    file = out / f"{label}.parquet"
+    result.rows.to_parquet(file, index=False)
+    run.client.log_artifact(run.id, str(file), "lift")
+    for name, value in metrics(result.found, str(result.rows["solver"].iloc[0])).items():
+        run.client.log_metric(run.id, f"lift/{label}/{name}", value, step=result.step or 0)
+
+
+def metrics(found: Lift, own: str) -> dict[str, float]:
+    """Return the result's metrics; those of another solver than the run's own begin with its name."""
+    values: dict[str, float] = {"problems": found.problems}
+    for arm in found.arms:
+        name = f"{arm.kind}" if arm.solver == own else f"{arm.solver}/{arm.kind}"
+        values[f"{name}_accuracy"] = arm.accuracy.value
+        if arm.kind != NONE:
+            values[f"{name}_leaks"] = arm.leaks
+    for pair in found.pairs:
+        name = f"{pair.better}_over_{pair.base}"
+        values[name if pair.solver == own else f"{pair.solver}/{name}"] = pair.paired.difference.value
+    return {name: value for name, value in values.items() if value == value}
+
+
+def _positive(text: str) -> int:
+    value: Any = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return int(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

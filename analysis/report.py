@@ -1,0 +1,74 @@
+"""One page of a run to show a colleague: what was trained and how, what it reached, how to do it again.
+
+    python analysis/report.py RUN … [--html FILE]
+
+A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The page and its plots become the
+artifacts `report/` of each run; --html writes the page to a file, too. Several runs share one page, after a comparison.
+A run's lift is in it once `analysis/lift.py` has measured it. Exit codes: 0 done, 2 refused, 1 failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import page
+from comparison import answer, compare
+from rich.console import Console
+from run_report import Report, report
+from runs import Run, RunError, labels, open_store, resolve_all
+
+FOLDER = "report"
+
+
+def main() -> int:
+    """Resolve, read, write the page, attach it; return the exit code."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    parser = argparse.ArgumentParser(description="One page of a run, or of some.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id or name")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the page to this file, too")
+    options = parser.parse_args()
+    try:
+        runs = resolve_all(options.runs, open_store())
+    except RunError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    console = Console()
+    reports = {name: report(run, name) for name, run in zip(labels(runs), runs, strict=True)}
+    made = as_page(runs, reports)
+    for (name, found), run in zip(reports.items(), runs, strict=True):
+        attach(run, found, made)
+        for sentence in found.headline:
+            console.print(f"{name}: {sentence}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name}: attached as {FOLDER}/report.html to run {run.id}", markup=False, highlight=False)
+    if options.html:
+        options.html.write_text(made, encoding="utf-8")
+    return 0
+
+
+def as_page(runs: list[Run], reports: Mapping[str, Report]) -> str:
+    """Return the page: the run's parts, or a comparison and each run's parts under its name."""
+    if len(runs) == 1:
+        ((name, found),) = reports.items()
+        return page.page(f"Report of {name}", f"MLflow run {runs[0].id}, {runs[0].status}", found.sections)
+    sections = [page.Section("Which is better?", [page.text(sentence) for sentence in answer(compare(runs))])]
+    for name, found in reports.items():
+        sections += [page.Section(f"{name}: {part.title}", part.parts) for part in found.sections]
+    lead = ", ".join(f"{name}: MLflow run {run.id}" for name, run in zip(reports, runs, strict=True))
+    return page.page(f"Report of {len(runs)} runs", lead, sections)
+
+
+def attach(run: Run, found: Report, made: str) -> None:
+    """Log the page and the run's plots as artifacts of the run."""
+    run.client.log_text(run.id, made, f"{FOLDER}/report.html")
+    for name, figure in found.plots.items():
+        run.client.log_text(run.id, page.svg(figure), f"{FOLDER}/{name}.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""What MLflow's page says of the experiment and of a run, in words and in tags to search by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+NOTE = "mlflow.note.content"
+"""The tag that MLflow's page shows as the description, in Markdown."""
+
+EXPERIMENT_NOTE = """A planner model writes a guideline for a maths question, a frozen solver answers with it, and the
+reward says whether the answer is right. A run has the name of its experiment in `experiments/conf`; a sweep's trials
+are nested.
+
+Metrics by their first word: **reward**, **verdict** and **validation** are the outcome, **guideline** and **solution**
+the texts, **solver** the seconds of its calls; **actor**, **critic**, **training**, **rollout_corr**, **perf**,
+**timing_s** and the others are verl's. Compare runs: `python analysis/compare.py RUN RUN`.
+"""
+
+
+def about(config: DictConfig) -> dict[str, str]:
+    """Return the tags that say what a run trains: models, grader, and the description that MLflow's page shows."""
+    planner, solver = config.actor_rollout_ref.model.path, config.guidelines.solver.model
+    prompts, rollouts = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
+    note = f"""{config.guidelines.description or "A planner learns to write guidelines"}
+
+| | |
+|---|---|
+| planner | {planner} |
+| solver | {solver} |
+| reward | {config.guidelines.grader.name} |
+| a step | {prompts} prompts x {rollouts} rollouts |
+| steps | {config.trainer.total_training_steps} |
+| learning rate | {config.actor_rollout_ref.actor.optim.lr} |
+
+Every graded row: artifacts, `rows/`; some of them as a table: `train_rows.json`, `validation_rows.json`. One page of
+this run: `python analysis/report.py {config.trainer.experiment_name}`.
+"""
+    return {
+        "guidelines.grader": str(config.guidelines.grader.name),
+        "guidelines.planner": Path(planner).name,
+        "guidelines.solver": Path(solver).name,
+        NOTE: note,
+    }
