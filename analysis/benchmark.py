@@ -33,7 +33,7 @@ from rich.table import Table
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.gpus import devices
-from guidelines_core.tracking import provenance
+from guidelines_core.provenance import provenance
 from guidelines_core.trainer import failure_line
 
 PHASES = ("gen", "reward", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")

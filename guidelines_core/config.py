@@ -111,6 +111,19 @@ class PromptsConfig:
 
 
 @dataclass
+class CheckpointsConfig:
+    """Which checkpoints stay on the disk.
+
+    Attributes:
+        keep_last: the newest so many; None keeps all.
+        keep_best: besides them, so many with the highest validation accuracy; one that no validation fell on has none.
+    """
+
+    keep_last: int | None = None
+    keep_best: int = 1
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -120,6 +133,9 @@ class GuidelinesConfig:
         solver: the frozen solver.
         grader: the judge.
         prompts: the planner's and the solver's prompts.
+        checkpoints: which of them stay.
+        rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
+            was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
         stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint.
         fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
@@ -130,6 +146,8 @@ class GuidelinesConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
     grader: GraderConfig = field(default_factory=GraderConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     stop_within_s: float = 270.0
     fork_processes: bool = False
@@ -336,6 +354,16 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
         value = OmegaConf.select(config.guidelines, key)
         if value is not None and value <= 0:
             yield f"guidelines.{key}={value}: expected more than 0"
+    kept = config.guidelines.checkpoints
+    if kept.keep_last is not None and kept.keep_last < 1:
+        yield f"guidelines.checkpoints.keep_last={kept.keep_last}: expected 1 or more, or null to keep all"
+    if kept.keep_best < 0:
+        yield f"guidelines.checkpoints.keep_best={kept.keep_best}: expected 0 or more"
+    if config.trainer.max_actor_ckpt_to_keep is not None:
+        yield (
+            f"trainer.max_actor_ckpt_to_keep={config.trainer.max_actor_ckpt_to_keep}: verl would delete half of a "
+            "checkpoint, and the best one, too; give guidelines.checkpoints.keep_last instead"
+        )
     for key in ("solver.temperature", "solver.val_temperature"):
         value = OmegaConf.select(config.guidelines, key)
         if value < 0:

@@ -19,7 +19,7 @@ import pytest
 from mlflow import MlflowClient
 
 from guidelines_core.paths import ROOT
-from guidelines_core.trainer import SEGMENTS
+from guidelines_core.processes import SEGMENTS
 
 STEPS = 4
 PROMPTS = 4
@@ -38,13 +38,17 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Loop:
-    """A run that was interrupted after its second step, resumed, asked to stop in its third, and finished."""
+    """A run that was interrupted after its second step, resumed, asked to stop in its third, and finished.
+
+    A resume with another learning rate was refused, and before the last start its newest checkpoint was broken.
+    """
 
     directory: Path
     uri: str
     interrupted: Attempt
     status_when_interrupted: str
     refused: Attempt
+    changed: Attempt
     terminated: Attempt
     resumed: Attempt
     again: Attempt
@@ -57,6 +61,10 @@ class Loop:
         claim = json.loads((self.directory / "claim.json").read_text())
         return client.get_run(claim["run_id"])
 
+    def artifacts(self) -> set[str]:
+        """Return the names of the run's artifacts at the top."""
+        return {item.path for item in MlflowClient(self.uri).list_artifacts(self.run.info.run_id)}
+
     def rows(self, kind: str) -> pd.DataFrame:
         """Return every graded row of the run, downloaded from MLflow's artifacts."""
         client = MlflowClient(self.uri)
@@ -67,7 +75,8 @@ class Loop:
 
     def metric(self, name: str) -> dict[int, float]:
         """Return a metric's value at each step."""
-        return {m.step: m.value for m in MlflowClient(self.uri).get_metric_history(self.run.info.run_id, name)}
+        history = MlflowClient(self.uri).get_metric_history(self.run.info.run_id, name)
+        return {m.step: m.value for m in sorted(history, key=lambda metric: metric.timestamp)}
 
 
 def problems(path: Path) -> Path:
@@ -156,15 +165,38 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     claim = json.loads((folder / "run" / "claim.json").read_text())
     status = MlflowClient(uri).get_run(claim["run_id"]).info.status
     refused = start(folder)
+    changed = start(folder, "--resume", "actor_rollout_ref.actor.optim.lr=0.5")
     terminated = start(
         folder,
         "--resume",
+        "guidelines.solver.max_concurrency=64",
         stop_when=lambda: second_log.exists() and "Training Progress" in second_log.read_text(),
         stop_by=signal.SIGTERM,
     )
+    flip_a_bit(folder / "run/global_step_3/actor/model_world_size_1_rank_0.pt")
     resumed = start(folder, "--resume")
     again = start(folder, "--resume")
-    return Loop(folder / "run", uri, interrupted, status, refused, terminated, resumed, again, segments() - before)
+    left = segments() - before
+    return Loop(folder / "run", uri, interrupted, status, refused, changed, terminated, resumed, again, left)
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    """The same run, never interrupted."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    attempt = start(folder)
+    assert attempt.exit_code == 0, attempt.output
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    return Loop(folder / "run", uri, attempt, "", attempt, attempt, attempt, attempt, attempt, set())
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
 
 
 def segments() -> set[str]:
