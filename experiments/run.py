@@ -52,6 +52,7 @@ def main() -> int:
         prepare(config, findings)
         run = claim(config, resume=arguments.resume, new=arguments.new)
         if run.status == "FINISHED":
+            Recorder(run).copy()
             out.print(
                 f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
                 soft_wrap=True,
@@ -92,7 +93,8 @@ def train(config: DictConfig, run: Run, notes: list[str]) -> int:
     except BaseException as error:
         training.end()
         recorder.stop()
-        run.finish("FAILED", f"{type(error).__name__}: {error}", training.log)
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        run.finish(status, f"{type(error).__name__}: {error}", training.log)
         raise
     outcome = training.end()
     recorder.stop()

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -152,6 +153,9 @@ class GuidelinesConfig:
     stop_within_s: float = 270.0
     fork_processes: bool = False
 
+
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+"""In the name of an environment variable, says that its value must be written nowhere."""
 
 # Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.
 OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
@@ -354,6 +358,12 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
         value = OmegaConf.select(config.guidelines, key)
         if value is not None and value <= 0:
             yield f"guidelines.{key}={value}: expected more than 0"
+    for name in config.guidelines.environment:
+        if SECRET.search(str(name)):
+            yield (
+                f"guidelines.environment.{name}: a configuration is recorded, and a secret must not be; export it in "
+                "the shell, the run's processes inherit it"
+            )
     kept = config.guidelines.checkpoints
     if kept.keep_last is not None and kept.keep_last < 1:
         yield f"guidelines.checkpoints.keep_last={kept.keep_last}: expected 1 or more, or null to keep all"

@@ -20,6 +20,9 @@ GRACE_S = 6.0
 MARK = "MLFLOW_RUN_ID"
 """Names the run in the environment of each of its processes."""
 
+FOLDER = "GUIDELINES_FOLDER"
+"""Names, in the environment, the run's folder for sockets, which ends with it."""
+
 SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
 """Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
 

@@ -26,6 +26,7 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from guidelines_core import checkpoints, colocated
 from guidelines_core.journal import LOGGED_AT
+from guidelines_core.liveness import Liveness
 from guidelines_core.trainer import STOP_FILE
 
 
@@ -77,13 +78,34 @@ class Recording:
         return graded
 
     def _build_replay_buffer(self) -> Any:
-        """Build verl's replay buffer, polled ten times a second.
+        """Build verl's replay buffer, polled ten times a second, and never waiting for the dead.
 
         Its default of 2 s (`replay_buffer.py:144`) is no configuration key and rounds every short step up.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         buffer.poll_interval = 0.1
+        wait = buffer._wait_for_next_poll
+
+        def look_and_wait(*args: Any) -> Any:
+            self._liveness().look()
+            return wait(*args)
+
+        buffer._wait_for_next_poll = look_and_wait
         return buffer
+
+    def _liveness(self) -> Liveness:
+        """Return the watch over those that write, solve and grade, made when it is first asked for."""
+        if not hasattr(self, "_watch"):
+            rewards: Any = self.reward_loop_manager
+            solver = rewards.reward_model_manager
+            actors = {
+                "agent loop worker": self.agent_loop_manager.agent_loop_workers,  # type: ignore[attr-defined]
+                "rollout server": self.llm_server_manager.server_handles,  # type: ignore[attr-defined]
+                "reward worker": rewards.reward_loop_workers,
+                "solver's server": solver.server_handles if solver else [],
+            }
+            self._watch = Liveness((name, handle) for name, handles in actors.items() for handle in handles)
+        return self._watch
 
     def _fetch_one_gen_batch(self) -> Any:
         """Put the problems' order before verl's random names of their groups."""

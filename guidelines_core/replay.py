@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from guidelines_core.recorder import Recorder
-from guidelines_core.tracking import ClaimError, masked, owned
+from guidelines_core.stores import masked
+from guidelines_core.tracking import ClaimError, owned
 
 
 def main() -> int:

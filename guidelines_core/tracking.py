@@ -7,7 +7,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -22,9 +21,10 @@ from mlflow.store.db import utils as mlflow_database
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.checkpoints import last_checkpoint, write_atomically
-from guidelines_core.paths import MLFLOW_DATABASE, ROOT
+from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 from guidelines_core.provenance import data_sets, parameters, provenance
+from guidelines_core.stores import masked, tracking_uri
 
 # MLflow asks a database that is away ten times, for two minutes, before it says so; four times take a second.
 mlflow_database.MAX_RETRY_COUNT = 4
@@ -56,17 +56,6 @@ class Claim:
     run_name: str
     tracking_uri: str
     directory: str
-
-
-def tracking_uri() -> str:
-    """Return the MLflow store: the environment's, else a SQLite file at the repository's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DATABASE}"
-
-
-def masked(uri: str) -> str:
-    """Return a store's address without its password, as it may be shown and written."""
-    uri = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", uri)
-    return re.sub(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", uri, flags=re.IGNORECASE)
 
 
 class Run:

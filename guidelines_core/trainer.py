@@ -27,7 +27,7 @@ STOP_FILE = "GUIDELINES_STOP_FILE"
 """Names, in the environment of a run's processes, the file whose appearance asks them to save and stop."""
 
 TEMPORARY = "guidelines-"
-"""Begins the name of an attempt's folder for temporary files."""
+"""Begins the name of an attempt's folder for sockets."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Training:
             "MLFLOW_TRACKING_URI": self._run.claim.tracking_uri,
             processes.MARK: self._run.claim.run_id,
             PARENT: str(os.getpid()),
-            "TMPDIR": str(self._folder),
-            # Ray's sessions stay where its tools look for them.
-            "RAY_TMPDIR": os.environ.get("RAY_TMPDIR", tempfile.gettempdir()),
+            # Sockets, which nobody removes when a process is killed. Caches stay in the machine's own folder.
+            processes.FOLDER: str(self._folder),
+            "VLLM_RPC_BASE_PATH": str(self._folder),
             "VERL_FILE_LOGGER_PATH": str(self.journal),
             STOP_FILE: str(self._stop_file),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),

@@ -1,18 +1,26 @@
 """Stands between `run.py` and verl, so that nothing of a run outlives it: `python -m guidelines_core.warden COMMAND…`.
 
 However `run.py` ends, SIGKILL included, the kernel tells this process, which then ends every process of the run and
-clears shared memory. However this process ends, verl's is killed by the kernel, and `run.py` clears up.
+clears shared memory and sockets. However this process ends, verl's is killed by the kernel, and `run.py` clears up.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
-from guidelines_core.processes import adopt_orphans, end_descendants, end_with, remove_shared_memory, segments_since
+from guidelines_core.processes import (
+    FOLDER,
+    adopt_orphans,
+    end_descendants,
+    end_with,
+    remove_shared_memory,
+    segments_since,
+)
 
 PARENT = "GUIDELINES_PARENT"
 """The process that a process of the run is to end with."""
@@ -31,6 +39,8 @@ def main(command: list[str]) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_descendants()
         remove_shared_memory(segments_since(began))
+        if folder := os.environ.get(FOLDER):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -41,14 +41,21 @@ subprocess.Popen([sys.executable, "-m", "guidelines_core.warden", sys.executable
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> tuple[subprocess.Popen[bytes], str]:
+def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Start what stands for run.py, with the warden and four stubborn processes, and return it and the run's id."""
     run_id = uuid.uuid4().hex
-    environment = {**os.environ, processes.MARK: run_id, "PYTHONPATH": str(ROOT)}
+    (tmp_path / "sockets").mkdir()
+    own = {processes.MARK: run_id, processes.FOLDER: str(tmp_path / "sockets"), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **own}
     starter = subprocess.Popen([sys.executable, "-c", START, STUBBORN, str(tmp_path)], env=environment)
-    wait_for(lambda: len(list(tmp_path.iterdir())) == 4)
+    wait_for(lambda: len(segments(tmp_path)) == 4)
     assert len(processes.leftovers(run_id)) == 6
-    return starter, run_id
+    yield starter, run_id
+    for process in processes.leftovers(run_id):
+        process.kill()
+    starter.wait()
+    for segment in segments(tmp_path):
+        segment.unlink(missing_ok=True)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -59,7 +66,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def segments(folder: Path) -> list[Path]:
-    return [Path("/dev/shm") / file.read_text() for file in folder.iterdir()]
+    return [Path("/dev/shm") / file.read_text() for file in folder.iterdir() if file.is_file()]
 
 
 def test_everything_ends_with_run_py_however_it_ends(
@@ -71,6 +78,7 @@ def test_everything_ends_with_run_py_however_it_ends(
     starter.wait()
     wait_for(lambda: processes.leftovers(run_id) == [])
     assert not any(segment.exists() for segment in segments(tmp_path))
+    assert not (tmp_path / "sockets").exists()
 
 
 def test_the_next_start_finds_and_ends_what_even_the_warden_could_not(

@@ -40,7 +40,7 @@ def run(config: DictConfig) -> Run:
 
 def trained(run: Run, attempt: int, step: int, loss: float | None, **more: float) -> None:
     """Add a step to an attempt's journal, as verl's file logger does."""
-    data = {STEP: step, "actor/loss": loss, "val/mean@1": 0.5, LOGGED_AT: 1_700_000_000 + step, **more}
+    data = {STEP: step, "actor/loss": loss, "val/mean@1": 0.5, LOGGED_AT: 1_699_999_000 + 1000 * attempt + step, **more}
     with (run.directory / f"logs/attempt-{attempt}.jsonl").open("a") as file:
         file.write(json.dumps({"step": step, "data": data}) + "\n")
 

@@ -10,7 +10,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.provenance import provenance
-from guidelines_core.tracking import ClaimError, claim, masked
+from guidelines_core.stores import masked
+from guidelines_core.tracking import ClaimError, claim
 
 
 @pytest.fixture

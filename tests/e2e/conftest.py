@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,16 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
+from postgres import Server, binaries
 
+from guidelines_core.checkpoints import SEAL
 from guidelines_core.paths import ROOT
 from guidelines_core.processes import SEGMENTS
 
 STEPS = 4
 PROMPTS = 4
 ROLLOUTS = 4
+EXPERIMENT = "query-conditioned-guidelines"
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,24 @@ def command(folder: Path, *more: str) -> list[str]:
     ]
 
 
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "planted-key-8d1f", "HF_TOKEN": "planted-token-27ab"}
+"""In the environment of every start; they must turn up nowhere."""
+
+
 def start(
-    folder: Path, *more: str, stop_when: Callable[[], bool] | None = None, stop_by: int = signal.SIGINT
+    folder: Path,
+    *more: str,
+    uri: str | None = None,
+    stop_when: Callable[[], bool] | None = None,
+    stop_by: int = signal.SIGINT,
 ) -> Attempt:
     """Run the command to its end, or send it `stop_by` as soon as `stop_when` holds."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "COLUMNS": "200"}
+    environment = {
+        **os.environ,
+        **SECRETS,
+        "MLFLOW_TRACKING_URI": uri or f"sqlite:///{folder / 'mlflow.db'}",
+        "COLUMNS": "200",
+    }
     process = subprocess.Popen(
         command(folder, *more),
         cwd=folder,
@@ -160,8 +176,8 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     folder = tmp_path_factory.mktemp("loop")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     before = segments()
-    tracker, second_log = folder / "run/latest_checkpointed_iteration.txt", folder / "run/logs/attempt-2.log"
-    interrupted = start(folder, stop_when=lambda: tracker.exists() and tracker.read_text() == "2")
+    sealed, second_log = folder / "run/global_step_2" / SEAL, folder / "run/logs/attempt-2.log"
+    interrupted = start(folder, stop_when=sealed.exists)
     claim = json.loads((folder / "run" / "claim.json").read_text())
     status = MlflowClient(uri).get_run(claim["run_id"]).info.status
     refused = start(folder)
@@ -181,13 +197,18 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
 
 @pytest.fixture(scope="session")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Loop:
-    """The same run, never interrupted."""
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """The same run, never interrupted; recorded in PostgreSQL with a password, where there is one."""
     folder = tmp_path_factory.mktemp("unbroken")
-    attempt = start(folder)
+    programs = binaries()
+    server = Server(programs) if programs else None
+    uri = server.uri if server else f"sqlite:///{folder / 'mlflow.db'}"
+    MlflowClient(uri).create_experiment(EXPERIMENT, artifact_location=(folder / "mlruns").as_uri())
+    attempt = start(folder, uri=uri)
     assert attempt.exit_code == 0, attempt.output
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    return Loop(folder / "run", uri, attempt, "", attempt, attempt, attempt, attempt, attempt, set())
+    yield Loop(folder / "run", uri, attempt, "", attempt, attempt, attempt, attempt, attempt, set())
+    if server:
+        server.remove()
 
 
 def flip_a_bit(path: Path) -> None:
