@@ -7,7 +7,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check install -q
 STAMP := .venv/.installed
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
 
-.PHONY: help install quickstart test test-slow lint ui bench-quickstart
+.PHONY: help install quickstart test test-slow lint ui bench-quickstart chaos
 
 help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
@@ -16,6 +16,7 @@ help:
 	@echo 'make lint              ruff and mypy'
 	@echo 'make ui                the runs in a browser (MLflow)'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
+	@echo 'make chaos             kill, starve and corrupt 20 runs and more, and resume them (1.5 hours)'
 	@echo 'make install           .venv alone; PYTHON=python3.12 picks the interpreter'
 
 install: $(STAMP)
@@ -56,3 +57,6 @@ ui: $(STAMP)
 
 bench-quickstart: $(STAMP)
 	@.venv/bin/python analysis/bench_quickstart.py --out analysis/results/quickstart.json
+
+chaos: $(STAMP)
+	@.venv/bin/python analysis/chaos.py --runs 20 --seed 0

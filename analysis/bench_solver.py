@@ -30,8 +30,8 @@ from omegaconf import DictConfig
 
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.prompts import Message, solver_messages
+from guidelines_core.provenance import provenance
 from guidelines_core.solver import Solver, SolverError
-from guidelines_core.tracking import provenance
 from guidelines_core.word_problems import generate
 
 GUIDELINE_WORDS = 400

@@ -39,8 +39,8 @@ from rich.table import Table
 
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.estimate import PADDING_TOKENS, padded_sequences
+from guidelines_core.provenance import provenance
 from guidelines_core.shapes import Shape, find_shape
-from guidelines_core.tracking import provenance
 
 PROMPT_TOKENS = (150, 250)
 MEDIAN_RESPONSE, SPREAD = 600, 0.9

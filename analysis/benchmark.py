@@ -36,8 +36,8 @@ from guidelines_core.estimate import PEAK, Lengths, estimated_step, padded_seque
 from guidelines_core.layout import training_gpus
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.gpus import devices
+from guidelines_core.provenance import provenance
 from guidelines_core.shapes import gpus
-from guidelines_core.tracking import provenance
 from guidelines_core.trainer import failure_line
 
 PHASES = ("gen", "reward", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")

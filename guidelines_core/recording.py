@@ -1,4 +1,8 @@
-"""verl's trainer with its records: every graded rollout, the reward's metrics, and the proof that MLflow listens."""
+"""verl's trainer with its records: every graded rollout, the reward's metrics, and sealed checkpoints.
+
+All of it goes to the run's directory. `recorder.py` copies it into MLflow from another process, so that no step waits
+for a store.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import ray
 import transfer_queue as tq
+from tensordict import NonTensorStack
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from guidelines_core import colocated
+from guidelines_core import checkpoints, colocated
+from guidelines_core.journal import LOGGED_AT
+from guidelines_core.liveness import Liveness, ProcessDiedError
 from guidelines_core.reward_metrics import count_metrics, reward_metrics
 from guidelines_core.solver_servers import SolverLoop
 from guidelines_core.solver_watch import SolverLostError, SolverWatch
-from guidelines_core.tracking import last_checkpoint
 from guidelines_core.trainer import STOP_FILE
-
-ROWS_SHOWN = 8
-"""Rows of each step that also go into the table that MLflow's page shows."""
 
 
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
@@ -89,7 +91,7 @@ class Recording:
         return graded
 
     def _build_replay_buffer(self) -> Any:
-        """Build verl's replay buffer, polled ten times a second.
+        """Build verl's replay buffer, polled ten times a second, and never waiting for the dead.
 
         Its default of 2 s (`replay_buffer.py:144`) is no configuration key and rounds every short step up.
         """
@@ -97,12 +99,13 @@ class Recording:
         buffer.poll_interval = 0.1
         wait = buffer._wait_for_next_poll
 
-        def wait_if_the_solver_is_there(*args: Any) -> Any:
+        def look_and_wait(*args: Any) -> Any:
+            self._living.look()
             if self._watch is not None:
                 self._watch.check()
             return wait(*args)
 
-        buffer._wait_for_next_poll = wait_if_the_solver_is_there
+        buffer._wait_for_next_poll = look_and_wait
         return buffer
 
     def fit(self, agent_loop_manager: Any) -> None:
@@ -117,11 +120,13 @@ class Recording:
             loop = self._solver.result()
             self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
             self._watch.start()
+        self.agent_loop_manager = agent_loop_manager
+        self._living = self._liveness()
         try:
             super().fit(agent_loop_manager)  # type: ignore[misc]
         except Exception as error:
             if self._gathering:
-                self._save_last_step()
+                self._save_last_step(all_alive=not isinstance(error, ProcessDiedError))
             if isinstance(error, RuntimeError) and "no materializable trajectories" in str(error):
                 counts = ", ".join(f"{name} {count:.0f}" for name, count in self._reward_counts().items() if count)
                 raise NoVerdictError(f"step {self.global_steps}: no rollout got a reward: {counts}") from error  # type: ignore[attr-defined]
@@ -151,14 +156,42 @@ class Recording:
             return {}
         return metrics
 
+    def _liveness(self) -> Liveness:
+        """Return the watch over those that write, solve and grade; a solver that can be brought back has its own."""
+        rewards: Any = self.reward_loop_manager
+        actors = {
+            "agent loop worker": self.agent_loop_manager.agent_loop_workers,
+            "rollout server": self.llm_server_manager.server_handles,  # type: ignore[attr-defined]
+            "reward worker": rewards.reward_loop_workers,
+            "solver's server": [] if self._watch else rewards.reward_model_manager.server_handles,
+        }
+        return Liveness((name, handle) for name, handles in actors.items() for handle in handles)
+
+    def _fetch_one_gen_batch(self) -> Any:
+        """Put the problems' order before verl's random names of their groups."""
+        batch = super()._fetch_one_gen_batch()  # type: ignore[misc]
+        first = getattr(self, "_groups", 0)
+        self._groups = first + len(batch)
+        names = [f"{number:09d}-{name}" for number, name in enumerate(batch["uid"], start=first)]
+        batch["uid"] = NonTensorStack(*names)
+        return batch
+
+    def _balance_batch(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Put the rollouts into the problems' order before verl deals them out.
+
+        They come in the order of their ends, which no two runs share, and gradients are sums whose order shows.
+        """
+        batch.reorder(sorted(range(len(batch.keys)), key=lambda place: batch.keys[place]))
+        return super()._balance_batch(batch, *args, **kwargs)  # type: ignore[misc]
+
     def on_validate_begin(self) -> None:
         """Refuse to go on untracked; the validation before training comes before `on_train_begin`."""
-        self._require_mlflow()
+        self._require_journal()
         super().on_validate_begin()  # type: ignore[misc]
 
     def on_train_begin(self) -> None:
         """Refuse to take the first step untracked."""
-        self._require_mlflow()
+        self._require_journal()
         self.logger = _LogThenSave(  # type: ignore[has-type]
             self.logger,  # type: ignore[has-type]
             self._save_due,
@@ -181,26 +214,35 @@ class Recording:
             return {}
         self._due = False
         began = time.monotonic()
-        super()._save_checkpoint()  # type: ignore[misc]
+        self._write_checkpoint()
         return {"timing_s/save_checkpoint": time.monotonic() - began}
 
-    def _save_last_step(self) -> None:
+    def _write_checkpoint(self) -> None:
+        """Write this step's checkpoint and its seal, and remove those that are not to be kept."""
+        directory, step = Path(self.config.trainer.default_local_dir), self.global_steps  # type: ignore[attr-defined]
+        folder = directory / f"global_step_{step}"
+        checkpoints.unseal(folder)
+        super()._save_checkpoint()  # type: ignore[misc]
+        validated, accuracy = getattr(self, "_validated", (None, None))
+        checkpoints.seal(folder, accuracy if validated == step else None)
+        kept = self.config.guidelines.checkpoints  # type: ignore[attr-defined]
+        checkpoints.prune(directory, kept.keep_last, kept.keep_best)
+
+    def _save_last_step(self, all_alive: bool) -> None:
         """Save the step before this one, whose weights are still there, with the data as it stood after it."""
         self.global_steps: int = self.global_steps - 1
-        if last_checkpoint(Path(self.config.trainer.default_local_dir)) < self.global_steps:  # type: ignore[attr-defined]
-            # Frees the rollout engine's memory, where it shares the training GPUs.
-            super().on_sample_end()  # type: ignore[misc]
+        if checkpoints.last_checkpoint(Path(self.config.trainer.default_local_dir)) < self.global_steps:  # type: ignore[attr-defined]
+            if all_alive:
+                # Frees the rollout engine's memory, where it shares the training GPUs.
+                super().on_sample_end()  # type: ignore[misc]
             self.train_dataloader.state_dict = lambda: self._data_read  # type: ignore[attr-defined]
-            super()._save_checkpoint()  # type: ignore[misc]
+            self._write_checkpoint()
         self.global_steps += 1
 
-    def _require_mlflow(self) -> None:
-        """Raise if verl could not join the MLflow run; alone it would warn and train untracked."""
-        if "mlflow" not in self.logger.logger:  # type: ignore[attr-defined]
-            raise RuntimeError(
-                f"MLflow run {os.environ.get('MLFLOW_RUN_ID')} at {os.environ.get('MLFLOW_TRACKING_URI')} takes no "
-                "records: no run trains untracked. The reason stands above in this log as 'MLflow initialization'"
-            )
+    def _require_journal(self) -> None:
+        """Raise if verl writes no journal: what is not in it gets into no record."""
+        if "file" not in self.logger.logger:  # type: ignore[attr-defined]
+            raise RuntimeError("trainer.logger lacks file: no run trains untracked; give [console,file]")
 
     def _compute_metrics(
         self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
@@ -270,21 +312,21 @@ class Recording:
         rows = pd.DataFrame(reward_extra_infos_dict).assign(step=self.global_steps, group=sample_uids)  # type: ignore[attr-defined]
         graded = rows[rows["problem_id"].notna()]
         metrics["validation/accuracy"] = float(graded["acc"].mean())
+        self._validated = (self.global_steps, metrics["validation/accuracy"])  # type: ignore[attr-defined]
         metrics["validation/problems"] = float(len(graded))
         metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
         self._keep(graded, "validation")
         return metrics
 
     def _keep(self, rows: pd.DataFrame, kind: str) -> None:
-        """Write the rows to Parquet, and a few of them to the table in MLflow."""
+        """Write the rows to Parquet, in one piece, because the recorder copies what it finds."""
         step = self.global_steps  # type: ignore[attr-defined]
         folder = Path(self.config.trainer.default_local_dir) / "rows"  # type: ignore[attr-defined]
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{kind}_{step:06d}.parquet"
-        rows.to_parquet(file, index=False)
-        mlflow.log_artifact(str(file), artifact_path="rows")
-        shown = ["step", "score", "reason", "question", "guideline", "solution", "gold"]
-        mlflow.log_table(rows[shown].head(ROWS_SHOWN).astype({"step": int}), f"{kind}_rows.json")
+        making = file.with_suffix(".making")
+        rows.to_parquet(making, index=False)
+        making.replace(file)
 
 
 def started_together(config: Any) -> bool:
@@ -322,9 +364,9 @@ class _LogThenSave:
     def log(self, data: dict[str, Any], step: int) -> None:
         """Record a step's metrics, then save its checkpoint, then record how long that took."""
         data.pop("timing_s/save_checkpoint", None)
-        self._tracking.log(data=data, step=step)
+        self._tracking.log(data={**data, LOGGED_AT: time.time()}, step=step)
         if saved := self._save_due(stop_asked() or self._end is not None):
-            self._tracking.log(data=saved, step=step)
+            self._tracking.log(data={**saved, LOGGED_AT: time.time()}, step=step)
         if self._end is not None:
             raise self._end
         if stop_asked() and step < self._total:

@@ -54,13 +54,12 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(
             "trainer.v1.trainer_mode", trainer.v1.trainer_mode, "no such trainer", f"give one of {', '.join(modes)}"
         )
-    missing = [name for name in ("mlflow", "file") if name not in trainer.logger]
-    if missing:
+    if "file" not in trainer.logger or "mlflow" in trainer.logger:
         yield error(
             "trainer.logger",
             list(trainer.logger),
-            f"without {' and '.join(missing)} the run would not be tracked",
-            "give [console,mlflow,file]",
+            "the run's journal is verl's logger `file`, and it is copied into MLflow without verl's",
+            "give [console,file]",
         )
     if trainer.resume_mode != "auto":
         yield error(
