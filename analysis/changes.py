@@ -224,7 +224,7 @@ def _batching(config: DictConfig) -> Iterator[_Idea]:
     updates = padded // (actor.ppo_mini_batch_size * n), real // (size * n)
     yield _Idea(
         {key: size},
-        f"{real} rollouts are padded to {padded}: {1 - real / padded:.0%} of what the training phases compute is waste",
+        f"{real} rollouts are padded to {padded}: {1 - real / padded:.0%} of the sequences trained on are waste",
         f"{updates[1]} optimizer step{'s' * (updates[1] > 1)} for each batch instead of {updates[0]}",
     )
 

@@ -38,7 +38,7 @@ from guidelines_core.shapes import Gpu, cpu, gpus
 LENGTHS = {"prompt": "prompt_length/mean", "guideline": "guideline/tokens", "solution": "solution/tokens"}
 """The metrics that say how long a step's texts were, in tokens."""
 
-FIGURES = "name, experiment, overrides, gpu, lengths {prompt, guideline, solution}, step, and maybe seconds by phase"
+FIGURES = "experiment, gpu, lengths {prompt, guideline, solution}, step, and maybe overrides, name, seconds by phase"
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,19 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
 def of_figures(file: Path, gpu_name: str | None = None) -> Diagnosis:
     """Return the diagnosis of a run of which a YAML file says what is known.
 
-    Its keys: `name`; `experiment` and `overrides`; `gpu`; `lengths` (tokens of `prompt`, `guideline`, `solution`);
-    `step` in s; and `seconds` by phase where they are known. Where not, the estimate's shares of `step` stand for them.
+    Its keys: `experiment`, maybe `overrides` and another `name`; `gpu`; `lengths` (tokens of `prompt`, `guideline` and
+    `solution`); `step` in s; and `seconds` by phase where they are known. Where not, the estimate's shares of `step`
+    stand for them. `guidelines_core/known/measured-step.yaml` is such a file.
 
     Raises:
         ConfigError: the file cannot be read, lacks a key, or its experiment does not compose.
     """
     try:
         known = yaml.safe_load(file.read_text(encoding="utf-8"))
-        total, name, lengths = float(known["step"]), str(known["name"]), Lengths(**known["lengths"])
+        total, lengths = float(known["step"]), Lengths(**known["lengths"])
         hardware = gpus()[gpu_name or known["gpu"]]
-        experiment, overrides = known["experiment"], known.get("overrides", ())
+        experiment, overrides = str(known["experiment"]), known.get("overrides", ())
+        name = str(known.get("name", experiment))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"figures {file}: {type(error).__name__} {error}: expected a YAML with {FIGURES}") from error
     config = compose(experiment, overrides, environ={})

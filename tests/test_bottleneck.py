@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import diagnosis_report
@@ -32,7 +33,7 @@ from step_time import (
 from guidelines_core.config import compose
 from guidelines_core.estimate import Lengths, shapes_of
 from guidelines_core.paths import ROOT
-from guidelines_core.shapes import cpu, gpus
+from guidelines_core.shapes import KNOWN, gpus
 
 FIGURES = ROOT / "analysis/reference-figures.yaml"
 SECONDS = {"gen": 10.0, "old_log_prob": 2.0, "ref": 3.0, "update_actor": 4.0, "update_weights": 0.5, "other": 0.5}
@@ -106,6 +107,7 @@ def test_calls_under_way_and_their_stretches() -> None:
     moments, number = in_flight(made)
     assert dict(zip(moments.tolist(), number.tolist(), strict=True)) == {0: 1, 1: 2, 2: 1, 4: 1, 5: 0, 7: 1, 8: 0}
     assert spans(made) == [(0, 5), (7, 8)]
+    assert in_flight(calls((0, 4), (4, 5)))[1].max() == 1, "one after the other is never two at once"
 
 
 def test_one_call_after_the_other_takes_its_share_of_the_time(reference: DictConfig) -> None:
@@ -162,6 +164,16 @@ def test_on_the_references_figures_the_sequential_solver_comes_first() -> None:
     assert "Nothing overlaps" in " ".join(diagnosis_report.findings(found))
 
 
+def test_a_measured_step_is_divided_up_as_it_was_measured() -> None:
+    found = of_figures(KNOWN / "measured-step.yaml")
+    assert (found.name, found.hardware, found.step.estimated) == ("numinamath30k-3b-300steps", "H200", False)
+    assert found.step.seconds["update_actor"] == 23.7
+    assert found.step.seconds["other"] == pytest.approx(56.3 - 8.1 - 7.3 - 16.4 - 23.7 - 0.44)
+    assert found.longest == "update_actor"
+    assert set(found.floor) <= set(found.step.seconds)
+    assert all(found.floor[name] < seconds for name, seconds in found.step.seconds.items() if name in found.floor)
+
+
 def measured(config: DictConfig) -> Diagnosis:
     found = of_figures(FIGURES)
     model = Model(*shapes_of(config), gpus()["H200"], Lengths(165, 600, 600))
@@ -213,9 +225,9 @@ def test_engines_that_write_too_few_at_once_are_named(reference: DictConfig) -> 
 def test_a_reference_that_does_not_fit_is_not_taken_off_main_memory(reference: DictConfig) -> None:
     key = "actor_rollout_ref.ref.fsdp_config.param_offload=False"
     assert key in str(measured(reference).changes)
-    small = Model(*shapes_of(reference), gpus()["A100"], Lengths(165, 600, 600))
-    small = Model(small.planner, small.solver, cpu(2), small.lengths)  # no memory at all
-    assert key not in str(best(reference, step(), small, None, {}))
+    small = replace(gpus()["H200"], memory=40.0)
+    model = Model(*shapes_of(reference), small, Lengths(165, 600, 600))
+    assert key not in str(best(reference, step(), model, None, {}))
 
 
 # -- recorded runs
@@ -261,6 +273,7 @@ def test_a_recorded_run_is_read_back(store: Path) -> None:
     assert (found.source, found.step.number, found.step.total) == (f"run {run_id}, FINISHED", 3, 20.0)
     assert found.step.seconds == {"gen": 4.0, "update_actor": 15.0, "other": 1.0}
     assert found.hardware == "2 CPU cores"
+    assert found.step.lengths == Lengths(136, 32, 48)
     assert found.whole["steps"] == 120.0
     assert found.slow is not None
     assert found.slow.of == 8
@@ -330,7 +343,7 @@ def test_figures_that_cannot_be_read_are_refused(text: str, tmp_path: Path, caps
     file = tmp_path / "figures.yaml"
     file.write_text(text)
     assert diagnosis_report.main(["--figures", str(file)]) == 2
-    assert "expected a YAML with name, experiment" in capsys.readouterr().err
+    assert "expected a YAML with experiment, gpu" in capsys.readouterr().err
 
 
 def test_the_script_runs_and_pandas_does_not_take_it_for_its_own_package() -> None:
