@@ -7,15 +7,16 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check install -q
 STAMP := .venv/.installed
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
 
-.PHONY: help install quickstart test test-slow lint ui bench-quickstart
+.PHONY: help install quickstart test test-slow lint ui bench-quickstart chaos
 
 help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
 	@echo 'make test              install, lint, unit tests, end-to-end tests'
-	@echo 'make test-slow         the long fuzz runs'
+	@echo 'make test-slow         the long fuzz and fault runs'
 	@echo 'make lint              ruff and mypy'
 	@echo 'make ui                the runs in a browser (MLflow)'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
+	@echo 'make chaos             kill, starve and corrupt 20 runs and more, and resume them (1.5 hours)'
 	@echo 'make install           .venv alone; PYTHON=python3.12 picks the interpreter'
 
 install: $(STAMP)
@@ -44,7 +45,7 @@ test: lint
 	.venv/bin/python -m pytest tests/e2e
 
 test-slow: $(STAMP)
-	.venv/bin/python -m pytest tests/slow -m slow -s
+	.venv/bin/python -m pytest tests -m slow -s
 
 lint: $(STAMP)
 	.venv/bin/ruff check .
@@ -56,3 +57,6 @@ ui: $(STAMP)
 
 bench-quickstart: $(STAMP)
 	@.venv/bin/python analysis/bench_quickstart.py --out analysis/results/quickstart.json
+
+chaos: $(STAMP)
+	@.venv/bin/python analysis/chaos.py --runs 20 --seed 0

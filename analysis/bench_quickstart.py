@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.paths import ROOT
-from guidelines_core.tracking import provenance
+from guidelines_core.provenance import provenance
 
 WANTED = {
     "first_step_s": 120.0,

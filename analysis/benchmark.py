@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -26,14 +27,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.config import ConfigError, compose
+from guidelines_core.estimate import PEAK, Lengths, estimated_step, padded_sequences, shapes_of, tokens_per_step
+from guidelines_core.layout import training_gpus
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.gpus import devices
-from guidelines_core.tracking import provenance
+from guidelines_core.provenance import provenance
+from guidelines_core.shapes import gpus
 from guidelines_core.trainer import failure_line
 
 PHASES = ("gen", "reward", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")
@@ -89,9 +93,15 @@ def main() -> int:
                 continue
             named = {"name": arm.name, "config_hash": hashes[arm.name], "experiment": arm.experiment}
             figured = measure(arm, (given.work or Path(folder)).resolve() / arm.name)
+            if "failed" not in figured:
+                figured |= derived(compose(arm.experiment, arm.overrides), figured, result["gpu"])
             entry = {**named, "overrides": list(arm.overrides), **figured}
             others = [other for other in result["arms"] if other["name"] != arm.name]
             result["arms"] = sorted([*others, entry], key=lambda e: list(hashes).index(e["name"]))
+            first = next((other["s_per_step"] for other in result["arms"] if "failed" not in other), None)
+            for other in result["arms"]:
+                if "failed" not in other:
+                    other["ratio_to_first"] = round(other["s_per_step"] / first, 3)
             write(given.out, result)
     Console().print(as_table(result))
     return int(any("failed" in entry for entry in result["arms"]))
@@ -132,7 +142,12 @@ def config_hash(arm: Arm) -> str:
 
 
 def measure(arm: Arm, folder: Path) -> dict[str, Any]:
-    """Run the arm in `folder` and return its figures, or `failed` with the reason."""
+    """Run the arm in `folder` and return its figures, or `failed` with the reason.
+
+    What an arm that failed or was interrupted left in the folder is removed first.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
     folder.mkdir(parents=True)
     directory = folder / "run"
     command = [sys.executable, str(ROOT / "experiments/run.py"), "--name", arm.experiment, *arm.overrides,
@@ -171,6 +186,35 @@ def figures(steps: Sequence[Mapping[str, float]], first_step_done_s: float) -> d
         "every_step_s": [round(step["timing_s/step"], 2) for step in steps],
         "launch_to_first_step_s": round(first_step_done_s - steps[0]["timing_s/step"], 1),
         "metrics": {key: median(key) for key in KEPT if key in later[0]},
+    }
+
+
+def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict[str, Any]:
+    """Return what follows from an arm's figures: tokens a second, padded rows, MFU by phase, ratio to the floor.
+
+    FLOPs are those that the rollouts' tokens need (`guidelines_core/shapes.py`), peaks those of `known/gpus.yaml`; on
+    other hardware there is neither MFU nor floor.
+    """
+    metrics, seconds = found["metrics"], found["phases"]
+    real, padded = padded_sequences(config)
+    lengths = Lengths(*(round(metrics[key]) for key in ("prompt_length/mean", "guideline/tokens", "solution/tokens")))
+    more: dict[str, Any] = {
+        "tokens_per_s": round(tokens_per_step(config, lengths) / found["s_per_step"]),
+        "padded_share": round(1 - real / padded, 4),
+    }
+    gpu = next((known for name, known in gpus().items() if name in gpu_name), None)
+    if gpu is None:
+        return more
+    floor = estimated_step(config, gpu, lengths, PEAK)
+    workers = training_gpus(config)
+    length = lengths.prompt + lengths.guideline
+    forward = real * length * shapes_of(config)[0].forward_flops(length) / workers / gpu.flops
+    passes = {"old_log_prob": 1, "ref": 1, "update_actor": 3}
+    return {
+        **more,
+        "mfu": {phase: round(n * forward / seconds[phase], 4) for phase, n in passes.items() if phase in seconds},
+        "floor_s": round(floor["step"], 2),
+        "ratio_to_floor": round(found["s_per_step"] / floor["step"], 1),
     }
 
 

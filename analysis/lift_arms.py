@@ -28,9 +28,10 @@ from guidelines_core.grading import GradingPool
 from guidelines_core.leak import leaks
 from guidelines_core.paths import ROOT
 from guidelines_core.problems import Problem
+from guidelines_core.processes import end_descendants
 from guidelines_core.prompts import VERSION, Message, planner_messages, solver_messages
 from guidelines_core.reward import DECIDED
-from guidelines_core.trainer import end_descendants, failure_line
+from guidelines_core.trainer import failure_line
 
 NONE, UNTRAINED, TRAINED = "none", "untrained", "trained"
 KINDS = (NONE, UNTRAINED, TRAINED)

@@ -23,7 +23,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from guidelines_core.tracking import tracking_uri
+from guidelines_core.stores import tracking_uri
 
 PARENT = "mlflow.parentRunId"
 Split = Literal["train", "validation"]

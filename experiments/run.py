@@ -21,6 +21,8 @@ from rich.console import Console
 from guidelines_core.config import ConfigError, compose, experiments
 from guidelines_core.console import summary, watch
 from guidelines_core.preflight import Refused, check, draw, prepare
+from guidelines_core.recorder import Recorder
+from guidelines_core.resume import ResumeError, resume
 from guidelines_core.tracking import ClaimError, Run, claim
 from guidelines_core.trainer import Training
 
@@ -49,16 +51,18 @@ def main() -> int:
             return 2 if any(finding.severity == "error" for finding in findings) else 0
         prepare(config, findings)
         run = claim(config, resume=arguments.resume, new=arguments.new)
-    except (ConfigError, Refused, ClaimError) as error:
+        if run.status == "FINISHED":
+            Recorder(run).copy()
+            out.print(
+                f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
+                soft_wrap=True,
+            )
+            return 0
+        notes = resume(config, run) if arguments.resume else []
+    except (ConfigError, Refused, ClaimError, ResumeError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    if run.status == "FINISHED":
-        out.print(
-            f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
-            soft_wrap=True,
-        )
-        return 0
-    return train(config, run)
+    return train(config, run, notes)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -75,21 +79,35 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def train(config: DictConfig, run: Run) -> int:
-    """Train, show the progress, set the run's last word; return the exit code."""
-    training = Training(config, run)
+def train(config: DictConfig, run: Run, notes: list[str]) -> int:
+    """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
+    training, recorder = Training(config, run), Recorder(run)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
+    for note in notes:
+        out.print(note, markup=False, highlight=False, soft_wrap=True)
     try:
-        run.record(config)
+        run.record(config, training.attempt, "; ".join(notes) or "from the first step")
+        recorder.start()
         training.start()
         steps = watch(training, config, out)
     except BaseException as error:
         training.end()
-        run.finish("FAILED", f"{type(error).__name__}: {error}", training.log)
+        recorder.stop()
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        run.finish(status, f"{type(error).__name__}: {error}", training.log)
         raise
     outcome = training.end()
-    run.finish(outcome.status, outcome.reason, training.log)
+    recorder.stop()
+    unrecorded = run.finish(outcome.status, outcome.reason, training.log) or recorder.failure
     out.print(summary(steps, outcome, str(run.directory)))
+    if unrecorded:
+        out.print(
+            f"MLflow did not take all of it ({unrecorded}). It is kept; when the store is back: "
+            f"python -m guidelines_core.replay {run.directory}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     if outcome.status == "FINISHED":
         out.print("Compare runs: [bold]make ui[/]")
     else:

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -66,7 +67,11 @@ class SolverConfig:
         val_temperature: of sampling in validation.
         seed: seeds each request's sampling together with its text.
         max_concurrency: requests in flight; 1 asks one after the other.
-        deadline_s: seconds for one solution, retries included.
+        deadline_s: seconds for one solution from when it is its turn, retries included.
+        step_deadline_s: seconds for all solutions of a step, from the first request.
+        probe_every_s: seconds between two looks at the solver, each a generation of one token.
+        probe_s: seconds for that token, after which the solver's server is started again.
+        restart_within_s: seconds to bring it back, after which the run saves, ends and says why.
         ignore_eos: go on to `max_tokens` whatever is written, for measurements at fixed lengths.
     """
 
@@ -76,7 +81,11 @@ class SolverConfig:
     val_temperature: float = 0.0
     seed: int = 0
     max_concurrency: int = 512
-    deadline_s: float = 600.0
+    deadline_s: float = 900.0
+    step_deadline_s: float = 3600.0
+    probe_every_s: float = 10.0
+    probe_s: float = 60.0
+    restart_within_s: float = 600.0
     ignore_eos: bool = False
 
 
@@ -111,6 +120,19 @@ class PromptsConfig:
 
 
 @dataclass
+class CheckpointsConfig:
+    """Which checkpoints stay on the disk.
+
+    Attributes:
+        keep_last: the newest so many; None keeps all.
+        keep_best: besides them, so many with the highest validation accuracy; one that no validation fell on has none.
+    """
+
+    keep_last: int | None = None
+    keep_best: int = 1
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -120,6 +142,9 @@ class GuidelinesConfig:
         solver: the frozen solver.
         grader: the judge.
         prompts: the planner's and the solver's prompts.
+        checkpoints: which of them stay.
+        rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
+            was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
         stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint.
         fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
@@ -130,10 +155,15 @@ class GuidelinesConfig:
     solver: SolverConfig = field(default_factory=SolverConfig)
     grader: GraderConfig = field(default_factory=GraderConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     stop_within_s: float = 270.0
     fork_processes: bool = False
 
+
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+"""In the name of an environment variable, says that its value must be written nowhere."""
 
 # Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.
 OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
@@ -328,6 +358,10 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
         "solver.max_tokens",
         "solver.max_concurrency",
         "solver.deadline_s",
+        "solver.step_deadline_s",
+        "solver.probe_every_s",
+        "solver.probe_s",
+        "solver.restart_within_s",
         "grader.deadline_s",
         "grader.workers",
         "grader.memory_mb",
@@ -336,6 +370,22 @@ def _bad_values(config: DictConfig) -> Iterator[str]:
         value = OmegaConf.select(config.guidelines, key)
         if value is not None and value <= 0:
             yield f"guidelines.{key}={value}: expected more than 0"
+    for name in config.guidelines.environment:
+        if SECRET.search(str(name)):
+            yield (
+                f"guidelines.environment.{name}: a configuration is recorded, and a secret must not be; export it in "
+                "the shell, the run's processes inherit it"
+            )
+    kept = config.guidelines.checkpoints
+    if kept.keep_last is not None and kept.keep_last < 1:
+        yield f"guidelines.checkpoints.keep_last={kept.keep_last}: expected 1 or more, or null to keep all"
+    if kept.keep_best < 0:
+        yield f"guidelines.checkpoints.keep_best={kept.keep_best}: expected 0 or more"
+    if config.trainer.max_actor_ckpt_to_keep is not None:
+        yield (
+            f"trainer.max_actor_ckpt_to_keep={config.trainer.max_actor_ckpt_to_keep}: verl would delete half of a "
+            "checkpoint, and the best one, too; give guidelines.checkpoints.keep_last instead"
+        )
     for key in ("solver.temperature", "solver.val_temperature"):
         value = OmegaConf.select(config.guidelines, key)
         if value < 0:

@@ -39,6 +39,8 @@ from typing import Any, Literal, TextIO
 
 import numpy as np
 
+from guidelines_core.processes import FOLDER
+
 CLIENT = Path(__file__).with_name("forkserver_client.py")
 FDS_MAX = 250
 """File descriptors that one message can carry; Linux refuses more than 253 (SCM_MAX_FD)."""
@@ -52,7 +54,7 @@ def forked_processes(modules: Sequence[str]) -> Iterator[Path]:
     """
     for module in modules:
         importlib.import_module(module)
-    folder = Path(tempfile.mkdtemp(prefix="forkserver-"))
+    folder = Path(tempfile.mkdtemp(prefix="forkserver-", dir=os.environ.get(FOLDER)))
     address, executable = str(folder / "socket"), folder / "python"
     words = [sys.executable, "-I", "-S", str(CLIENT), address, sys.executable]
     executable.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')

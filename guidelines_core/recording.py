@@ -1,4 +1,8 @@
-"""verl's trainer with its records: every graded rollout, the reward's metrics, and the proof that MLflow listens."""
+"""verl's trainer with its records: every graded rollout, the reward's metrics, and sealed checkpoints.
+
+All of it goes to the run's directory. `recorder.py` copies it into MLflow from another process, so that no step waits
+for a store.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +14,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import numpy as np
 import pandas as pd
 import ray
 import transfer_queue as tq
-from verl.experimental.reward_loop import RewardLoopManager
+from tensordict import NonTensorStack
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from guidelines_core import colocated
+from guidelines_core import checkpoints, colocated
+from guidelines_core.journal import LOGGED_AT
+from guidelines_core.liveness import Liveness, ProcessDiedError
+from guidelines_core.reward_metrics import count_metrics, reward_metrics
+from guidelines_core.solver_servers import SolverLoop
+from guidelines_core.solver_watch import SolverLostError, SolverWatch
 from guidelines_core.trainer import STOP_FILE
-
-ROWS_SHOWN = 8
-"""Rows of each step that also go into the table that MLflow's page shows."""
 
 
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
@@ -35,6 +39,10 @@ def recorded_trainer(mode: str) -> type[PPOTrainer]:
 
 class Recording:
     """What is added to any of verl's V1 trainers, by the methods that it calls at fixed points of a step."""
+
+    _due = False
+    _gathering = False
+    _watch: SolverWatch | None = None
 
     def _setup(self) -> None:
         """Start the solver's server beside the actor's workers.
@@ -53,15 +61,23 @@ class Recording:
         """Set up verl's pools and start the solver in its own."""
         super()._init_resource_pool_mgr()  # type: ignore[misc]
         self._starting = ThreadPoolExecutor(max_workers=1)
-        self._solver: Future[RewardLoopManager] | None = None
+        self._solver: Future[SolverLoop] | None = None
         if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
             self.resource_pool_manager.create_resource_pool()  # type: ignore[attr-defined]
             pool = self.resource_pool_manager.get_resource_pool(Role.RewardModel)  # type: ignore[attr-defined]
-            self._solver = self._starting.submit(RewardLoopManager, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
+            self._solver = self._starting.submit(SolverLoop, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop at once; who first uses it waits until its server is up."""
-        return _Later(self._solver) if self._solver else RewardLoopManager(config, rm_resource_pool)
+        """Return the reward loop at once; who first uses it waits until its server is up.
+
+        Where the solver shares the training GPUs its server starts beside the rollout's. vLLM measures free memory to
+        size its cache, which two that start at once falsify: they must be told the size.
+        """
+        if self._solver is None:
+            if not started_together(config):
+                return SolverLoop(config, rm_resource_pool)
+            self._solver = self._starting.submit(SolverLoop, config, rm_resource_pool)
+        return _Later(self._solver)
 
     def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
         """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
@@ -75,22 +91,107 @@ class Recording:
         return graded
 
     def _build_replay_buffer(self) -> Any:
-        """Build verl's replay buffer, polled ten times a second.
+        """Build verl's replay buffer, polled ten times a second, and never waiting for the dead.
 
         Its default of 2 s (`replay_buffer.py:144`) is no configuration key and rounds every short step up.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         buffer.poll_interval = 0.1
+        wait = buffer._wait_for_next_poll
+
+        def look_and_wait(*args: Any) -> Any:
+            self._living.look()
+            if self._watch is not None:
+                self._watch.check()
+            return wait(*args)
+
+        buffer._wait_for_next_poll = look_and_wait
         return buffer
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Train to the last step; what ends the run while rollouts are gathered leaves the last step's weights saved.
+
+        Raises:
+            NoVerdictError: no rollout of a step got a reward.
+            SolverLostError: the solver is gone.
+        """
+        # A solver that shares the training GPUs sleeps most of the time.
+        if self._solver is not None and self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
+            loop = self._solver.result()
+            self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
+            self._watch.start()
+        self.agent_loop_manager = agent_loop_manager
+        self._living = self._liveness()
+        try:
+            super().fit(agent_loop_manager)  # type: ignore[misc]
+        except Exception as error:
+            if self._gathering:
+                self._save_last_step(all_alive=not isinstance(error, ProcessDiedError))
+            if isinstance(error, RuntimeError) and "no materializable trajectories" in str(error):
+                counts = ", ".join(f"{name} {count:.0f}" for name, count in self._reward_counts().items() if count)
+                raise NoVerdictError(f"step {self.global_steps}: no rollout got a reward: {counts}") from error  # type: ignore[attr-defined]
+            raise
+        finally:
+            if self._watch is not None:
+                self._watch.stop()
+
+    def on_sample_begin(self) -> None:
+        """Note that the weights are the last step's until all rollouts are there."""
+        self._gathering = True
+        super().on_sample_begin()  # type: ignore[misc]
+
+    def on_sample_end(self) -> None:
+        """Note that the step goes on to change the weights."""
+        self._gathering = False
+        super().on_sample_end()  # type: ignore[misc]
+
+    def _validate(self) -> dict[str, Any]:
+        """Validate; if the solver is lost meanwhile, the step is recorded and saved without, and then the run ends."""
+        try:
+            metrics: dict[str, Any] = super()._validate()  # type: ignore[misc]
+        except SolverLostError as error:
+            if not isinstance(self.logger, _LogThenSave):  # type: ignore[has-type]
+                raise
+            self.logger.end_with(error)
+            return {}
+        return metrics
+
+    def _liveness(self) -> Liveness:
+        """Return the watch over those that write, solve and grade; a solver that can be brought back has its own."""
+        rewards: Any = self.reward_loop_manager
+        actors = {
+            "agent loop worker": self.agent_loop_manager.agent_loop_workers,
+            "rollout server": self.llm_server_manager.server_handles,  # type: ignore[attr-defined]
+            "reward worker": rewards.reward_loop_workers,
+            "solver's server": [] if self._watch else rewards.reward_model_manager.server_handles,
+        }
+        return Liveness((name, handle) for name, handles in actors.items() for handle in handles)
+
+    def _fetch_one_gen_batch(self) -> Any:
+        """Put the problems' order before verl's random names of their groups."""
+        batch = super()._fetch_one_gen_batch()  # type: ignore[misc]
+        first = getattr(self, "_groups", 0)
+        self._groups = first + len(batch)
+        names = [f"{number:09d}-{name}" for number, name in enumerate(batch["uid"], start=first)]
+        batch["uid"] = NonTensorStack(*names)
+        return batch
+
+    def _balance_batch(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Put the rollouts into the problems' order before verl deals them out.
+
+        They come in the order of their ends, which no two runs share, and gradients are sums whose order shows.
+        """
+        batch.reorder(sorted(range(len(batch.keys)), key=lambda place: batch.keys[place]))
+        return super()._balance_batch(batch, *args, **kwargs)  # type: ignore[misc]
 
     def on_validate_begin(self) -> None:
         """Refuse to go on untracked; the validation before training comes before `on_train_begin`."""
-        self._require_mlflow()
+        self._require_journal()
         super().on_validate_begin()  # type: ignore[misc]
 
     def on_train_begin(self) -> None:
         """Refuse to take the first step untracked."""
-        self._require_mlflow()
+        self._require_journal()
         self.logger = _LogThenSave(  # type: ignore[has-type]
             self.logger,  # type: ignore[has-type]
             self._save_due,
@@ -106,22 +207,42 @@ class Recording:
         """
         self._due = True
 
-    def _save_due(self) -> dict[str, float]:
-        """Write the checkpoint that was put off, or that a stop asks for; return the seconds that it took."""
-        if not getattr(self, "_due", False) and not stop_asked():
+    def _save_due(self, at_once: bool) -> dict[str, float]:
+        """Write the checkpoint that was put off, or one now if `at_once`; return the seconds that it took."""
+        self._data_read = self.train_dataloader.state_dict()  # type: ignore[attr-defined]
+        if not self._due and not at_once:
             return {}
         self._due = False
         began = time.monotonic()
-        super()._save_checkpoint()  # type: ignore[misc]
+        self._write_checkpoint()
         return {"timing_s/save_checkpoint": time.monotonic() - began}
 
-    def _require_mlflow(self) -> None:
-        """Raise if verl could not join the MLflow run; alone it would warn and train untracked."""
-        if "mlflow" not in self.logger.logger:  # type: ignore[attr-defined]
-            raise RuntimeError(
-                f"MLflow run {os.environ.get('MLFLOW_RUN_ID')} at {os.environ.get('MLFLOW_TRACKING_URI')} takes no "
-                "records: no run trains untracked. The reason stands above in this log as 'MLflow initialization'"
-            )
+    def _write_checkpoint(self) -> None:
+        """Write this step's checkpoint and its seal, and remove those that are not to be kept."""
+        directory, step = Path(self.config.trainer.default_local_dir), self.global_steps  # type: ignore[attr-defined]
+        folder = directory / f"global_step_{step}"
+        checkpoints.unseal(folder)
+        super()._save_checkpoint()  # type: ignore[misc]
+        validated, accuracy = getattr(self, "_validated", (None, None))
+        checkpoints.seal(folder, accuracy if validated == step else None)
+        kept = self.config.guidelines.checkpoints  # type: ignore[attr-defined]
+        checkpoints.prune(directory, kept.keep_last, kept.keep_best)
+
+    def _save_last_step(self, all_alive: bool) -> None:
+        """Save the step before this one, whose weights are still there, with the data as it stood after it."""
+        self.global_steps: int = self.global_steps - 1
+        if checkpoints.last_checkpoint(Path(self.config.trainer.default_local_dir)) < self.global_steps:  # type: ignore[attr-defined]
+            if all_alive:
+                # Frees the rollout engine's memory, where it shares the training GPUs.
+                super().on_sample_end()  # type: ignore[misc]
+            self.train_dataloader.state_dict = lambda: self._data_read  # type: ignore[attr-defined]
+            self._write_checkpoint()
+        self.global_steps += 1
+
+    def _require_journal(self) -> None:
+        """Raise if verl writes no journal: what is not in it gets into no record."""
+        if "file" not in self.logger.logger:  # type: ignore[attr-defined]
+            raise RuntimeError("trainer.logger lacks file: no run trains untracked; give [console,file]")
 
     def _compute_metrics(
         self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
@@ -130,7 +251,9 @@ class Recording:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)  # type: ignore[misc]
         rows = self._graded_rows(batch)
         metrics.update(reward_metrics(rows))
-        metrics.update(self._ungraded_metrics())
+        metrics.update(self._reward_counts())
+        if self._watch is not None:
+            metrics.update(self._watch.take_metrics())
         self._keep(rows, "train")
 
     def _graded_rows(self, batch: Any) -> pd.DataFrame:
@@ -166,16 +289,13 @@ class Recording:
         table.sort_values(["problem_id", "group", "rollout"], ignore_index=True, inplace=True)
         return table
 
-    def _ungraded_metrics(self) -> dict[str, float]:
-        """Return how many rollouts got no verdict since the last call, by reason."""
+    def _reward_counts(self) -> dict[str, float]:
+        """Return what the reward workers counted since the last call."""
         handles = self.reward_loop_manager.reward_loop_workers  # type: ignore[attr-defined]
         taken: Counter[str] = Counter()
-        for counts in ray.get([handle.__ray_call__.remote(_take_ungraded) for handle in handles]):
+        for counts in ray.get([handle.__ray_call__.remote(_take_counts) for handle in handles]):
             taken.update(counts)
-        return {
-            "reward/ungraded": float(sum(taken.values())),
-            **{f"reward/ungraded_{reason}": float(count) for reason, count in taken.items()},
-        }
+        return count_metrics(taken)
 
     def _val_metrics_update(
         self,
@@ -192,21 +312,27 @@ class Recording:
         rows = pd.DataFrame(reward_extra_infos_dict).assign(step=self.global_steps, group=sample_uids)  # type: ignore[attr-defined]
         graded = rows[rows["problem_id"].notna()]
         metrics["validation/accuracy"] = float(graded["acc"].mean())
+        self._validated = (self.global_steps, metrics["validation/accuracy"])  # type: ignore[attr-defined]
         metrics["validation/problems"] = float(len(graded))
         metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
         self._keep(graded, "validation")
         return metrics
 
     def _keep(self, rows: pd.DataFrame, kind: str) -> None:
-        """Write the rows to Parquet, and a few of them to the table in MLflow."""
+        """Write the rows to Parquet, in one piece, because the recorder copies what it finds."""
         step = self.global_steps  # type: ignore[attr-defined]
         folder = Path(self.config.trainer.default_local_dir) / "rows"  # type: ignore[attr-defined]
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{kind}_{step:06d}.parquet"
-        rows.to_parquet(file, index=False)
-        mlflow.log_artifact(str(file), artifact_path="rows")
-        shown = ["step", "score", "reason", "question", "guideline", "solution", "gold"]
-        mlflow.log_table(rows[shown].head(ROWS_SHOWN).astype({"step": int}), f"{kind}_rows.json")
+        making = file.with_suffix(".making")
+        rows.to_parquet(making, index=False)
+        making.replace(file)
+
+
+def started_together(config: Any) -> bool:
+    """Say whether the rollout's and the solver's servers may start at once on one GPU: both know their cache's size."""
+    engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
+    return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
 
 
 class _Later:
@@ -222,22 +348,33 @@ class _Later:
 class _LogThenSave:
     """verl's `Tracking`, after whose record of a step the step's checkpoint is written."""
 
-    def __init__(self, tracking: Any, save_due: Callable[[], dict[str, float]], total: int) -> None:
+    def __init__(self, tracking: Any, save_due: Callable[[bool], dict[str, float]], total: int) -> None:
         self._tracking = tracking
         self._save_due = save_due
         self._total = total
+        self._end: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracking, name)
 
+    def end_with(self, error: Exception) -> None:
+        """Raise `error` once the step under way is recorded and saved."""
+        self._end = error
+
     def log(self, data: dict[str, Any], step: int) -> None:
         """Record a step's metrics, then save its checkpoint, then record how long that took."""
         data.pop("timing_s/save_checkpoint", None)
-        self._tracking.log(data=data, step=step)
-        if saved := self._save_due():
-            self._tracking.log(data=saved, step=step)
+        self._tracking.log(data={**data, LOGGED_AT: time.time()}, step=step)
+        if saved := self._save_due(stop_asked() or self._end is not None):
+            self._tracking.log(data={**saved, LOGGED_AT: time.time()}, step=step)
+        if self._end is not None:
+            raise self._end
         if stop_asked() and step < self._total:
             raise StopAsked(f"asked to stop: saved after step {step}")
+
+
+class NoVerdictError(RuntimeError):
+    """No rollout of a step got a reward: there is nothing to learn from."""
 
 
 class StopAsked(RuntimeError):
@@ -249,33 +386,8 @@ def stop_asked() -> bool:
     return Path(os.environ[STOP_FILE]).exists()
 
 
-def _take_ungraded(worker: object) -> Counter[str]:
-    """Return a reward worker's counts of rollouts without verdict, and clear them; runs in the worker."""
+def _take_counts(worker: object) -> Counter[str]:
+    """Return what was counted in a reward worker; runs in the worker."""
     from guidelines_core import reward
 
-    counts = Counter(reward.ungraded)
-    reward.ungraded.clear()
-    return counts
-
-
-def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
-    """Return one step's metrics of its graded `rows`: verdicts, lengths (tokens), truncation, latencies (s)."""
-    groups = rows.groupby("group")["score"]
-    metrics = {
-        "reward/mean": rows["score"].mean(),
-        "reward/math_verify_accuracy": rows["math_verify_correct"].mean(),
-        "reward/exact_match_accuracy": rows["exact_match_correct"].mean(),
-        "reward/mixed_groups": (groups.nunique() > 1).mean(),
-        "reward/graded": len(rows),
-        "reward/grader_s": rows["grader_s"].mean(),
-        "guideline/tokens": rows["guideline_tokens"].mean(),
-        "guideline/truncated": rows["guideline_truncated"].mean(),
-        "guideline/leak": rows["guideline_leak"].mean(),
-        "solution/tokens": rows["solution_tokens"].mean(),
-        "solution/truncated": rows["solution_truncated"].mean(),
-        "solver/latency_p50_s": np.quantile(rows["solver_s"], 0.5),
-        "solver/latency_p95_s": np.quantile(rows["solver_s"], 0.95),
-    }
-    reasons = rows["reason"].value_counts(normalize=True)
-    metrics.update({f"verdict/{reason}": share for reason, share in reasons.items()})
-    return {name: float(value) for name, value in metrics.items()}
+    return reward.take_counts()

@@ -15,6 +15,9 @@ from guidelines_core.solver import Solver, SolverError
 
 DECIDED = frozenset(reason.value for reason in (Reason.CORRECT, Reason.WRONG, Reason.NO_ANSWER))
 
+RAISED = "reward_error"
+"""The reason where the reward function raised something that nobody foresaw."""
+
 ungraded: Counter[str] = Counter()
 """Rollouts of this process that got no verdict, by reason; the trainer takes the counts after each step."""
 
@@ -23,20 +26,54 @@ class RewardUnavailable(RuntimeError):
     """No verdict could be had for a rollout; its reward is unknown, not 0."""
 
 
-@lru_cache(maxsize=1)
-def _solver(
-    address: str, model: str, max_tokens: int, max_concurrency: int, deadline_s: float, seed: int, ignore_eos: bool
-) -> Solver:
-    """Return this process's one solver client; one client keeps its connections open between steps."""
-    return Solver(
-        address,
-        model,
-        max_tokens=max_tokens,
-        max_concurrency=max_concurrency,
-        deadline_s=deadline_s,
-        seed=seed,
-        ignore_eos=ignore_eos,
-    )
+_solver: Solver | None = None
+_addresses: list[str] | None = None
+
+
+def solver_client(addresses: str, settings: dict[str, Any], workers: int) -> Solver:
+    """Return this process's one solver client; one client keeps its connections and answers between steps.
+
+    Args:
+        addresses: `host:port` of each server, comma-separated, as they were at the start.
+        settings: the section `guidelines.solver`.
+        workers: reward workers, which share the places at the servers fairly.
+    """
+    global _solver
+    if _solver is None:
+        _solver = Solver(
+            _addresses or addresses.split(","),
+            settings["model"],
+            max_tokens=settings["max_tokens"],
+            max_concurrency=settings["max_concurrency"] // workers,
+            deadline_s=settings["deadline_s"],
+            step_deadline_s=settings["step_deadline_s"],
+            seed=settings["seed"],
+            ignore_eos=settings["ignore_eos"],
+        )
+    return _solver
+
+
+def relocate(addresses: list[str]) -> None:
+    """Ask the solver at these addresses from now on; a server that was started again has a new one."""
+    global _addresses
+    _addresses = addresses
+    if _solver is not None:
+        _solver.relocate(addresses)
+
+
+def take_counts() -> Counter[str]:
+    """Return what was counted in this process since the last call, and count from nothing again.
+
+    The rollouts without verdict as `ungraded_REASON`, and the client's `asked`, `cache_hits`, `retries` and
+    `most_in_flight`.
+    """
+    counts = Counter({f"ungraded_{reason}": count for reason, count in ungraded.items()})
+    ungraded.clear()
+    if _solver is not None:
+        counts.update(_solver.counts, most_in_flight=_solver.most_in_flight)
+        _solver.counts.clear()
+        _solver.most_in_flight = 0
+    return counts
 
 
 @lru_cache(maxsize=1)
@@ -56,6 +93,7 @@ async def compute_score(
     solver: dict[str, Any],
     grader: dict[str, Any],
     prompts: dict[str, Any],
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Grade one rollout: `solution_str` is the planner's guideline, `ground_truth` the gold answer.
 
@@ -69,15 +107,7 @@ async def compute_score(
         RewardUnavailable: the solver gave no answer or the grader no verdict. verl drops the rollout.
     """
     question = extra_info["question"]
-    client = _solver(
-        reward_router_address,
-        solver["model"],
-        solver["max_tokens"],
-        solver["max_concurrency"],
-        solver["deadline_s"],
-        solver["seed"],
-        solver["ignore_eos"],
-    )
+    client = solver_client(reward_router_address, solver, workers)
     pool = _pool(grader["workers"], grader["deadline_s"], grader["memory_mb"])
     temperature = solver["val_temperature"] if extra_info["split"] == "val" else solver["temperature"]
 
@@ -110,7 +140,8 @@ async def compute_score(
         "solution": solution.text,
         "solution_tokens": solution.tokens,
         "solution_truncated": float(solution.truncated),
-        # A text, since verl would average a number over the validation's rows and log it as a metric.
+        # Texts, since verl would average numbers over the validation's rows and log them as metrics.
+        "solver_sampling": f"temperature {temperature:g}, seed {solution.seed}, at most {solver['max_tokens']} tokens",
         "asked_at": asked_at.isoformat(),
         "solver_s": answered - asked,
         "grader_s": graded - answered,

@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.forkserver import forked_processes
+from guidelines_core.processes import end_with
+from guidelines_core.warden import PARENT
 
 WARM_MODULES = (
     "torch._dynamo",
@@ -36,6 +40,7 @@ attribute 'elapsed_time'"; this module is thought to be the cause."""
 
 def main(config_file: Path) -> None:
     """Train what `config_file` says, to the end."""
+    end_with(int(os.environ[PARENT]), signal.SIGKILL)
     config = OmegaConf.load(config_file)
     assert isinstance(config, DictConfig)
     with contextlib.ExitStack() as stack:

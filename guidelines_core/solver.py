@@ -1,19 +1,33 @@
-"""The client of the solver's server: asks for solutions, many at once, and never takes silence for an answer."""
+"""The client of the solver's servers: asks for solutions, many at once, and never takes silence for an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import tenacity
 
 from guidelines_core.prompts import Message
 
+CONNECT_S = 10.0
+"""Seconds to reach a server; a machine that is gone refuses nothing and would keep a request until its deadline."""
+
+KEPT = 4096
+"""Solutions that are kept for requests that come again."""
+
 
 class SolverError(RuntimeError):
-    """The solver gave no answer: it is gone, refused the request, or the deadline passed."""
+    """The solver gave no answer: it is gone, refused the request, or a deadline passed."""
+
+
+class GarbledError(RuntimeError):
+    """What came back with status 200 is no whole answer; another try may bring one."""
 
 
 @dataclass(frozen=True)
@@ -24,62 +38,103 @@ class Solution:
         text: the solution.
         tokens: its length in tokens.
         truncated: whether it was cut at `max_tokens`.
+        seed: what its sampling was seeded with.
     """
 
     text: str
     tokens: int
     truncated: bool
+    seed: int
 
 
-def _passing(error: BaseException) -> bool:
+def passing(error: BaseException) -> bool:
     """Say whether another try can help: the server's faults and lost connections, not a refused request."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500
-    return isinstance(error, httpx.TransportError)
+    return isinstance(error, (httpx.TransportError, GarbledError))
+
+
+def read(response: httpx.Response, seed: int) -> Solution:
+    """Return the solution in a chat server's response.
+
+    Raises:
+        httpx.HTTPStatusError: the server refused the request or failed.
+        GarbledError: the body is no whole answer; also where vLLM broke the answer off ("abort").
+    """
+    response.raise_for_status()
+    try:
+        body = response.json()
+        choice = body["choices"][0]
+        text, ended, tokens = choice["message"]["content"], choice["finish_reason"], body["usage"]["completion_tokens"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise GarbledError(f"{type(error).__name__} in the solver's answer: {response.text[:200]!r}") from error
+    if ended not in ("stop", "length") or not isinstance(tokens, int) or not isinstance(text, str | None):
+        raise GarbledError(f"finish_reason={ended!r} in the solver's answer: {response.text[:200]!r}")
+    return Solution(text=text or "", tokens=tokens, truncated=ended == "length", seed=seed)
 
 
 class Solver:
-    """An OpenAI-style chat server at `address`, asked by at most `max_concurrency` requests at a time.
+    """OpenAI-style chat servers, asked by at most `max_concurrency` requests at a time.
+
+    A request that is the same as one before it, seed included, is asked once. Each goes to the server with the fewest
+    in flight.
 
     Args:
-        address: `host:port` of the server or of the router before it.
-        model: the name that the server knows its model by.
+        addresses: `host:port` of each server; all have the same weights.
+        model: the name that the servers know their model by.
         max_tokens: upper limit of a solution, in tokens.
         max_concurrency: requests in flight; 1 asks one after the other.
-        deadline_s: seconds for one solution, waiting for a place and retries included.
+        deadline_s: seconds for one solution from when it has a place, retries included.
+        step_deadline_s: seconds for all requests that wait together, from the first one's arrival.
         seed: seeds the sampling of each request together with its text.
         ignore_eos: let every solution go on to `max_tokens`.
+
+    Attributes:
+        counts: `asked`, `cache_hits` and `retries` since they were last cleared.
+        most_in_flight: the most requests at the servers at a time since it was last set to 0.
     """
 
     def __init__(
         self,
-        address: str,
+        addresses: Sequence[str],
         model: str,
         *,
         max_tokens: int,
         max_concurrency: int,
         deadline_s: float,
+        step_deadline_s: float,
         seed: int,
         ignore_eos: bool = False,
     ) -> None:
         self._model = model
         self._max_tokens = max_tokens
         self._deadline_s = deadline_s
+        self._step_deadline_s = step_deadline_s
         self._seed = seed
         # vLLM's own parameter, which no other server need know.
         self._fixed_length = {"ignore_eos": True} if ignore_eos else {}
         self._places = asyncio.Semaphore(max_concurrency)
+        # An answer has its request's deadline and no other: a long one is silent until it is whole.
         self._client = httpx.AsyncClient(
-            base_url=f"http://{address}",
-            timeout=deadline_s,
+            timeout=httpx.Timeout(None, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency),
         )
+        self._in_flight = dict.fromkeys(addresses, 0)
+        self._asked: dict[str, asyncio.Task[Solution]] = {}
+        self._waiting = 0
+        self._step_ends = 0.0
+        self.counts: Counter[str] = Counter()
+        self.most_in_flight = 0
+
+    def relocate(self, addresses: Sequence[str]) -> None:
+        """Ask these servers from now on, retries of requests under way included."""
+        self._in_flight = dict.fromkeys(addresses, 0) | {a: n for a, n in self._in_flight.items() if a in addresses}
 
     async def solve(self, messages: list[Message], *, temperature: float) -> Solution:
         """Return the solver's answer to `messages`.
 
         Raises:
-            SolverError: no answer came before the deadline, or the server refused the request.
+            SolverError: no answer came before a deadline, or the server refused the request.
         """
         text = repr((self._seed, messages))
         request = {
@@ -90,32 +145,77 @@ class Solver:
             "seed": int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"),
             **self._fixed_length,
         }
-        try:
-            return await asyncio.wait_for(self._ask(request), self._deadline_s)
-        except asyncio.TimeoutError as error:
-            raise SolverError(
-                f"no solution within guidelines.solver.deadline_s={self._deadline_s}: is the solver's server alive?"
-            ) from error
-        except httpx.HTTPStatusError as error:
-            # Built from text: an httpx error holds the request and does not pickle through Ray.
-            raise SolverError(f"the solver refused the request: {error.response.text[:500]}") from None
+        key = json.dumps(request)
+        task = self._asked.get(key)
+        if task is None:
+            self.counts["asked"] += 1
+            task = asyncio.ensure_future(self._answer(request))
+            self._asked[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        else:
+            self.counts["cache_hits"] += 1
+        return await asyncio.shield(task)
 
-    async def _ask(self, request: dict[str, object]) -> Solution:
+    def _forget(self, key: str, done: asyncio.Task[Solution]) -> None:
+        """Keep what was answered and forget what was not: who asks that again gets a new try."""
+        if done.cancelled() or done.exception() is not None:
+            del self._asked[key]
+        finished = [old for old, task in self._asked.items() if task.done()]
+        for old in finished[: max(0, len(self._asked) - KEPT)]:
+            del self._asked[old]
+
+    async def _answer(self, request: dict[str, Any]) -> Solution:
+        now = asyncio.get_running_loop().time()
+        if self._waiting == 0:
+            self._step_ends = now + self._step_deadline_s
+        self._waiting += 1
+        try:
+            return await asyncio.wait_for(self._in_turn(request), self._step_ends - now)
+        except asyncio.TimeoutError:
+            raise SolverError(
+                f"no solution within guidelines.solver.step_deadline_s={self._step_deadline_s} of the step's first "
+                "request: is the solver's server alive, or guidelines.solver.max_concurrency low?"
+            ) from None
+        finally:
+            self._waiting -= 1
+
+    async def _in_turn(self, request: dict[str, Any]) -> Solution:
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_passing),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=10),
+            retry=tenacity.retry_if_exception(passing),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=5),
+            before_sleep=lambda _: self.counts.update(retries=1),
             reraise=True,
         )
         async with self._places:
-            return await retrying(self._post, request)
+            try:
+                return await asyncio.wait_for(retrying(self._post, request), self._deadline_s)
+            except asyncio.TimeoutError:
+                raise SolverError(
+                    f"no solution within guidelines.solver.deadline_s={self._deadline_s}: is the solver's server alive?"
+                ) from None
+            except httpx.HTTPStatusError as error:
+                # Built from text: an httpx error holds the request and does not pickle through Ray.
+                raise SolverError(f"the solver refused the request: {error.response.text[:500]}") from None
 
-    async def _post(self, request: dict[str, object]) -> Solution:
-        response = await self._client.post("/v1/chat/completions", json=request)
-        response.raise_for_status()
-        body = response.json()
-        choice = body["choices"][0]
-        return Solution(
-            text=choice["message"]["content"] or "",
-            tokens=body["usage"]["completion_tokens"],
-            truncated=choice["finish_reason"] == "length",
-        )
+    async def _post(self, request: dict[str, Any]) -> Solution:
+        address = min(self._in_flight, key=lambda a: self._in_flight[a])
+        self._in_flight[address] += 1
+        self.most_in_flight = max(self.most_in_flight, sum(self._in_flight.values()))
+        try:
+            response = await self._client.post(f"http://{address}/v1/chat/completions", json=request)
+        finally:
+            # The server may have been replaced meanwhile.
+            if address in self._in_flight:
+                self._in_flight[address] -= 1
+        return read(response, request["seed"])
+
+
+def gives_a_token(address: str, model: str, within_s: float) -> bool:
+    """Say whether the server at `address` generates one token in time; its port may answer when its engine does not."""
+    request = {"model": model, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1, "temperature": 0.0}
+    try:
+        timeout = httpx.Timeout(within_s, connect=min(within_s, CONNECT_S))
+        read(httpx.post(f"http://{address}/v1/chat/completions", json=request, timeout=timeout), seed=0)
+    except (httpx.HTTPError, GarbledError):
+        return False
+    return True

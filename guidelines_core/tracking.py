@@ -2,36 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
-import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-import mlflow
-import mlflow.data
-import pandas as pd
-import psutil
 from mlflow import MlflowClient
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as mlflow_database
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.checkpoints import last_checkpoint, write_atomically
 from guidelines_core.description import EXPERIMENT_NOTE, NOTE, about
-from guidelines_core.paths import MLFLOW_DATABASE, ROOT
+from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
+from guidelines_core.provenance import data_sets, parameters, provenance
+from guidelines_core.stores import masked, tracking_uri
+
+# MLflow asks a database that is away ten times, for two minutes, before it says so; four times take a second.
+mlflow_database.MAX_RETRY_COUNT = 4
 
 CLAIM = "claim.json"
+END = "end.json"
+"""How the run's last attempt ended, as long as MLflow does not know it."""
 LOCK = ".lock"
+LOG_TAIL = 200
+"""Lines of the log of an attempt that did not finish that are kept in MLflow."""
 
 
 class ClaimError(RuntimeError):
@@ -55,11 +61,6 @@ class Claim:
     directory: str
 
 
-def tracking_uri() -> str:
-    """Return the MLflow store: the environment's, else a SQLite file at the repository's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DATABASE}"
-
-
 class Run:
     """One MLflow run that owns one checkpoint directory, for as long as this object holds the directory's lock."""
 
@@ -78,42 +79,63 @@ class Run:
         """The run's MLflow status."""
         return str(self.client.get_run(self.claim.run_id).info.status)
 
-    def record(self, config: DictConfig) -> None:
-        """Log what is known before the first step: configuration, data set, commit, versions and hardware."""
+    def record(self, config: DictConfig, attempt: int, note: str) -> None:
+        """Log what is known before an attempt's first step: configuration, data set, commit, versions and hardware.
+
+        The run's parameters are those of its first attempt, because MLflow lets none change; a later attempt adds
+        its configuration as `config-N.yaml` and the tag `guidelines.attempt.N`, whose text is `note`.
+        """
         run_id = self.claim.run_id
-        self.client.log_text(run_id, OmegaConf.to_yaml(config), "config.yaml")
-        described = NOTE in self.client.get_run(run_id).data.tags  # a resumed run, whose note a person may have changed
-        for key, value in {**about(config), **provenance()}.items():
+        self.client.log_text(
+            run_id, OmegaConf.to_yaml(config), "config.yaml" if attempt == 1 else f"config-{attempt}.yaml"
+        )
+        # The note of a resumed run may have been changed by a person.
+        described = NOTE in self.client.get_run(run_id).data.tags
+        for key, value in {**about(config), **provenance(), f"guidelines.attempt.{attempt}": note}.items():
             if not (described and key == NOTE):
                 self.client.set_tag(run_id, key, value)
-        mlflow.set_tracking_uri(self.claim.tracking_uri)
-        with mlflow.start_run(run_id=run_id), warnings.catch_warnings():
-            # MLflow warns that two names of one class could read a local file.
-            warnings.simplefilter("ignore", UserWarning)
-            for context, key in (("training", "train_files"), ("validation", "val_files")):
-                file = config.data[key]
-                rows = pd.read_parquet(file, columns=["data_source", "extra_info", "reward_model"])
-                problems = pd.DataFrame(
-                    {
-                        "question": [info["question"] for info in rows["extra_info"]],
-                        "gold": [model["ground_truth"] for model in rows["reward_model"]],
-                    }
-                )
-                name = str(rows["data_source"].iloc[0])
-                mlflow.log_input(mlflow.data.from_pandas(problems, source=file, name=name), context=context)
-            manifest = Path(config.data.train_files).parent / "manifest.json"
-            if manifest.exists():
-                mlflow.log_artifact(str(manifest))
+        known = self.client.get_run(run_id).data.params
+        params = [Param(key, value) for key, value in parameters(config).items() if key not in known]
+        for first in range(0, len(params), 100):
+            self.client.log_batch(run_id, params=params[first : first + 100], synchronous=True)
+        self.client.log_inputs(run_id, list(data_sets(config)))
+        manifest = Path(config.data.train_files).parent / "manifest.json"
+        if manifest.exists():
+            self.client.log_artifact(run_id, str(manifest))
         self.client.update_run(run_id, status="RUNNING")
 
-    def finish(self, status: str, reason: str, log: Path) -> None:
-        """Set the run's last word: `status` FINISHED, FAILED or KILLED, its reason, and the log's last lines."""
-        run_id = self.claim.run_id
-        if status != "FINISHED":
-            lines = log.read_text(errors="replace").splitlines()[-200:]
+    def finish(self, status: str, reason: str, log: Path) -> str | None:
+        """Set the run's last word: `status` FINISHED, FAILED or KILLED, its reason, and the log's last lines.
+
+        Returns why the store did not take it, None if it did. It then waits in the directory for `settle`.
+        """
+        end = {"status": status, "reason": reason, "log": log.name}
+        with contextlib.suppress(OSError):  # a full disk must not keep the end from MLflow
+            write_atomically(self.directory / END, json.dumps(end))
+        try:
+            self._record_end(end)
+        except Exception as error:  # MLflow's stores raise what their network or database raises
+            return f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
+        return None
+
+    def settle(self) -> None:
+        """Bring MLflow's status to the truth: the end that waits, or that the last attempt died without a word."""
+        waiting = self.directory / END
+        if waiting.exists():
+            self._record_end(json.loads(waiting.read_text()))
+        elif self.status == "RUNNING":
+            logs = sorted((self.directory / "logs").glob("attempt-*.log"), key=lambda log: log.stat().st_mtime)
+            reason = "its process was gone when the next start looked"
+            self._record_end({"status": "FAILED", "reason": reason, "log": logs[-1].name if logs else ""})
+
+    def _record_end(self, end: dict[str, str]) -> None:
+        run_id, log = self.claim.run_id, self.directory / "logs" / end["log"]
+        if end["status"] != "FINISHED" and log.is_file():
+            lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
             self.client.log_text(run_id, "\n".join(lines), f"log_tail/{log.name}")
-        self.client.set_tag(run_id, "guidelines.end", reason)
-        self.client.set_terminated(run_id, status)
+        self.client.set_tag(run_id, "guidelines.end", end["reason"])
+        self.client.set_terminated(run_id, end["status"])
+        (self.directory / END).unlink(missing_ok=True)
 
     def release(self) -> None:
         """Give up the directory's lock."""
@@ -147,20 +169,25 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     config.trainer.experiment_name = run_name
     config.trainer.default_local_dir = str(directory)
     uri = tracking_uri()
-    client = MlflowClient(uri)
-    run_id = client.create_run(
-        _experiment_id(client, config.trainer.project_name),
-        run_name=run_name,
-        tags={
-            "guidelines.checkpoints": str(directory),
-            "guidelines.command": shlex.join(["python", "experiments/run.py", *sys.argv[1:]]),
-            "guidelines.prompts": PROMPTS_VERSION,
-            "mlflow.source.name": "experiments/run.py",
-            "mlflow.source.type": "LOCAL",
-        },
-    ).info.run_id
-    claimed = Claim(run_id=run_id, run_name=run_name, tracking_uri=uri, directory=str(directory))
-    (directory / CLAIM).write_text(json.dumps(asdict(claimed), indent=1))
+    try:
+        client = MlflowClient(uri)
+        run_id = client.create_run(
+            _experiment_id(client, config.trainer.project_name),
+            run_name=run_name,
+            tags={
+                "guidelines.checkpoints": str(directory),
+                "guidelines.command": shlex.join(["python", "experiments/run.py", *sys.argv[1:]]),
+                "guidelines.prompts": PROMPTS_VERSION,
+                "mlflow.source.name": "experiments/run.py",
+                "mlflow.source.type": "LOCAL",
+            },
+        ).info.run_id
+        claimed = Claim(run_id=run_id, run_name=run_name, tracking_uri=uri, directory=str(directory))
+        written = replace(claimed, tracking_uri=masked(uri))
+        write_atomically(directory / CLAIM, json.dumps(asdict(written), indent=1))
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
     return Run(claimed, lock)
 
 
@@ -187,6 +214,17 @@ def _make_locked(directory: Path) -> TextIO | None:
 
 def _owner(directory: Path) -> Run:
     """Return the run that owns `directory`; one that says RUNNING though nobody holds its lock has died."""
+    run = owned(directory)
+    run.settle()
+    return run
+
+
+def owned(directory: Path) -> Run:
+    """Return the run that owns `directory`, with its lock, as MLflow last heard of it.
+
+    Raises:
+        ClaimError: it is alive, `directory` belongs to none, or its store needs a password that is not given.
+    """
     lock = _locked(directory)
     try:
         claimed = Claim(**json.loads((directory / CLAIM).read_text()))
@@ -195,11 +233,14 @@ def _owner(directory: Path) -> Run:
             f"{directory} is there and belongs to no run: expected {CLAIM} in it. "
             "Move it away, or use --new to start beside it"
         ) from None
-    run = Run(claimed, lock)
-    if run.status == "RUNNING":
-        run.client.set_tag(claimed.run_id, "guidelines.end", "its process was gone when the next start looked")
-        run.client.set_terminated(claimed.run_id, "FAILED")
-    return run
+    if claimed.tracking_uri == masked(tracking_uri()):
+        claimed = replace(claimed, tracking_uri=tracking_uri())
+    elif "***" in claimed.tracking_uri:
+        raise ClaimError(
+            f"{claimed.run_name} is recorded in {claimed.tracking_uri}, and MLFLOW_TRACKING_URI is "
+            f"{masked(tracking_uri())}: set it to that store, with its password"
+        )
+    return Run(claimed, lock)
 
 
 def _locked(directory: Path) -> TextIO:
@@ -231,52 +272,26 @@ def describe(run: Run) -> str:
     )
 
 
-def last_checkpoint(directory: Path) -> int:
-    """Return the step of the newest checkpoint that verl wrote to its end, 0 if there is none."""
-    try:
-        return int((directory / "latest_checkpointed_iteration.txt").read_text())
-    except FileNotFoundError:
-        return 0
-
-
 def _experiment_id(client: MlflowClient, name: str) -> str:
-    """Return the id of MLflow experiment `name`, made if needed; a SQLite store's artifacts lie beside its file."""
+    """Return the id of MLflow experiment `name`, made if needed.
+
+    A SQLite store's artifacts lie beside its file, another database's in the repository; a server has its own place.
+    """
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    database = client.tracking_uri.removeprefix("sqlite:///")
-    location = (Path(database).resolve().parent / "mlruns").as_uri() if database != client.tracking_uri else None
+    uri = client.tracking_uri
+    if uri.startswith("sqlite:///"):
+        location: str | None = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlruns").as_uri()
+    else:
+        location = None if uri.startswith(("http://", "https://")) else (ROOT / "mlruns").as_uri()
     # MLflow's page would otherwise guess that this is about prompts and hide the metrics' columns and charts.
     tags = {"mlflow.experimentKind": "custom_model_development", NOTE: EXPERIMENT_NOTE}
-    return str(client.create_experiment(name, artifact_location=location, tags=tags))
-
-
-def provenance() -> dict[str, str]:
-    """Return the tags that say where a run came from: commit, versions, hardware."""
-    from guidelines_core.preflight.gpus import devices  # whose package imports this module
-
-    gpus = devices()
-    commit, changed = _git("rev-parse", "HEAD") or "none", _git("status", "--porcelain")
-    packages = ("verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow")
-    return {
-        "mlflow.source.git.commit": commit,
-        "git.changed": str(bool(changed)).lower(),
-        "python": platform.python_version(),
-        **{f"version.{name}": version(name) for name in packages},
-        "hardware.cpu": f"{psutil.cpu_count()} x {_cpu_model()}",
-        **({"hardware.gpu": f"{len(gpus)} x {gpus[0].name}"} if gpus else {}),
-        "hardware.memory_gb": f"{psutil.virtual_memory().total / 1e9:.0f}",
-    }
-
-
-def _git(*arguments: str) -> str:
-    """Return what git says of the repository, nothing where it is no repository or git is not installed."""
-    if shutil.which("git") is None:
-        return ""
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-
-
-def _cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.machine())
+    try:
+        return str(client.create_experiment(name, artifact_location=location, tags=tags))
+    except MlflowException:
+        # Another start made it in the same moment.
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)

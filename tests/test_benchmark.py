@@ -6,9 +6,9 @@ from pathlib import Path
 
 import benchmark
 import pytest
-from benchmark import Arm, as_table, config_hash, figures, read_arms
+from benchmark import Arm, as_table, config_hash, derived, figures, read_arms
 
-from guidelines_core.config import ConfigError
+from guidelines_core.config import ConfigError, compose
 from guidelines_core.paths import ROOT
 
 
@@ -57,12 +57,31 @@ def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
     done = {"name": "done", "config_hash": config_hash(read_arms(arms)[0]), "s_per_step": 2.0, "phases": {"step": 2.0}}
     done["launch_to_first_step_s"] = 9.0
     out.write_text(json.dumps({**benchmark.hardware(), "arms": [done]}))
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", "--arms", str(arms), "--out", str(out)])
+    left = tmp_path / "work/refused/run"
+    left.mkdir(parents=True)
+    monkeypatch.setattr(
+        sys, "argv", ["benchmark.py", "--arms", str(arms), "--out", str(out), "--work", str(tmp_path / "work")]
+    )
     assert benchmark.main() == 1
+    assert not left.exists()
     kept, refused = json.loads(out.read_text())["arms"]
-    assert kept == done
+    assert kept == {**done, "ratio_to_first": 1.0}
     assert refused["failed"] == "exit code 2: refused before it started"
     assert "ratio" in capsys.readouterr().out
+
+
+def test_what_follows_from_an_arms_figures() -> None:
+    config = compose("numinamath30k-3b-300steps", ["layout=1p1"])
+    metrics = {"prompt_length/mean": 165.0, "guideline/tokens": 600.0, "solution/tokens": 600.0}
+    phases = {"old_log_prob": 2.0, "ref": 2.0, "update_actor": 6.0}
+    found = {"s_per_step": 20.0, "phases": phases, "metrics": metrics}
+    plain = derived(config, found, "none")
+    assert plain == {"tokens_per_s": 120 * 1365 // 20, "padded_share": 0.375}
+    more = derived(config, found, "NVIDIA H200")
+    # 2 x 3.09 billion weights x 120 x 765 tokens, and attention, in 2 s of 989.5 TFLOP/s.
+    assert more["mfu"] == {name: pytest.approx(0.293, abs=0.005) for name in phases}
+    assert more["ratio_to_floor"] == pytest.approx(20.0 / more["floor_s"], abs=0.1)
+    assert 2 < more["floor_s"] < 8
 
 
 def test_the_table_compares_with_the_first_arm() -> None:

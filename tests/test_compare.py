@@ -173,9 +173,16 @@ def test_runs_are_compared_on_the_problems_that_they_share() -> None:
 def test_a_difference_is_shown_only_where_interval_and_test_agree() -> None:
     problems = [str(number) for number in range(200)]
     worse, better = validation(problems, [0] * 100 + [1] * 100), validation(problems, [1] * 150 + [0] * 50)
-    slightly = validation(problems, [1] * 3 + [0] * 97 + [1] * 100)
+    # Five problems gained and none lost: the interval is above 0, but McNemar's p is 2 / 2^5 = 0.0625.
+    slightly = validation(problems, [1] * 5 + [0] * 95 + [1] * 100)
     found = paired({"a": worse, "better": better, "slightly": slightly})
+    assert found["low"].tolist()[1] > 0
     assert found["better"].tolist() == ["better", ""]
+    # With two answers a problem there is no test, and the interval alone decides.
+    halves = pd.concat([worse, better])
+    found = paired({"halves": halves, "same": validation(problems, [1] * 125 + [0] * 75), "b": better})
+    assert found["p"].isna().all()
+    assert found["better"].tolist() == ["", "b"]
     assert paired({"b": better, "worse": worse}).loc["worse", "better"] == "b"
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from guidelines_core.config import ConfigError, compose, experiments
 from guidelines_core.paths import ROOT
+from guidelines_core.provenance import parameters
 
 
 @pytest.mark.parametrize("name", sorted(experiments()))
@@ -74,3 +75,15 @@ def test_paths_are_anchored_to_the_repository(tmp_path: object, monkeypatch: pyt
 
 def test_other_problems_get_another_folder() -> None:
     assert compose("quickstart").data.train_files != compose("quickstart", ["guidelines.data.seed=1"]).data.train_files
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_no_experiment_trusts_remote_code(name: str) -> None:
+    trusts = [value for key, value in parameters(compose(name)).items() if key.endswith("trust_remote_code")]
+    assert len(trusts) >= 2
+    assert set(trusts) <= {"False", "None"}
+
+
+def test_a_secret_in_the_configuration_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"guidelines\.environment\.HF_TOKEN: .*export it"):
+        compose("quickstart", ["+guidelines.environment.HF_TOKEN=hf_1234"])

@@ -75,7 +75,7 @@ BROKEN = [
     ([f"{S}.enable_resource_pool=false"], f"{S}.rollout.free_cache_engine", "give True"),
     (["trainer.total_training_steps=0"], "trainer.total_training_steps", "say how many"),
     (["trainer.total_training_steps=20000"], "trainer.total_epochs", "raise it or guidelines.data.size"),
-    (["trainer.logger=[console]"], "trainer.logger", "give [console,mlflow,file]"),
+    (["trainer.logger=[console]"], "trainer.logger", "give [console,file]"),
     (["trainer.use_v1=false"], "trainer.use_v1", "leave it True"),
     (["trainer.v1.trainer_mode=fast"], "trainer.v1.trainer_mode", "give one of sync"),
     (["trainer.resume_mode=disable"], "trainer.resume_mode", "leave it auto"),
@@ -170,14 +170,14 @@ def test_checkpoints_that_do_not_fit_on_the_disk_are_found(tmp_path: Path) -> No
     shape = find_shape("Qwen/Qwen2.5-3B-Instruct")
     endless = changed(REFERENCE, "trainer.save_freq=1", "trainer.total_training_steps=1000000000",
                       f"trainer.default_local_dir={tmp_path / 'run'}")  # fmt: skip
-    key = "trainer.max_actor_ckpt_to_keep"
+    key = "guidelines.checkpoints.keep_last"
     (finding,) = [f for f in machine_findings(endless, shape, resume=False) if f.key == key]
     assert finding.severity == "error"
     assert "1000000000 checkpoints of 37.0 GB" in finding.reason
-    assert "trainer.max_actor_ckpt_to_keep=2 takes 74 GB" in finding.remedy
+    assert "guidelines.checkpoints.keep_last=1 takes 111 GB" in finding.remedy
     for step in range(3):
         (tmp_path / "run" / f"global_step_{step + 1}").mkdir(parents=True)
-    kept = changed(REFERENCE, f"{key}=3", f"trainer.default_local_dir={tmp_path / 'run'}")
+    kept = changed(REFERENCE, f"{key}=1", f"trainer.default_local_dir={tmp_path / 'run'}")
     assert [f for f in machine_findings(kept, shape, resume=True) if f.key == key] == []
 
 

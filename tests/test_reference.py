@@ -123,6 +123,12 @@ def test_grader_and_checkpoint_directory(name: str) -> None:
     assert config.reward.custom_reward_function.reward_kwargs.grader.name == config.guidelines.grader.name
 
 
+def attention_name() -> str:
+    from guidelines_core import attention
+
+    return attention.NAME
+
+
 def differences(one: str, other: str) -> set[str]:
     def flat(node: Any, prefix: str = "") -> dict[str, Any]:
         if not isinstance(node, dict):
@@ -146,7 +152,21 @@ def test_the_two_runs_differ_in_the_grader_alone() -> None:
     assert differences(BASELINE, MATHVERIFY) - NAMED == grader
 
 
-def test_the_fast_sibling_pads_nothing_and_changes_nothing_else() -> None:
+def test_the_fast_sibling_pads_nothing_and_changes_only_how_a_step_is_computed() -> None:
+    config = composed(FAST).actor_rollout_ref
     assert padded_sequences(composed(FAST)) == (120, 120)
-    follows = "critic.ppo_mini_batch_size"  # of a critic that GRPO has not
-    assert differences(MATHVERIFY, FAST) - NAMED == {"actor_rollout_ref.actor.ppo_mini_batch_size", follows}
+    assert config.model.use_remove_padding
+    assert config.model.override_config.attn_implementation == attention_name()
+    found = {key for key in differences(MATHVERIFY, FAST) - NAMED if not key.startswith("critic.")}
+    assert {key for key in found if not key.startswith("actor_rollout_ref.")} == set()
+    how = (
+        "use_remove_padding",
+        "use_fused_kernels",
+        "use_dynamic_bsz",
+        "attn_implementation",
+        "param_offload",
+        "model_dtype",
+    )
+    assert {key for key in found if not key.endswith(how)} == {"actor_rollout_ref.actor.ppo_mini_batch_size"}
+    # The policy's own weights stay in fp32.
+    assert config.actor.fsdp_config.model_dtype == "fp32"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
+from guidelines_core import solver as solver_module
 from guidelines_core.prompts import solver_messages
-from guidelines_core.solver import Solver, SolverError
+from guidelines_core.solver import Solver, SolverError, gives_a_token
 
 
 @dataclass
@@ -23,26 +27,30 @@ class Server:
     """An OpenAI-style server that answers as it is told."""
 
     failures: list[int] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
     delay_s: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
     address: str = ""
 
-    async def answer(self, request: Request) -> JSONResponse:
+    async def answer(self, request: Request) -> Response:
         self.requests.append(await request.json())
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(self.delay_s)
         self.in_flight -= 1
+        if self.bodies:
+            return Response(self.bodies.pop(0), media_type="application/json")
         if self.failures:
             return JSONResponse({"error": "told to fail"}, status_code=self.failures.pop(0))
         choice = {"message": {"content": "\\boxed{4}"}, "finish_reason": "length"}
         return JSONResponse({"choices": [choice], "usage": {"completion_tokens": 7}})
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Run a server that is told what to answer, on a free port of loopback."""
     told = Server()
     app = FastAPI()
     app.add_api_route("/v1/chat/completions", told.answer, methods=["POST"])
@@ -57,10 +65,16 @@ def server() -> Iterator[Server]:
     thread.join()
 
 
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as told:
+        yield told
+
+
 def ask(server: Server, count: int = 1, **settings: Any) -> list[Any]:
     async def run() -> list[Any]:
-        defaults = {"max_tokens": 32, "max_concurrency": 8, "deadline_s": 5.0, "seed": 0}
-        solver = Solver(server.address, "m", **{**defaults, **settings})
+        defaults = {"max_tokens": 32, "max_concurrency": 8, "deadline_s": 5.0, "step_deadline_s": 9.0, "seed": 0}
+        solver = Solver([server.address], "m", **{**defaults, **settings})
         calls = [solver.solve(solver_messages(f"q{i}", "g"), temperature=0.5) for i in range(count)]
         return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -125,3 +139,145 @@ def test_each_request_has_its_own_seed_and_the_same_again_the_same(server: Serve
     seeds = [(r["messages"][0]["content"], r["seed"]) for r in server.requests]
     assert len({seed for _, seed in seeds}) == 3
     assert sorted(seeds[:2]) == sorted(seeds[2:4])
+
+
+def whole(**changed: Any) -> str:
+    choice = {"message": {"content": "\\boxed{5}"}, "finish_reason": "stop"}
+    return json.dumps({"choices": [choice | changed], "usage": {"completion_tokens": 3}})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html>bad gateway</html>",
+        "{}",
+        "[]",
+        "null",
+        whole()[:-20],
+        whole(finish_reason="abort"),
+        whole(finish_reason=None),
+        whole(message={"content": 7}),
+        '{"choices": []}',
+    ],
+)
+def test_what_is_no_whole_answer_is_asked_again_and_never_taken(server: Server, body: str) -> None:
+    server.bodies = [body]
+    [solution] = ask(server)
+    assert solution.text == "\\boxed{4}"
+    assert len(server.requests) == 2
+
+
+def test_an_answer_without_text_is_an_answer(server: Server) -> None:
+    server.bodies = [whole(message={"content": None})]
+    [solution] = ask(server)
+    assert (solution.text, solution.tokens, solution.truncated) == ("", 3, False)
+
+
+def test_half_a_response_is_asked_again() -> None:
+    answers = [b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n" + whole().encode()]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = whole().encode()
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(answers.pop() if answers else head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async def run() -> tuple[Any, Counter[str]]:
+        listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        solver = Solver([address], "m", max_tokens=8, max_concurrency=1, deadline_s=5.0, step_deadline_s=5.0, seed=0)
+        return await solver.solve(solver_messages("q", "g"), temperature=0.0), solver.counts
+
+    solution, counts = asyncio.run(run())
+    assert solution.text == "\\boxed{5}"
+    assert counts == {"asked": 1, "retries": 1}
+
+
+def test_the_same_request_is_asked_once_while_it_runs_and_after(server: Server) -> None:
+    server.delay_s = 0.2
+
+    async def run() -> tuple[list[Any], Counter[str]]:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        same = [solver.solve(solver_messages("q", "g"), temperature=0.0) for _ in range(5)]
+        found = await asyncio.gather(*same, solver.solve(solver_messages("q", "h"), temperature=0.0))
+        found.append(await solver.solve(solver_messages("q", "g"), temperature=0.0))
+        await solver.solve(solver_messages("q", "g"), temperature=0.5)
+        return found, solver.counts
+
+    found, counts = asyncio.run(run())
+    assert len({id(solution) for solution in found}) == 2
+    assert len(server.requests) == 3
+    assert counts == {"asked": 3, "cache_hits": 5}
+
+
+def test_what_failed_once_is_asked_anew(server: Server) -> None:
+    server.failures = [400]
+
+    async def run() -> Any:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        with pytest.raises(SolverError):
+            await solver.solve(solver_messages("q", "g"), temperature=0.0)
+        return await solver.solve(solver_messages("q", "g"), temperature=0.0)
+
+    assert asyncio.run(run()).tokens == 7
+
+
+def test_only_so_many_answers_are_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver_module, "KEPT", 2)
+
+    async def run() -> int:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        for question in ("a", "b", "c", "a", "c"):
+            await solver.solve(solver_messages(question, "g"), temperature=0.0)
+        return solver.counts["asked"]
+
+    assert asyncio.run(run()) == 4
+
+
+def test_the_step_has_a_deadline_that_waiting_counts_for(server: Server) -> None:
+    server.delay_s = 0.4
+    began = time.monotonic()
+    found = ask(server, count=6, max_concurrency=1, step_deadline_s=1.0)
+    assert time.monotonic() - began < 2
+    late = [error for error in found if isinstance(error, SolverError)]
+    assert len(late) == 4
+    assert "step_deadline_s=1.0" in str(late[0])
+
+
+def test_a_request_waits_for_its_place_without_losing_its_own_deadline(server: Server) -> None:
+    server.delay_s = 0.3
+    found = ask(server, count=4, max_concurrency=1, deadline_s=0.6)
+    assert [solution.tokens for solution in found] == [7] * 4
+
+
+def test_requests_go_to_the_server_with_the_fewest_and_follow_one_that_moved(server: Server) -> None:
+    async def run() -> Any:
+        solver = Solver(
+            ["127.0.0.1:9"], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        asking = asyncio.ensure_future(solver.solve(solver_messages("q", "g"), temperature=0.0))
+        await asyncio.sleep(0.3)
+        solver.relocate([server.address])
+        return await asking
+
+    assert asyncio.run(run()).tokens == 7
+
+
+def test_a_token_is_asked_for_to_see_whether_a_server_lives(server: Server) -> None:
+    assert gives_a_token(server.address, "m", within_s=2.0)
+    assert server.requests[0]["max_tokens"] == 1
+    server.delay_s = 1.0
+    assert not gives_a_token(server.address, "m", within_s=0.3)
+    server.delay_s = 0.0
+    server.failures = [500]
+    assert not gives_a_token(server.address, "m", within_s=2.0)
+    assert not gives_a_token("127.0.0.1:9", "m", within_s=2.0)

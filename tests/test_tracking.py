@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config import compose
 from guidelines_core.description import NOTE, about
-from guidelines_core.tracking import ClaimError, claim, provenance
+from guidelines_core.provenance import provenance
+from guidelines_core.stores import masked
+from guidelines_core.tracking import ClaimError, claim
 
 
 @pytest.fixture
@@ -61,10 +63,10 @@ def test_a_description_that_a_person_changed_outlives_a_resume(
     files = [f"data.{kind}_files={tmp_path / 'rows.parquet'}" for kind in ("train", "val")]
     whole = compose("quickstart", [*files, f"trainer.default_local_dir={tmp_path / 'run'}"])
     run = claim(whole, resume=False, new=False)
-    run.record(whole)
+    run.record(whole, attempt=1, note="from the first step")
     assert "| reward | math_verify |" in run.client.get_run(run.claim.run_id).data.tags[NOTE]
     run.client.set_tag(run.claim.run_id, NOTE, "mine")
-    run.record(whole)
+    run.record(whole, attempt=2, note="resumed")
     tags = run.client.get_run(run.claim.run_id).data.tags
     assert tags[NOTE] == "mine"
     assert tags["guidelines.grader"] == "math_verify"
@@ -137,3 +139,52 @@ def test_a_machine_without_git_names_no_commit(monkeypatch: pytest.MonkeyPatch, 
     assert len(provenance()["mlflow.source.git.commit"]) == 40
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance()["mlflow.source.git.commit"] == "none"
+
+
+def test_an_end_that_mlflow_did_not_hear_of_is_told_by_the_next_start(config: DictConfig) -> None:
+    first = claim(config, resume=False, new=False)
+    (first.directory / "logs").mkdir()
+    log = first.directory / "logs/attempt-1.log"
+    log.write_text("\n".join(f"line {number}" for number in range(300)))
+    (first.directory / "end.json").write_text(
+        json.dumps({"status": "KILLED", "reason": "stopped by SIGINT", "log": log.name})
+    )
+    first.release()
+    again = claim(config, resume=True, new=False)
+    assert again.status == "KILLED"
+    assert again.client.get_run(again.claim.run_id).data.tags["guidelines.end"] == "stopped by SIGINT"
+    tail = Path(again.client.download_artifacts(again.claim.run_id, "log_tail/attempt-1.log")).read_text()
+    assert tail.splitlines() == [f"line {number}" for number in range(100, 300)]
+    assert not (again.directory / "end.json").exists()
+
+
+def test_an_end_is_recorded_though_the_disk_is_full(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = claim(config, resume=False, new=False)
+    monkeypatch.setattr("guidelines_core.tracking.write_atomically", full)
+    assert run.finish("FAILED", "no space", run.directory / "logs/none.log") is None
+    assert run.status == "FAILED"
+
+
+def test_a_start_whose_store_fails_leaves_no_directory(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/such/mlflow.db")
+    with pytest.raises(Exception, match="proc"):
+        claim(config, resume=False, new=False)
+    assert not Path(config.trainer.default_local_dir).exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:s3:cr@t@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("https://me:secret@host/path", "https://me:***@host/path"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:////a/b:c@d.db", "sqlite:////a/b:c@d.db"),
+    ],
+)
+def test_a_password_in_an_address_is_masked(uri: str, shown: str) -> None:
+    assert masked(uri) == shown

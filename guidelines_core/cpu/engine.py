@@ -11,6 +11,7 @@ import torch.distributed as dist
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
+from guidelines_core import attention as attention
 from guidelines_core import process_group
 
 

@@ -54,13 +54,12 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(
             "trainer.v1.trainer_mode", trainer.v1.trainer_mode, "no such trainer", f"give one of {', '.join(modes)}"
         )
-    missing = [name for name in ("mlflow", "file") if name not in trainer.logger]
-    if missing:
+    if "file" not in trainer.logger or "mlflow" in trainer.logger:
         yield error(
             "trainer.logger",
             list(trainer.logger),
-            f"without {' and '.join(missing)} the run would not be tracked",
-            "give [console,mlflow,file]",
+            "the run's journal is verl's logger `file`, and it is copied into MLflow without verl's",
+            "give [console,file]",
         )
     if trainer.resume_mode != "auto":
         yield error(
@@ -136,6 +135,13 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
     if pool.enable_resource_pool and (pool.n_gpus_per_node < 1 or pool.nnodes < 1):
         yield error(
             f"{POOL}.n_gpus_per_node", pool.n_gpus_per_node, "the solver's pool is empty", "give 1, and nnodes=1"
+        )
+    if config.guidelines.solver.max_concurrency < config.reward.num_workers:
+        yield error(
+            "guidelines.solver.max_concurrency",
+            config.guidelines.solver.max_concurrency,
+            f"reward.num_workers={config.reward.num_workers} share the requests in flight and each needs one",
+            f"give {config.reward.num_workers} or more, or reward.num_workers=1",
         )
     if config.trainer.device != "cuda":
         return

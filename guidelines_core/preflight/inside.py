@@ -24,6 +24,7 @@ from guidelines_core.preflight.files import model_keys
 from guidelines_core.preflight.findings import Finding, error
 from guidelines_core.prompts import planner_messages, solver_messages
 from guidelines_core.shapes import config_file
+from guidelines_core.stores import masked
 
 
 def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
@@ -68,11 +69,11 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
     if database != uri:
         path = Path(database)
         if not path.is_absolute():
-            yield error("MLFLOW_TRACKING_URI", uri, "a worker's working directory may be another one",
+            yield error("MLFLOW_TRACKING_URI", masked(uri), "a worker's working directory may be another one",
                         f"give sqlite:///{path.absolute()}")  # fmt: skip
             return
         if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-            yield error("MLFLOW_TRACKING_URI", uri, "this file or its folder cannot be written to", remedy)
+            yield error("MLFLOW_TRACKING_URI", masked(uri), "this file or its folder cannot be written to", remedy)
             return
         if not path.exists():
             return
@@ -81,7 +82,7 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
                 connection.execute("BEGIN IMMEDIATE")
                 connection.rollback()
         except sqlite3.DatabaseError as failure:
-            yield error("MLFLOW_TRACKING_URI", uri, f"it cannot be written to: {failure}", remedy)
+            yield error("MLFLOW_TRACKING_URI", masked(uri), f"it cannot be written to: {failure}", remedy)
             return
     try:
         from mlflow import MlflowClient
@@ -93,7 +94,9 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
             client.set_experiment_tag(identity, "guidelines.preflight", str(int(time.time())))
     except Exception as failure:  # MLflow's stores raise what their network or database raises
         reason = str(failure).splitlines()[0][:300]
-        yield error("MLFLOW_TRACKING_URI", uri, f"MLflow cannot use it: {type(failure).__name__}: {reason}", remedy)
+        yield error(
+            "MLFLOW_TRACKING_URI", masked(uri), f"MLflow cannot use it: {type(failure).__name__}: {reason}", remedy
+        )
 
 
 def _hub_findings(config: DictConfig) -> Iterator[Finding]:

@@ -61,17 +61,19 @@ def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -
         yield error("disk", f"{shutil.disk_usage(ROOT).free / 1e9:.1f} GB", f"{DISK_GB} GB are needed", "free some")
     if planner is None:
         return
-    count, keep = checkpoints(config), config.trainer.max_actor_ckpt_to_keep
-    kept = min(count, keep) if keep else count
+    count, keep = checkpoints(config), config.guidelines.checkpoints.keep_last
+    # Besides the last: the best, and the one that is being written before another is deleted.
+    more = config.guidelines.checkpoints.keep_best + 1
+    kept = min(count, keep + more) if keep else count
     written = len(list(directory.glob("global_step_*"))) if resume else 0
     one = checkpoint_bytes(planner) / 1e9
     missing = max(0, kept - written) * one
     text = f"{kept} checkpoints of {one:.1f} GB take {kept * one:.0f} GB, {free:.0f} GB are free at {there}"
-    remedy = f"trainer.max_actor_ckpt_to_keep=2 takes {2 * one:.0f} GB; or set trainer.default_local_dir"
+    remedy = f"guidelines.checkpoints.keep_last=1 takes {(1 + more) * one:.0f} GB; or set trainer.default_local_dir"
     if missing > free:
-        yield error("trainer.max_actor_ckpt_to_keep", keep, text, remedy)
+        yield error("guidelines.checkpoints.keep_last", keep, text, remedy)
     elif kept * one > 100 and not keep:
-        yield warning("trainer.max_actor_ckpt_to_keep", keep, text, remedy)
+        yield warning("guidelines.checkpoints.keep_last", keep, text, remedy)
 
 
 def _version_findings(kind: str) -> Iterator[Finding]:

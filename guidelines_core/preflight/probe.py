@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.findings import Finding, warning
-from guidelines_core.tracking import tracking_uri
+from guidelines_core.stores import tracking_uri
 
 SECONDS = 18.0
 """How long the probe may take; preflight as a whole ends within 20 s."""

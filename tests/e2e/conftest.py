@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +17,16 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
+from postgres import Server, binaries
 
+from guidelines_core.checkpoints import SEAL
 from guidelines_core.paths import ROOT
-from guidelines_core.trainer import SEGMENTS
+from guidelines_core.processes import SEGMENTS
 
 STEPS = 4
 PROMPTS = 4
 ROLLOUTS = 4
+EXPERIMENT = "query-conditioned-guidelines"
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,17 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Loop:
-    """A run that was interrupted after its second step, resumed, asked to stop in its third, and finished."""
+    """A run that was interrupted after its second step, resumed, asked to stop in its third, and finished.
+
+    A resume with another learning rate was refused, and before the last start its newest checkpoint was broken.
+    """
 
     directory: Path
     uri: str
     interrupted: Attempt
     status_when_interrupted: str
     refused: Attempt
+    changed: Attempt
     terminated: Attempt
     resumed: Attempt
     again: Attempt
@@ -57,6 +64,10 @@ class Loop:
         claim = json.loads((self.directory / "claim.json").read_text())
         return client.get_run(claim["run_id"])
 
+    def artifacts(self) -> set[str]:
+        """Return the names of the run's artifacts at the top."""
+        return {item.path for item in MlflowClient(self.uri).list_artifacts(self.run.info.run_id)}
+
     def rows(self, kind: str) -> pd.DataFrame:
         """Return every graded row of the run, downloaded from MLflow's artifacts."""
         client = MlflowClient(self.uri)
@@ -67,7 +78,8 @@ class Loop:
 
     def metric(self, name: str) -> dict[int, float]:
         """Return a metric's value at each step."""
-        return {m.step: m.value for m in MlflowClient(self.uri).get_metric_history(self.run.info.run_id, name)}
+        history = MlflowClient(self.uri).get_metric_history(self.run.info.run_id, name)
+        return {m.step: m.value for m in sorted(history, key=lambda metric: metric.timestamp)}
 
 
 def problems(path: Path) -> Path:
@@ -109,11 +121,24 @@ def command(folder: Path, *more: str) -> list[str]:
     ]
 
 
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "planted-key-8d1f", "HF_TOKEN": "planted-token-27ab"}
+"""In the environment of every start; they must turn up nowhere."""
+
+
 def start(
-    folder: Path, *more: str, stop_when: Callable[[], bool] | None = None, stop_by: int = signal.SIGINT
+    folder: Path,
+    *more: str,
+    uri: str | None = None,
+    stop_when: Callable[[], bool] | None = None,
+    stop_by: int = signal.SIGINT,
 ) -> Attempt:
     """Run the command to its end, or send it `stop_by` as soon as `stop_when` holds."""
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "COLUMNS": "200"}
+    environment = {
+        **os.environ,
+        **SECRETS,
+        "MLFLOW_TRACKING_URI": uri or f"sqlite:///{folder / 'mlflow.db'}",
+        "COLUMNS": "200",
+    }
     process = subprocess.Popen(
         command(folder, *more),
         cwd=folder,
@@ -151,20 +176,48 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     folder = tmp_path_factory.mktemp("loop")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     before = segments()
-    tracker, second_log = folder / "run/latest_checkpointed_iteration.txt", folder / "run/logs/attempt-2.log"
-    interrupted = start(folder, stop_when=lambda: tracker.exists() and tracker.read_text() == "2")
+    sealed, second_log = folder / "run/global_step_2" / SEAL, folder / "run/logs/attempt-2.log"
+    interrupted = start(folder, stop_when=sealed.exists)
     claim = json.loads((folder / "run" / "claim.json").read_text())
     status = MlflowClient(uri).get_run(claim["run_id"]).info.status
     refused = start(folder)
+    changed = start(folder, "--resume", "actor_rollout_ref.actor.optim.lr=0.5")
     terminated = start(
         folder,
         "--resume",
+        "guidelines.solver.max_concurrency=64",
         stop_when=lambda: second_log.exists() and "Training Progress" in second_log.read_text(),
         stop_by=signal.SIGTERM,
     )
+    flip_a_bit(folder / "run/global_step_3/actor/model_world_size_1_rank_0.pt")
     resumed = start(folder, "--resume")
     again = start(folder, "--resume")
-    return Loop(folder / "run", uri, interrupted, status, refused, terminated, resumed, again, segments() - before)
+    left = segments() - before
+    return Loop(folder / "run", uri, interrupted, status, refused, changed, terminated, resumed, again, left)
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """The same run, never interrupted; recorded in PostgreSQL with a password, where there is one."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    programs = binaries()
+    server = Server(programs) if programs else None
+    uri = server.uri if server else f"sqlite:///{folder / 'mlflow.db'}"
+    MlflowClient(uri).create_experiment(EXPERIMENT, artifact_location=(folder / "mlruns").as_uri())
+    attempt = start(folder, uri=uri)
+    assert attempt.exit_code == 0, attempt.output
+    yield Loop(folder / "run", uri, attempt, "", attempt, attempt, attempt, attempt, attempt, set())
+    if server:
+        server.remove()
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
 
 
 def segments() -> set[str]:

@@ -8,7 +8,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import PROMPTS, ROLLOUTS, STEPS, Loop
+from chaos_loop import CLOCKED
+from conftest import PROMPTS, ROLLOUTS, SECRETS, STEPS, Loop
+from mlflow import MlflowClient
+from postgres import PASSWORD
 
 from guidelines_core.grading import GradingPool
 
@@ -47,8 +50,57 @@ def test_the_same_name_again_is_refused_with_the_ways_on(loop: Loop) -> None:
 def test_sigterm_saves_the_step_under_way(loop: Loop) -> None:
     assert loop.terminated.exit_code == 130, loop.terminated.output
     assert "stopped by SIGTERM, saved at step 3" in loop.terminated.output
+
+
+def test_another_learning_rate_is_refused_on_a_resume(loop: Loop) -> None:
+    assert loop.changed.exit_code == 2
+    assert "actor_rollout_ref.actor.optim.lr=0.5: the run has 0.01" in loop.changed.output
+    assert not (loop.directory / "logs/attempt-4.yaml").exists(), "a refused start is no attempt"
+
+
+def test_another_concurrency_is_taken_and_recorded(loop: Loop) -> None:
+    assert "max_concurrency: 512 -> 64" in loop.run.data.tags["guidelines.attempt.2"]
+    assert "max_concurrency: 64 -> 512" in loop.run.data.tags["guidelines.attempt.3"]
+    assert loop.run.data.params["guidelines/solver/max_concurrency"] == "512"
+    assert {"config.yaml", "config-2.yaml", "config-3.yaml"} <= loop.artifacts()
+
+
+def test_a_broken_checkpoint_is_set_aside_and_the_one_before_resumed(loop: Loop) -> None:
+    assert "global_step_3 is not resumed from, actor/model_world_size_1_rank_0.pt" in loop.resumed.output
+    assert "goes on from global_step_2" in loop.resumed.output
     journal = (loop.directory / "logs/attempt-3.jsonl").read_text().splitlines()
-    assert json.loads(journal[0])["step"] == 4
+    assert json.loads(journal[0])["step"] == 3
+    assert (loop.directory / "global_step_3.broken").is_dir()
+    assert (loop.directory / "latest_checkpointed_iteration.txt").read_text() == str(STEPS)
+
+
+def test_the_resumed_run_went_as_if_it_had_never_been_broken(loop: Loop, unbroken: Loop) -> None:
+    columns = ["step", "problem_id", "rollout", "guideline", "solution", "score"]
+    ours, theirs = (run.rows("train").sort_values(columns[:3])[columns] for run in (loop, unbroken))
+    assert ours.to_dict("list") == theirs.to_dict("list")
+    names = [name for name in unbroken.run.data.metrics if not CLOCKED.search(name)]
+    assert {"actor/pg_loss", "actor/kl_loss", "actor/grad_norm"} <= set(names)
+    for name in names:
+        assert loop.metric(name) == pytest.approx(unbroken.metric(name), rel=1e-5, abs=1e-5), name
+    assert min(unbroken.metric("actor/grad_norm").values()) > 1e-2
+    assert max(unbroken.metric("critic/advantages/max").values()) > 0.1
+
+
+@pytest.mark.parametrize("part", ["model", "optim"])
+def test_the_resumed_run_ends_with_the_same_weights(loop: Loop, unbroken: Loop, part: str) -> None:
+    file = f"global_step_{STEPS}/actor/{part}_world_size_1_rank_0.pt"
+    ours, theirs = (tensors(torch.load(run.directory / file, weights_only=False)) for run in (loop, unbroken))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def tensors(value: object, name: str = "") -> dict[str, torch.Tensor]:
+    """Return every tensor of a nested state by its path."""
+    if isinstance(value, torch.Tensor):
+        return {name: getattr(value, "to_local", lambda: value)()}
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return {path: tensor for key, one in inner for path, tensor in tensors(one, f"{name}/{key}").items()}
 
 
 def test_the_resumed_run_is_the_same_run_and_finished(loop: Loop) -> None:
@@ -119,3 +171,18 @@ def test_the_run_says_what_it_was(loop: Loop) -> None:
     assert len(run.data.tags["mlflow.source.git.commit"]) in (4, 40)
     assert {entry.tags[0].value for entry in run.inputs.dataset_inputs} == {"training", "validation"}
     assert "validation/accuracy" in run.data.metrics
+
+
+@pytest.mark.parametrize("which", ["loop", "unbroken"])
+def test_no_secret_is_written_anywhere(which: str, request: pytest.FixtureRequest) -> None:
+    loop: Loop = request.getfixturevalue(which)
+    planted = [*SECRETS.values(), PASSWORD]
+    run = MlflowClient(loop.uri).get_run(loop.run.info.run_id)
+    recorded = json.dumps({**run.data.params, **run.data.tags})
+    outputs = loop.interrupted.output + loop.resumed.output
+    assert [secret for secret in planted if secret in recorded + outputs] == []
+    files = [path for path in loop.directory.parent.rglob("*") if path.is_file() and path.suffix != ".pt"]
+    names = {path.name for path in files}
+    assert {"claim.json", "attempt-1.log", "config.yaml", "train_000001.parquet"} <= names
+    leaks = [(path.name, secret) for path in files for secret in planted if secret.encode() in path.read_bytes()]
+    assert leaks == []

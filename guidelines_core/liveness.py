@@ -1,0 +1,46 @@
+"""Notices a process of the run that died while nobody waits for its answer.
+
+verl hands prompts to its agent loop workers and then looks for the results in a queue (`replay_buffer.py`, `sample`):
+a worker that was killed would be waited for for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import ray
+
+EVERY_S = 5.0
+
+
+class ProcessDiedError(RuntimeError):
+    """A process of the run died."""
+
+
+class Liveness:
+    """Asks `actors`, Ray's handles by a name for people, whether they live, without ever waiting for an answer."""
+
+    def __init__(self, actors: Iterable[tuple[str, Any]]) -> None:
+        self._actors = list(actors)
+        self._asked = [handle.__ray_ready__.remote() for _, handle in self._actors]
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Raise if one has died; a busy one has not. Asks again after `EVERY_S` seconds.
+
+        Raises:
+            ProcessDiedError: an actor is dead, with its name and Ray's word for it.
+        """
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + EVERY_S
+        for place, (name, handle) in enumerate(self._actors):
+            if not ray.wait([self._asked[place]], timeout=0)[0]:
+                continue
+            try:
+                ray.get(self._asked[place])
+            except ray.exceptions.RayActorError as error:
+                raise ProcessDiedError(f"the {name} died: {' '.join(str(error).split())[:300]}") from error
+            self._asked[place] = handle.__ray_ready__.remote()

@@ -1,0 +1,114 @@
+"""The processes of a run and what they leave in shared memory: kept together, ended, cleared away.
+
+Ray's and vLLM's processes start sessions of their own, so that no signal to a process group reaches them all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import psutil
+
+GRACE_S = 6.0
+"""Seconds that processes get to end by themselves before they are killed."""
+
+MARK = "MLFLOW_RUN_ID"
+"""Names the run in the environment of each of its processes."""
+
+FOLDER = "GUIDELINES_FOLDER"
+"""Names, in the environment, the run's folder for sockets, which ends with it."""
+
+SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
+"""Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of every descendant whose own parent ends, so that none escapes its end."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with(parent: int, number: int) -> None:
+    """Have signal `number` sent to this process when its parent, process `parent`, ends however it ends."""
+    _prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+
+
+def end_descendants() -> None:
+    """End every descendant of this process."""
+    end(lambda: psutil.Process().children(recursive=True))
+
+
+def leftovers(run_id: str) -> list[psutil.Process]:
+    """Return the living processes of run `run_id`; who holds its directory's lock knows that there should be none."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(MARK) == run_id:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def end(processes: Callable[[], list[psutil.Process]]) -> None:
+    """End what `processes` returns: SIGTERM, `GRACE_S` seconds, SIGKILL, until it returns none that live."""
+    deadline = time.monotonic() + GRACE_S
+    for process in processes():
+        _signal_if_alive(process, signal.SIGTERM)
+    while living := psutil.wait_procs(processes(), timeout=0)[1]:
+        if time.monotonic() > deadline:
+            for process in living:
+                _signal_if_alive(process, signal.SIGKILL)
+        time.sleep(0.1)
+
+
+def _signal_if_alive(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return
+
+
+def memory_kills() -> int:
+    """Return how many processes this machine has killed for want of memory since it started, whosever they were."""
+    fields = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return next((int(value) for name, value in fields if name == "oom_kill"), 0)
+
+
+def segments_since(seconds: float) -> list[Path]:
+    """Return the segments in shared memory that are named as a run's and younger than `seconds` since 1970."""
+    found = []
+    for segment in (path for pattern in SEGMENTS for path in Path("/dev/shm").glob(pattern)):
+        try:
+            if segment.stat().st_mtime >= seconds:
+                found.append(segment)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def remove_shared_memory(segments: Iterable[Path]) -> None:
+    """Remove those of `segments` that no living process maps; a killed process cannot unlink its own."""
+    mapped: set[str] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            mapped.update(line.split()[-1] for line in maps.read_text().splitlines() if "/dev/shm/" in line)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    for segment in segments:
+        if str(segment) not in mapped:
+            segment.unlink(missing_ok=True)

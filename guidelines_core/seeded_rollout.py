@@ -1,0 +1,40 @@
+"""Rollouts whose sampling follows from the run's seed, so that a resumed run goes on as an unbroken one would."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+AGENT_LOOPS = Path(__file__).with_name("agent_loops.yaml")
+NAME = "seeded_single_turn"
+
+
+def use(config: DictConfig) -> None:
+    """Have verl's agent loop workers roll out through `SeededRollout`."""
+    config.actor_rollout_ref.rollout.agent.agent_loop_config_path = str(AGENT_LOOPS)
+    config.actor_rollout_ref.rollout.agent.default_agent_loop = NAME
+
+
+class SeededRollout(SingleTurnAgentLoop):
+    """verl's loop of one turn, with a seed of its own for each request."""
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
+        """Write one guideline; `kwargs` are the problem's fields and the rollout's number."""
+        seed = request_seed(
+            self.config.guidelines.rollout_seed,
+            int(kwargs["global_steps"]),
+            str(kwargs["extra_info"]["problem_id"]),
+            int(kwargs["session_id"]),
+        )
+        return await super().run({**sampling_params, "seed": seed}, priority, **kwargs)
+
+
+def request_seed(seed: int, step: int, problem: str, rollout: int) -> int:
+    """Return the seed, in 32 bits, of the `rollout`-th rollout of a problem at a step."""
+    text = repr((seed, step, problem, rollout))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

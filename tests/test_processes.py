@@ -1,0 +1,120 @@
+"""That nothing of a run outlives it, shown on processes that try to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from guidelines_core import processes
+from guidelines_core.paths import ROOT
+from guidelines_core.trainer import exit_text
+from guidelines_core.warden import PARENT
+
+# Children and a grandchild with sessions of their own, deaf to SIGTERM, and a segment as Python leaves it when killed.
+STUBBORN = """
+import mmap, os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+name = f"psm_{os.getpid()}"
+with open(f"/dev/shm/{name}", "w+b") as segment:
+    segment.truncate(64)
+    mapped = mmap.mmap(segment.fileno(), 64)
+for _ in range(2):
+    if os.fork() == 0:
+        os.setsid()
+open(os.path.join(sys.argv[1], str(os.getpid())), "w").write(name)
+time.sleep(600)
+"""
+START = """
+import os, subprocess, sys
+os.environ["GUIDELINES_PARENT"] = str(os.getpid())
+subprocess.Popen([sys.executable, "-m", "guidelines_core.warden", sys.executable, "-c", *sys.argv[1:]]).wait()
+"""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start what stands for run.py, with the warden and four stubborn processes, and return it and the run's id."""
+    run_id = uuid.uuid4().hex
+    (tmp_path / "sockets").mkdir()
+    own = {processes.MARK: run_id, processes.FOLDER: str(tmp_path / "sockets"), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **own}
+    starter = subprocess.Popen([sys.executable, "-c", START, STUBBORN, str(tmp_path)], env=environment)
+    wait_for(lambda: len(segments(tmp_path)) == 4)
+    assert len(processes.leftovers(run_id)) == 6
+    yield starter, run_id
+    for process in processes.leftovers(run_id):
+        process.kill()
+    starter.wait()
+    for segment in segments(tmp_path):
+        segment.unlink(missing_ok=True)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def segments(folder: Path) -> list[Path]:
+    return [Path("/dev/shm") / file.read_text() for file in folder.iterdir() if file.is_file()]
+
+
+def test_everything_ends_with_run_py_however_it_ends(
+    started: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+) -> None:
+    starter, run_id = started
+    assert all(segment.exists() for segment in segments(tmp_path))
+    starter.kill()
+    starter.wait()
+    wait_for(lambda: processes.leftovers(run_id) == [])
+    assert not any(segment.exists() for segment in segments(tmp_path))
+    assert not (tmp_path / "sockets").exists()
+
+
+def test_the_next_start_finds_and_ends_what_even_the_warden_could_not(
+    started: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+) -> None:
+    starter, run_id = started
+    (warden,) = psutil.Process(starter.pid).children()
+    warden.kill()
+    starter.wait()
+    assert len(processes.leftovers(run_id)) == 4
+    processes.end(lambda: processes.leftovers(run_id))
+    assert processes.leftovers(run_id) == []
+    processes.remove_shared_memory(segments(tmp_path))
+    assert not any(segment.exists() for segment in segments(tmp_path))
+
+
+def test_shared_memory_in_use_is_left_alone(started: tuple[subprocess.Popen[bytes], str], tmp_path: Path) -> None:
+    starter, _ = started
+    processes.remove_shared_memory(segments(tmp_path))
+    assert all(segment.exists() for segment in segments(tmp_path))
+    starter.kill()
+    starter.wait()
+    wait_for(lambda: not any(segment.exists() for segment in segments(tmp_path)))
+
+
+def test_a_command_that_is_killed_shows_in_the_wardens_exit_code() -> None:
+    command = [sys.executable, "-m", "guidelines_core.warden", sys.executable, "-c"]
+    environment = {**os.environ, PARENT: str(os.getpid())}
+    killed = subprocess.run([*command, "import os; os.kill(os.getpid(), 9)"], cwd=ROOT, env=environment)
+    assert exit_text(killed.returncode) == "was ended by SIGKILL"
+    ended = subprocess.run([*command, "raise SystemExit(3)"], cwd=ROOT, env=environment)
+    assert exit_text(ended.returncode) == "ended with exit code 3"
+
+
+def test_a_warden_whose_parent_is_gone_starts_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "guidelines_core.warden", "touch", str(tmp_path / "started")]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, PARENT: "1"})
+    assert done.returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "started").exists()
