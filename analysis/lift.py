@@ -36,6 +36,7 @@ from guidelines_core.config import model_location
 from guidelines_core.export import CHECKPOINTS, ExportError, pick
 from guidelines_core.paths import ROOT
 from guidelines_core.problems import DatasetError
+from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 from guidelines_core.shapes import config_file
 
 
@@ -105,6 +106,8 @@ def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict
     if len({Path(solver).name for solver in solvers}) < len(solvers):
         raise LiftRefused(f"--solver {given.solver}: it has the name of the run's own solver: rename its folder")
     sets = problem_sets(config, run, given)
+    if (version := run.tags.get("guidelines.prompts", PROMPTS_VERSION)) != PROMPTS_VERSION:
+        console.print(f"note: the run had prompts {version}; it is asked with today's, {PROMPTS_VERSION}", style="dim")
     planners = {UNTRAINED: planner}
     if checkpoint is None:
         console.print(f"note: no checkpoint in {directory}: the trained planner is left out", style="dim")
