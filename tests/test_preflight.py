@@ -192,6 +192,14 @@ def test_attention_that_is_not_installed_is_found() -> None:
     assert [f.severity for f in found] == ["warning"]
 
 
+def test_liger_that_is_not_installed_is_found() -> None:
+    key = "actor_rollout_ref.model.use_liger"
+    (finding,) = [f for f in machine_findings(composed(FAST), None, resume=False) if f.key == key]
+    assert (finding.severity, finding.value) == ("error", True)
+    assert "constraints/gpu.txt" in finding.remedy
+    assert [f for f in machine_findings(composed(REFERENCE), None, resume=False) if f.key == key] == []
+
+
 def test_packages_that_are_not_the_pinned_ones_are_said_once() -> None:
     (finding,) = [f for f in machine_findings(composed(REFERENCE), None, resume=False) if f.key == "packages"]
     assert finding.severity == "warning"

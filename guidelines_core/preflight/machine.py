@@ -44,6 +44,13 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
     yield from _version_findings("cpu" if config.trainer.device == "cpu" else "gpu")
     if config.trainer.device == "cuda":
         yield from _attention_findings(config)
+    if config.actor_rollout_ref.model.use_liger and not importlib.util.find_spec("liger_kernel"):
+        yield error(
+            "actor_rollout_ref.model.use_liger",
+            True,
+            "the package liger-kernel is missing",
+            "install constraints/gpu.txt, or give False",
+        )
     if config.actor_rollout_ref.rollout.checkpoint_engine.backend == "nccl" and not importlib.util.find_spec("cupy"):
         yield error(
             "actor_rollout_ref.rollout.checkpoint_engine.backend",
