@@ -39,7 +39,7 @@ def config_findings(config: DictConfig) -> list[Finding]:
 
 
 def check(config: DictConfig, *, dry_run: bool, resume: bool) -> list[Finding]:
-    """Return everything that would fail or waste later, errors first, within 20 s.
+    """Return everything that would fail or waste later, errors first; `probe.SECONDS` bounds the slowest check.
 
     Where the GPUs are missing, this is not the machine that the run will be on: what else is wrong with it is
     then said as a warning.
