@@ -27,9 +27,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
+from bench_table import PHASES, step_table
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
 
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.estimate import PEAK, Lengths, estimated_step, padded_sequences, shapes_of, tokens_per_step
@@ -39,9 +39,6 @@ from guidelines_core.preflight.gpus import devices
 from guidelines_core.provenance import provenance
 from guidelines_core.shapes import gpus
 from guidelines_core.trainer import failure_line
-
-PHASES = ("gen", "reward", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")
-"""verl's `timing_s/*` of a step, in their order; `reward` is there only where the solver shares the training GPUs."""
 
 KEPT = (
     "prompt_length/mean", "guideline/tokens", "solution/tokens", "reward/graded", "reward/ungraded", "perf/mfu/actor",
@@ -103,7 +100,7 @@ def main() -> int:
                 if "failed" not in other:
                     other["ratio_to_first"] = round(other["s_per_step"] / first, 3)
             write(given.out, result)
-    Console().print(as_table(result))
+    Console().print(step_table(result))
     return int(any("failed" in entry for entry in result["arms"]))
 
 
@@ -224,23 +221,6 @@ def write(file: Path, result: Mapping[str, Any]) -> None:
     new = file.with_suffix(".new")
     new.write_text(json.dumps(result, indent=1) + "\n")
     new.replace(file)
-
-
-def as_table(result: Mapping[str, Any]) -> Table:
-    """Return the arms' seconds by phase, and each arm's step as a share of the first one's."""
-    done = [entry for entry in result["arms"] if "failed" not in entry]
-    names = [name for name in PHASES if any(name in entry["phases"] for entry in done)]
-    table = Table(
-        "arm", *names, "launch → first step", "ratio", title=f"{result['gpu']} x {result['gpu_count']}, seconds"
-    )
-    for entry in result["arms"]:
-        if "failed" in entry:
-            table.add_row(entry["name"], entry["failed"], style="red")
-            continue
-        phases = (f"{entry['phases'][name]:.2f}" if name in entry["phases"] else "" for name in names)
-        ratio = entry["s_per_step"] / done[0]["s_per_step"]
-        table.add_row(entry["name"], *phases, f"{entry['launch_to_first_step_s']:.0f}", f"{ratio:.2f}")
-    return table
 
 
 if __name__ == "__main__":

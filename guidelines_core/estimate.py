@@ -7,7 +7,8 @@ With N weights, a forward pass is 2N FLOPs a token and training 6N (Kaplan et al
 all weights once for each token position of the longest sequence, however many sequences are in flight, and does
 each sequence's own FLOPs and reads its keys and values on top (Pope et al. 2022, 2211.05102). Training with Adam
 and mixed precision keeps 16 bytes a weight, sharded (ZeRO, 1910.02054, section 3.1). How far the real thing is from
-the hardware's peak is `MEASURED`; every run prints its error against the step in `known/measured-step.yaml`.
+the hardware's peak is `MEASURED`; every run prints its error against `known/measured-step.yaml` and
+`known/measured-training.yaml`.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ class Efficiency:
     """How much of the hardware's peak each part of a step gets.
 
     Attributes:
-        update: share of the FLOP/s in the update, which computes 6N a token. verl's own MFU said 7.6 to 8.3 %.
+        update: share of the FLOP/s in the update of padded rows, which computes 6N a token: between the 31.7 s of
+            `known/measured-training.yaml` and the 23.7 s of `known/measured-step.yaml`.
         forward: the same in old and reference log-probs, 2N a token: 7.3 s for 101,000 tokens.
+        packed_update: as `update`, of packed rows with Liger's kernels and fused Adam: 4.76 s for 96,000 tokens.
+        packed_forward: as `forward`, of the same: 1.38 s.
         prefill: the same in vLLM's prefill. Not measured.
         decode: the same in vLLM's decoding, beside reading: 120 sequences of 3,072 tokens took 19.4 s.
         weights: share of the bandwidth at which decoding reads the weights: one sequence alone got 325 tokens/s.
@@ -49,8 +53,10 @@ class Efficiency:
         disk: B/s of writing checkpoints. Not measured.
     """
 
-    update: float = 0.08
+    update: float = 0.072
     forward: float = 0.086
+    packed_update: float = 0.39
+    packed_forward: float = 0.45
     prefill: float = 0.5
     decode: float = 0.4
     weights: float = 0.42
@@ -63,7 +69,7 @@ class Efficiency:
 
 
 MEASURED = Efficiency()
-PEAK = Efficiency(1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, math.inf)
+PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -105,19 +111,22 @@ def phases(
     repeats = config.data.train_batch_size * config.actor_rollout_ref.rollout.n // real
     length = lengths.prompt + lengths.guideline
     tokens = (real * length + (padded - real) * PADDING_TOKENS) * repeats / workers
+    packed = config.actor_rollout_ref.model.use_remove_padding
     forward = tokens * planner.forward_flops(length) / gpu.flops
+    log_probs = forward / (efficiency.packed_forward if packed else efficiency.forward)
+    updating = efficiency.packed_update if packed else efficiency.update
     rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
     floor = efficiency is PEAK
     found = {
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
-        "old_log_prob": forward / efficiency.forward,
-        "update_actor": 3 * forward * actor.ppo_epochs / efficiency.update,
+        "old_log_prob": log_probs,
+        "update_actor": 3 * forward * actor.ppo_epochs / updating,
         "update_weights": 2 * planner.parameters / efficiency.sync,
     }
     if layout.uses_reference(config):
         passes = math.ceil(padded / workers / (ref.log_prob_micro_batch_size_per_gpu or 1)) * repeats
         moved = passes * 4 * planner.parameters / workers if ref.fsdp_config.param_offload else 0
-        found["ref"] = forward / efficiency.forward + moved / efficiency.offload
+        found["ref"] = log_probs + moved / efficiency.offload
     return found
 
 
@@ -210,6 +219,20 @@ def measured_step() -> tuple[DictConfig, Gpu, Lengths, dict[str, float]]:
     return config, gpus()[known["gpu"]], Lengths(**known["lengths"]), seconds
 
 
+def measured_training() -> dict[str, tuple[DictConfig, Gpu, Lengths, dict[str, float]]]:
+    """Return by experiment what the training side of a step took: as `measured_step`, some phases alone."""
+    known = yaml.safe_load((KNOWN / "measured-training.yaml").read_text(encoding="utf-8"))
+    return {
+        name: (
+            compose(name, known["overrides"], environ={}),
+            gpus()[known["gpu"]],
+            Lengths(**known["lengths"]),
+            seconds,
+        )
+        for name, seconds in known["seconds"].items()
+    }
+
+
 def estimated_step(config: DictConfig, gpu: Gpu, lengths: Lengths, efficiency: Efficiency) -> dict[str, float]:
     """Return a step's seconds by phase and as a whole.
 
@@ -278,12 +301,20 @@ def report(config: DictConfig, gpu: Gpu, console: Console) -> None:
     console.print(
         f"{checkpoints(config)} checkpoints of {checkpoint_bytes(planner) / 1e9:.0f} GB: {total / 1e9:.0f} GB"
     )
-    check = estimated_step(measured_config, measured_gpu, measured, MEASURED)
-    errors = ", ".join(
-        f"{name} {check[name]:.1f} for {real:g} s ({check[name] / real - 1:+.0%})" for name, real in seconds.items()
-    )
+    errors = estimate_errors(measured_config, measured_gpu, measured, seconds)
     console.print(
         f"Error of this estimate on the step that was measured (layout=1p1, 2 x {measured_gpu.name}): {errors}"
+    )
+    for name, (trained, trained_gpu, lengths, found) in measured_training().items():
+        errors = estimate_errors(trained, trained_gpu, lengths, found)
+        console.print(f"Error on the training side of {name} (1 x {trained_gpu.name}): {errors}")
+
+
+def estimate_errors(config: DictConfig, gpu: Gpu, lengths: Lengths, seconds: dict[str, float]) -> str:
+    """Return in words how far the estimate is from measured seconds."""
+    check = estimated_step(config, gpu, lengths, MEASURED)
+    return ", ".join(
+        f"{name} {check[name]:.1f} for {real:g} s ({check[name] / real - 1:+.0%})" for name, real in seconds.items()
     )
 
 

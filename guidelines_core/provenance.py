@@ -8,6 +8,7 @@ import subprocess
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def provenance() -> dict[str, str]:
     """Return the tags that say where a run came from: commit, versions, hardware."""
     gpus = devices()
     commit, changed = _git("rev-parse", "HEAD") or "none", _git("status", "--porcelain")
-    packages = ("verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow")
+    packages = ["verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow"]
+    packages += ["liger-kernel"] if find_spec("liger_kernel") else []
     return {
         "mlflow.source.git.commit": commit,
         "git.changed": str(bool(changed)).lower(),

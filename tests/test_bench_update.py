@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_update import compare, lengths, positions
+from bench_update import compare
+from update_batch import batch_of, lengths, positions
 
 
 def test_padding_is_counted_by_micro_batch() -> None:
@@ -32,3 +33,11 @@ def test_arms_are_compared_with_the_padded_ones(tmp_path: Path) -> None:
     compare(entries, tmp_path)
     assert entries[1]["log_probs_off_padded"] == {"mean": 0.25, "max": 0.5}
     assert set(entries[2]) == {"name"}
+
+
+def test_rows_that_fill_up_do_not_change_what_the_others_say() -> None:
+    rows = lengths("tailed", prompts=2, n=2, cap=300)
+    plain, filled = batch_of(rows, 4, vocab=1000), batch_of([*rows, (127, 1), (127, 1)], 4, vocab=1000)
+    for key in ("input_ids", "advantages"):
+        assert all(bool((a == b).all()) for a, b in zip(plain[key].unbind(), filled[key].unbind()[:4], strict=True))
+    assert [int(mask.sum()) for mask in filled["loss_mask"].unbind()] == [*(said for _, said in rows), 0, 0]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import benchmark
 import pytest
-from benchmark import Arm, as_table, config_hash, derived, figures, read_arms
+from bench_table import step_table
+from benchmark import Arm, config_hash, derived, figures, read_arms
 
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.paths import ROOT
@@ -89,7 +90,7 @@ def test_the_table_compares_with_the_first_arm() -> None:
         {"name": name, "s_per_step": seconds, "phases": {"step": seconds}, "launch_to_first_step_s": 100.0}
         for name, seconds in (("a", 50.0), ("b", 40.0))
     ]
-    table = as_table({"gpu": "G", "gpu_count": 1, "arms": entries})
+    table = step_table({"gpu": "G", "gpu_count": 1, "arms": entries})
     assert list(table.columns[-1].cells) == ["1.00", "0.80"]
 
 

@@ -15,7 +15,7 @@ from guidelines_core.preflight.files import file_findings
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import Device, known_gpu, memory_findings, missing_gpus, parse_devices, visible
 from guidelines_core.preflight.inside import prompt_findings, reward_findings, store_findings
-from guidelines_core.preflight.machine import environment_findings, machine_findings
+from guidelines_core.preflight.machine import environment_findings, machine_findings, main_memory_findings
 from guidelines_core.preflight.probe import Probe
 from guidelines_core.shapes import find_shape
 
@@ -166,6 +166,25 @@ def test_others_on_the_gpus_and_roles_that_do_not_fit_are_found() -> None:
     assert (greedy_finding.severity, greedy_finding.key) == ("error", f"{R}.gpu_memory_utilization")
 
 
+def test_main_memory_that_is_too_small_is_found() -> None:
+    shape = find_shape("Qwen/Qwen2.5-3B-Instruct")
+    config = changed(REFERENCE, "layout=colocated-1")
+    # 36 layers of 308 MB and 1.2 GB of embeddings, in pieces of 512 MiB and 2 GiB: five such copies, and the solver's.
+    (finding,) = main_memory_findings(config, shape, shape, 126 * 2**30)
+    assert (finding.severity, finding.key, finding.value) == ("warning", "memory", "126 GiB")
+    assert (
+        "keeps 120 GiB in main memory (actor 20, optimizer 40, reference 40, solver 9, processes 11)" in finding.reason
+    )
+    assert list(main_memory_findings(config, shape, shape, 256 * 2**30)) == []
+    fast = changed(FAST, "layout=colocated-1")
+    assert list(main_memory_findings(fast, shape, shape, 126 * 2**30)) == []
+    (small,) = main_memory_findings(fast, shape, shape, 64 * 2**30)
+    assert "reference" not in small.reason.split("(")[1].split(")")[0]
+    apart = changed(REFERENCE, "layout=1p1")
+    (crowded,) = main_memory_findings(apart, shape, shape, 32 * 2**30)
+    assert "(reference 40, processes 11)" in crowded.reason
+
+
 def test_checkpoints_that_do_not_fit_on_the_disk_are_found(tmp_path: Path) -> None:
     shape = find_shape("Qwen/Qwen2.5-3B-Instruct")
     endless = changed(REFERENCE, "trainer.save_freq=1", "trainer.total_training_steps=1000000000",
@@ -190,6 +209,14 @@ def test_attention_that_is_not_installed_is_found() -> None:
     config = changed(REFERENCE, "actor_rollout_ref.model.use_remove_padding=true")
     found = [f for f in machine_findings(config, None, resume=False) if f.key.endswith("use_remove_padding")]
     assert [f.severity for f in found] == ["warning"]
+
+
+def test_liger_that_is_not_installed_is_found() -> None:
+    key = "actor_rollout_ref.model.use_liger"
+    (finding,) = [f for f in machine_findings(composed(FAST), None, resume=False) if f.key == key]
+    assert (finding.severity, finding.value) == ("error", True)
+    assert "constraints/gpu.txt" in finding.remedy
+    assert [f for f in machine_findings(composed(REFERENCE), None, resume=False) if f.key == key] == []
 
 
 def test_packages_that_are_not_the_pinned_ones_are_said_once() -> None:

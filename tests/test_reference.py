@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
+from benchmark import read_arms
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core import layout
@@ -162,6 +163,11 @@ def test_the_fast_sibling_pads_nothing_and_changes_only_how_a_step_is_computed()
     how = (
         "use_remove_padding",
         "use_fused_kernels",
+        "use_liger",
+        "ppo_max_token_len_per_gpu",
+        "log_prob_max_token_len_per_gpu",
+        "override_optimizer_config",
+        "override_optimizer_config.fused",
         "use_dynamic_bsz",
         "attn_implementation",
         "param_offload",
@@ -170,3 +176,15 @@ def test_the_fast_sibling_pads_nothing_and_changes_only_how_a_step_is_computed()
     assert {key for key in found if not key.endswith(how)} == {"actor_rollout_ref.actor.ppo_mini_batch_size"}
     # The policy's own weights stay in fp32.
     assert config.actor.fsdp_config.model_dtype == "fp32"
+
+
+def test_the_fast_sibling_is_what_was_measured() -> None:
+    arm = next(arm for arm in read_arms(ROOT / "analysis/arms/update.yaml") if arm.name == "packed-liger-adam")
+    measured, fast = (
+        OmegaConf.to_container(compose(name, overrides, environ={}).actor_rollout_ref, resolve=True)
+        for name, overrides in ((arm.experiment, arm.overrides), (FAST, arm.overrides[:3]))
+    )
+    for config in (measured, fast):
+        assert isinstance(config, dict)
+        config["rollout"].pop("trace")
+    assert fast == measured

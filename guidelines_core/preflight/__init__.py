@@ -12,13 +12,14 @@ from omegaconf import DictConfig
 from guidelines_core.cpu.models import ModelError, ensure_model
 from guidelines_core.dataset import ensure
 from guidelines_core.footprint import memory
+from guidelines_core.host import available_memory
 from guidelines_core.layout import table
 from guidelines_core.paths import anchored
 from guidelines_core.preflight.engines import engine_findings
 from guidelines_core.preflight.files import file_findings, model_keys
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import devices, known_gpu, memory_findings, missing_gpus
-from guidelines_core.preflight.machine import environment_findings, machine_findings
+from guidelines_core.preflight.machine import environment_findings, machine_findings, main_memory_findings
 from guidelines_core.preflight.probe import Probe
 from guidelines_core.preflight.sizes import size_findings
 from guidelines_core.problems import DatasetError
@@ -39,19 +40,20 @@ def config_findings(config: DictConfig) -> list[Finding]:
 
 
 def check(config: DictConfig, *, dry_run: bool, resume: bool) -> list[Finding]:
-    """Return everything that would fail or waste later, errors first, within 20 s.
+    """Return everything that would fail or waste later, errors first; `probe.SECONDS` bounds the slowest check.
 
     Where the GPUs are missing, this is not the machine that the run will be on: what else is wrong with it is
     then said as a warning.
     """
     probe = Probe(config, dry_run=dry_run)
-    planner = find_shape(config.actor_rollout_ref.model.path)
+    planner, solver = (find_shape(model) for model in model_keys(config).values())
     found = config_findings(config)
     there = devices() if config.trainer.device == "cuda" else []
     missing = missing_gpus(config, there)
     here = [
         *memory_findings(config, planner, there),
         *machine_findings(config, planner, resume=resume),
+        *(main_memory_findings(config, planner, solver, available_memory()) if there else []),
         *environment_findings(config),
         *file_findings(config),
         *probe.findings(),

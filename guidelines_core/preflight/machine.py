@@ -13,7 +13,7 @@ import psutil
 from omegaconf import DictConfig
 
 from guidelines_core.config import environment_notes
-from guidelines_core.footprint import checkpoint_bytes, checkpoints
+from guidelines_core.footprint import GIB, checkpoint_bytes, checkpoints, host_memory
 from guidelines_core.host import MEMORY_GB
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.findings import Finding, error, warning
@@ -44,12 +44,39 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
     yield from _version_findings("cpu" if config.trainer.device == "cpu" else "gpu")
     if config.trainer.device == "cuda":
         yield from _attention_findings(config)
+    if config.actor_rollout_ref.model.use_liger and not importlib.util.find_spec("liger_kernel"):
+        yield error(
+            "actor_rollout_ref.model.use_liger",
+            True,
+            "the package liger-kernel is missing",
+            "install constraints/gpu.txt, or give False",
+        )
     if config.actor_rollout_ref.rollout.checkpoint_engine.backend == "nccl" and not importlib.util.find_spec("cupy"):
         yield error(
             "actor_rollout_ref.rollout.checkpoint_engine.backend",
             "nccl",
             "the package cupy is missing",
             "install cupy-cuda13x, or take layout=hybrid-3p1",
+        )
+
+
+def main_memory_findings(
+    config: DictConfig, planner: Shape | None, solver: Shape | None, available: int | None
+) -> Iterator[Finding]:
+    """Yield a finding if what a run on GPUs keeps in main memory comes near to the `available` bytes."""
+    if config.trainer.device != "cuda" or planner is None or solver is None or available is None:
+        return
+    parts = {part: gib for part, gib in host_memory(config, planner, solver).items() if gib}
+    need, there = sum(parts.values()), available / GIB
+    if need > 0.9 * there:
+        yield warning(
+            "memory",
+            f"{there:.0f} GiB",
+            f"this run keeps {need:.0f} GiB in main memory ("
+            + ", ".join(f"{part} {gib:.0f}" for part, gib in parts.items())
+            + "): a worker may be killed without a word",
+            "give actor_rollout_ref.ref.fsdp_config.param_offload=False and "
+            "actor_rollout_ref.ref.fsdp_config.model_dtype=bf16, or take a layout that offloads less",
         )
 
 
