@@ -144,7 +144,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     uri = tracking_uri()
     client = MlflowClient(uri)
     run_id = client.create_run(
-        _experiment_id(client, config.trainer.project_name),
+        experiment_id(client, config.trainer.project_name),
         run_name=run_name,
         tags={
             "guidelines.checkpoints": str(directory),
@@ -233,7 +233,7 @@ def last_checkpoint(directory: Path) -> int:
         return 0
 
 
-def _experiment_id(client: MlflowClient, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of MLflow experiment `name`, made if needed; a SQLite store's artifacts lie beside its file."""
     found = client.get_experiment_by_name(name)
     if found is not None:

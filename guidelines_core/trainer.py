@@ -54,7 +54,10 @@ class Training:
     Attributes:
         log: everything that verl, Ray and vLLM print.
         journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
+        module: what is run in verl's process.
     """
+
+    module = "guidelines_core.rl_loop"
 
     def __init__(self, config: DictConfig, run: Run) -> None:
         self._config = config
@@ -92,7 +95,7 @@ class Training:
         }
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "guidelines_core.rl_loop", str(self._config_file)],
+                [sys.executable, "-m", self.module, str(self._config_file)],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

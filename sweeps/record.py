@@ -1,0 +1,66 @@
+"""The sweep in MLflow: a run for the study, and under it one for each trial, with its point and its figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from optuna.study import Study
+
+from guidelines_core.tracking import Claim, Run, experiment_id, provenance, tracking_uri
+
+PARENT = "mlflow_run"
+"""User attribute of a study: the MLflow run that holds its trials."""
+
+
+class Record:
+    """The MLflow runs of a study; every worker and every continuation write to the same."""
+
+    def __init__(self, study: Study, project: str, folder: Path) -> None:
+        self.uri = tracking_uri()
+        self.client = MlflowClient(self.uri)
+        self._folder = folder
+        self._experiment = experiment_id(self.client, project)
+        self._known: set[str] = set()
+        self.parent = self._found(study.user_attrs.get(PARENT)) or self._made(f"sweep {study.study_name}", None)
+        study.set_user_attr(PARENT, self.parent)
+        self.client.update_run(self.parent, status="RUNNING")
+
+    def _found(self, run_id: str | None) -> str | None:
+        """Return the run's id if this MLflow store holds it."""
+        try:
+            return str(self.client.get_run(run_id).info.run_id) if run_id else None
+        except MlflowException:
+            return None
+
+    def _made(self, name: str, parent: str | None) -> str:
+        tags = {"mlflow.source.name": "sweeps/throughput.py", "mlflow.source.type": "LOCAL"}
+        tags |= {"mlflow.parentRunId": parent} if parent else provenance()
+        return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+
+    def trainer(self, folder: Path) -> Run:
+        """Return what a trainer's process needs to know of its run: the study's, and the trainer's own folder."""
+        claimed = Claim(run_id=self.parent, run_name=folder.name, tracking_uri=self.uri, directory=str(folder))
+        return Run(claimed, (folder / "lock").open("w"))
+
+    def begin(self, name: str, point: Mapping[str, Any]) -> str:
+        """Open a trial's run and return its id."""
+        run_id = self._made(name, self.parent)
+        self.client.log_batch(run_id, params=[Param(f"sweep/{axis}", str(value)) for axis, value in point.items()])
+        return run_id
+
+    def end(self, run_id: str, status: str, reason: str, metrics: Mapping[str, float]) -> None:
+        """Close a trial's run with its figures; `status` is FINISHED, FAILED or KILLED."""
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+        self.client.set_tag(run_id, "guidelines.end", reason)
+        self.client.set_terminated(run_id, status)
+
+    def close(self, status: str, metrics: Mapping[str, float]) -> None:
+        """Close the study's run."""
+        self.end(self.parent, status, f"the sweep ended {status}", metrics)

@@ -1,0 +1,312 @@
+"""One trainer, many trials: verl's driver measures one configuration after the other without starting anew.
+
+`python -m sweeps.warm CONFIG.yaml` starts Ray, the engines and the workers once. Between two trials it changes what a
+step reads, where it is read: the driver's configuration, each agent-loop worker's and each server's copy of it, the
+reward workers' solver client, the training workers' batch limits. It puts model and optimizer back to where they
+were, and empties the queue. What an engine reads only when it is built (`sweeps.space.WARM` leaves it out) needs a new
+trainer, whose engines are then built for the longest texts of all trials.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from guidelines_core import rl_loop
+from guidelines_core.task_runner import GuidelinesTaskRunner
+from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
+from sweeps.objective import GAP, WALL
+from sweeps.space import differences
+
+POLL_S = 0.02
+DRAIN_S = 60.0
+"""How long what is still being generated may take to end after a trial's last step."""
+
+
+class TrialStopped(RuntimeError):
+    """The sweep asked for this trial to end after the last step."""
+
+
+class TrialServer(GuidelinesTaskRunner):
+    """verl's driver, which trains as often as it is told and ends with the sweep."""
+
+    def trainer_class(self, mode: str) -> Any:
+        """Return the trainer's class: with our records and the clock of a trial."""
+        from guidelines_core.recording import recorded_trainer
+
+        return type("TrialTrainer", (Trial, recorded_trainer(mode)), {})
+
+    def train(self, trainer: Any, agent_loop_manager: Any) -> None:
+        """Measure every trial that is asked for; never returns, the sweep ends this process."""
+        folder = Path(os.environ[FOLDER])
+        commands, events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
+        trials = Trials(trainer, agent_loop_manager)
+        events.write(event="ready")
+        while True:
+            for command in commands.new():
+                events.write(event="end", name=command["name"], **trials.measure(**command))
+            time.sleep(POLL_S)
+
+
+class Trial:
+    """What a trial adds to a recorded trainer: each step's wall clock, the way out after a step, data sets kept."""
+
+    stop: Path
+    looked: float | None = None
+
+    def __init__(self, config: DictConfig) -> None:
+        self.datasets: dict[Any, Any] = {}
+        super().__init__(config)  # type: ignore[call-arg]
+
+    def _init_dataloader(self) -> None:
+        """Build verl's dataloaders over data sets that are read and filtered once for each prompt length.
+
+        verl builds both each time, under a name of its module that stands for ours meanwhile.
+        """
+        from verl.trainer.ppo.v1 import trainer_base
+
+        original = trainer_base.create_rl_dataset
+        trainer_base.create_rl_dataset = partial(self._dataset, original)
+        try:
+            super()._init_dataloader()  # type: ignore[misc]
+        finally:
+            trainer_base.create_rl_dataset = original
+
+    def _dataset(self, create: Any, files: Any, config: DictConfig, *args: Any, **kwargs: Any) -> Any:
+        # What a data set depends on is in this section, and the batch size is none of it.
+        read = {
+            name: value for name, value in config.items() if name not in ("train_batch_size", "max_response_length")
+        }
+        key = (str(files), str(read), str(sorted(kwargs.items())))
+        if key not in self.datasets:
+            self.datasets[key] = create(files, config, *args, **kwargs)
+        return self.datasets[key]
+
+    def on_train_begin(self) -> None:
+        """Start the clock, and say how long it stood still since the last trial's last step."""
+        super().on_train_begin()  # type: ignore[misc]
+        now = time.monotonic()
+        self._gap = now - self.looked if self.looked else None
+        self.looked = now
+
+    def on_step_begin(self) -> None:
+        """End the trial if that was asked for."""
+        if self.stop.exists():
+            raise TrialStopped("stopped after a step")
+        super().on_step_begin()  # type: ignore[misc]
+
+    def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Add the seconds since the same moment of the step before: all phases, and all between two steps."""
+        super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
+        now = time.monotonic()
+        metrics[WALL] = now - (self.looked or now)
+        if self._gap is not None:
+            metrics[GAP], self._gap = self._gap, None
+        self.looked = now
+
+
+class Trials:
+    """The trials of one trainer. `launched` is the configuration that it was started with."""
+
+    def __init__(self, trainer: Any, manager: Any) -> None:
+        import ray
+
+        self._trainer, self._manager = trainer, manager
+        self._get = ray.get
+        self._launched = copy.deepcopy(trainer.config)
+        self._changed: set[str] = set()
+        self._called(trainer.actor_rollout_wg.workers, remember)
+
+    def _called(self, actors: list[Any], function: Any, *arguments: Any) -> None:
+        """Run a function in each of the actors, with the actor's object as its first argument."""
+        self._get([actor.__ray_call__.remote(function, *arguments) for actor in actors])
+
+    def measure(self, name: str, config: str, run_id: str) -> dict[str, str]:
+        """Train as the file `config` says, from the first model on, and return how that ended."""
+        asked = OmegaConf.load(config)
+        assert isinstance(asked, DictConfig)
+        trainer = self._trainer
+        os.environ["MLFLOW_RUN_ID"] = run_id
+        os.environ["VERL_FILE_LOGGER_PATH"] = str(Path(config).with_suffix(".jsonl"))
+        trainer.stop = stop_file(Path(os.environ[FOLDER]), name)
+        code = 1
+        try:
+            self._prepare(asked)
+            trainer.fit(self._manager)
+            code = 0
+            self._drain()
+        except TrialStopped as stopped:
+            self._drain()
+            return {"how": "stopped", "reason": str(stopped)}
+        except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
+            traceback.print_exc()
+            return {"how": "failed", "reason": f"{type(error).__name__}: {error}"[:2000]}
+        finally:
+            if getattr(trainer, "logger", None) is not None:
+                trainer.logger.finish(exit_code=code)
+        return {"how": "done", "reason": ""}
+
+    def _prepare(self, asked: DictConfig) -> None:
+        """Bring every process to the trial's configuration and the model back to its beginning."""
+        from verl.trainer.ppo.utils import need_critic, need_reference_policy
+        from verl.utils.config import validate_config
+
+        trainer = self._trainer
+        values = differences(self._launched, asked)
+        # What the last trial changed and this one does not goes back to what the launch had.
+        back = {key: OmegaConf.select(self._launched, key) for key in self._changed - set(values)}
+        self._changed = set(values)
+        values = {**back, **values}
+        change(trainer.config, values)
+        config = trainer.config
+        validate_config(config, need_reference_policy(config), need_critic(config))
+        rollout = config.actor_rollout_ref.rollout
+        self._called(self._manager.agent_loop_workers, change_agent_loop, values)
+        self._called(trainer.reward_loop_manager.reward_loop_workers, change_reward, values)
+        servers = [server for replica in trainer.llm_server_manager.get_replicas() for server in replica.servers]
+        self._called(servers, change_server, rollout.prompt_length, rollout.response_length)
+        trainer._init_dataloader()
+        trainer.replay_buffer = trainer._build_replay_buffer()
+        trainer._init_dump_executor()
+        trainer.global_steps = 0
+        # The engines sleep first: their memory is the training workers' while these put the weights back.
+        trainer.checkpoint_manager.sleep_replicas()
+        self._called(trainer.actor_rollout_wg.workers, begin_again, batch_limits(config))
+        trainer.checkpoint_manager.update_weights(0)
+
+    def _drain(self) -> None:
+        """Wait until nothing is generated any more, then empty the queue."""
+        import transfer_queue as tq
+
+        deadline = time.monotonic() + DRAIN_S
+        while any(tag.get("status") in ("pending", "running") for tags in (tq.kv_list() or {}).values()
+                  for tag in tags.values() if tag.get("is_prompt")):  # fmt: skip
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"prompts were still being answered {DRAIN_S:.0f} s after the trial")
+            time.sleep(POLL_S)
+        for partition, tags in (tq.kv_list() or {}).items():
+            if tags:
+                tq.kv_clear(keys=list(tags), partition_id=partition)
+
+
+def change(config: DictConfig, values: Mapping[str, Any]) -> None:
+    """Set `values` in `config`, in place: whoever holds a part of it sees them."""
+    with open_dict(config):
+        for key, value in values.items():
+            OmegaConf.update(config, key, value)
+
+
+def batch_limits(config: DictConfig) -> dict[str, dict[str, Any]]:
+    """Return what verl's workers take from the configuration for each batch (`engine_workers.py:545,600`)."""
+    actor, ref, rollout = (config.actor_rollout_ref[name] for name in ("actor", "ref", "rollout"))
+    return {
+        "actor": {
+            "use_dynamic_bsz": actor.use_dynamic_bsz,
+            "max_token_len_per_gpu": actor.ppo_max_token_len_per_gpu,
+            "micro_batch_size_per_gpu": actor.ppo_micro_batch_size_per_gpu,
+            "infer_max_token_len_per_gpu": rollout.log_prob_max_token_len_per_gpu,
+            "infer_micro_batch_size_per_gpu": rollout.log_prob_micro_batch_size_per_gpu,
+        },
+        "ref": {
+            "use_dynamic_bsz": ref.log_prob_use_dynamic_bsz,
+            "infer_max_token_len_per_gpu": ref.log_prob_max_token_len_per_gpu,
+            "infer_micro_batch_size_per_gpu": ref.log_prob_micro_batch_size_per_gpu,
+        },
+    }
+
+
+# What follows runs in other processes, by Ray's `__ray_call__`; the first argument is the actor's object.
+
+
+def change_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
+    """Change an agent-loop worker's copies; one that is not told keeps the old n, and the batch is padded."""
+    from verl.utils.config import omega_conf_to_dataclass
+
+    for config in (worker.config, worker.llm_client.config):
+        change(config, values)
+    worker.rollout_config = omega_conf_to_dataclass(worker.config.actor_rollout_ref.rollout)
+
+
+def change_reward(worker: Any, values: Mapping[str, Any]) -> None:
+    """Change a reward worker's copy and bind its reward function to it: the solver's limits are in its arguments."""
+    # The new manager must use the loop of the actor, which is not the one that this function runs in.
+    loop = worker.reward_manager.loop
+    change(worker.config, values)
+    worker._init_reward_fn()
+    worker.reward_manager.loop = loop
+
+
+def change_server(server: Any, prompt_length: int, response_length: int) -> None:
+    """Change the lengths by which a server limits each answer; one that is not told cuts at the old ones."""
+    # The configuration is a frozen dataclass.
+    server.config.__dict__.update(prompt_length=prompt_length, response_length=response_length)
+
+
+def remember(worker: Any) -> None:
+    """Keep this worker's share of the weights in main memory, and its learning rate."""
+    for inner in _actors(worker):
+        engine = inner.actor.engine
+        inner.beginning = (
+            [_local(parameter).detach().cpu().clone() for parameter in engine.module.parameters()],
+            [group["lr"] for group in engine.optimizer.param_groups],
+            engine.lr_scheduler.state_dict(),
+        )
+
+
+def begin_again(worker: Any, limits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the weights back, forget the optimizer's moments, and set the limits of a batch."""
+    import torch
+    from verl.utils.device import get_torch_device
+
+    for inner in _actors(worker):
+        engine = inner.actor.engine
+        weights, rates, schedule = inner.beginning
+        with torch.no_grad():
+            for parameter, weight in zip(engine.module.parameters(), weights, strict=True):
+                _local(parameter).copy_(weight)
+        engine.optimizer.zero_grad(set_to_none=True)
+        engine.optimizer.state.clear()
+        for group, rate in zip(engine.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        engine.lr_scheduler.load_state_dict(schedule)
+        for role, values in limits.items():
+            if getattr(inner, role, None) is not None:
+                getattr(inner, role).engine_config.__dict__.update(values)
+        device = get_torch_device()
+        if hasattr(device, "reset_peak_memory_stats"):
+            device.reset_peak_memory_stats()
+
+
+def _actors(worker: Any) -> list[Any]:
+    """Return the objects in a worker's process that hold an actor."""
+    return [inner for inner in worker.worker_dict.values() if getattr(inner, "actor", None) is not None]
+
+
+def _local(parameter: Any) -> Any:
+    """Return this process's share of a parameter, whichever way it is sharded."""
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter.data
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent ends (prctl PR_SET_PDEATHSIG): a killed sweep leaves nothing."""
+    if ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+
+
+if __name__ == "__main__":
+    # By its module's name, which Ray's processes can import.
+    from sweeps.warm import TrialServer as Server
+
+    die_with_parent()
+    rl_loop.main(Path(sys.argv[1]), Server)
