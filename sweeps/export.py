@@ -81,7 +81,7 @@ def _nested(values: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast the best point is, with the ends of its 95 % interval."""
+    """How many times as fast the one is as the other, with the ends of the 95 % interval."""
 
     value: float
     low: float
@@ -89,7 +89,7 @@ class Ratio:
 
     def __str__(self) -> str:
         """The ratio in words."""
-        return f"{self.value:.2f} times the reference (95 % interval {self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
 
 
 def confirm(study: Study, space: Space, measure: Callable[[Asked], Measured], label: str) -> Ratio:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import html
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import optuna
-from optuna.importance import get_param_importances
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.sampler import RATE
 
 RATES = "rollouts/s"
+EVALUATOR = partial(FanovaImportanceEvaluator, seed=0)
+"""Shares of the throughput's variance (Hutter et al. 2014)."""
 
 
 def importances(study: Study) -> dict[str, float]:
@@ -25,7 +28,7 @@ def importances(study: Study) -> dict[str, float]:
     varied = {axis for axis in complete[0].params if len({t.params[axis] for t in complete}) > 1} if complete else set()
     if len({trial.user_attrs[RATE] for trial in complete}) < 3 or not varied:
         return {}
-    found = get_param_importances(study, params=sorted(varied), target=_target(study))
+    found = get_param_importances(study, evaluator=EVALUATOR(), params=sorted(varied), target=_target(study))
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
@@ -61,7 +64,7 @@ def _plots(study: Study) -> dict[str, dict[str, Any]]:
     named = {**one, "target_name": RATES}
     found: dict[str, dict[str, Any]] = {"optimization_history": named, "slice": named}
     if importances(study):
-        found["param_importances"] = named
+        found["param_importances"] = {**named, "evaluator": EVALUATOR()}
     if len(study.directions) > 1:
         found["pareto_front"] = {"target_names": [RATES, "truncated"]}
     return found

@@ -109,7 +109,9 @@ class FeasibleSampler(BaseSampler):
 
     def _left(self, others: Sequence[FrozenTrial], anywhere: bool = False) -> list[int]:
         """Return the points that were not tried and that no failure speaks against, where the sampler is to stay."""
-        tried = {self._key(other.params) for other in others if other.params and REFERENCE not in other.user_attrs}
+        # Another worker's trial gets its axes one after the other.
+        whole = [other for other in others if len(other.params) == len(self._space.axes)]
+        tried = {self._key(other.params) for other in whole if REFERENCE not in other.user_attrs}
         failed = [other.params for other in others if CAUSE in other.user_attrs]
         found = [
             index

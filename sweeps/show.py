@@ -35,8 +35,8 @@ class Board:
     def __init__(self, study: Study, space: Space, goal: Goal, trials: Trials, total: int, console: Console) -> None:
         self._study, self._space, self._goal, self._trials, self._total = study, space, goal, trials, total
         self._console = console
-        self._live = Live(console=console, get_renderable=self.table, refresh_per_second=1, transient=True)
         self._seconds: list[float] = []
+        self._live = Live(console=console, get_renderable=self.table, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> Board:
         """Begin to show."""

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -25,6 +26,9 @@ from sweeps.space import Point, Space
 DATABASE = ROOT / "optuna.db"
 HEARTBEAT_S, GRACE_S = 5, 20
 """How often a worker says that its trial is alive, and after how long a silence the trial is somebody else's."""
+
+ASKED = "asked"
+"""User attribute of a trial whose point is known on every axis."""
 
 INTERRUPTED = "interrupted"
 """User attribute of a trial that was stopped on request; its point is queued again."""
@@ -77,7 +81,9 @@ class Requeue(RetryHeartbeatStaleTrialCallback):
     """Queues a lost trial's point again, once, without what the lost trial had already noted of itself."""
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
-        """Queue the point of `trial`, which Optuna has failed."""
+        """Queue the point of `trial`, which Optuna has failed; half a point is none."""
+        if ASKED not in trial.user_attrs:
+            trial.params, trial.distributions = {}, {}
         trial.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == REFERENCE}
         kept = ("failed_trial", "retry_history", "fixed_params")
         trial.system_attrs = {key: value for key, value in trial.system_attrs.items() if key in kept}
@@ -130,8 +136,17 @@ def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.number not in again and INTERRUPTED not in trial.user_attrs]
 
 
-def run(study: Study, space: Space, goal: Goal, trials: int, measure: Callable[[Asked], Measured]) -> None:
+def run(
+    study: Study,
+    space: Space,
+    goal: Goal,
+    trials: int,
+    measure: Callable[[Asked], Measured],
+    cold: Callable[[], tuple[Any, ...] | None] = lambda: None,
+) -> None:
     """Measure until `trials` trials of the study count and are finished, those of other workers included.
+
+    `cold` says which values the next trial should have to need no new start of a trainer, None if any will do.
 
     Raises:
         ConfigError: the space has no point left.
@@ -143,7 +158,10 @@ def run(study: Study, space: Space, goal: Goal, trials: int, measure: Callable[[
             return
         waiting = any(trial.state == TrialState.WAITING for trial in unfinished)
         if waiting or len(here) < trials:
-            if not waiting and isinstance(study.sampler, FeasibleSampler) and study.sampler.exhausted(study):
+            sampler = study.sampler
+            assert isinstance(sampler, FeasibleSampler)
+            sampler.stay_within(cold())
+            if not waiting and sampler.exhausted(study):
                 raise ConfigError(
                     f"after {len(here)} of {trials} trials every point that can run was tried, or asks for "
                     "no less than one that failed: widen the space, or ask for fewer trials"
@@ -171,6 +189,7 @@ def objective(
 ) -> float | tuple[float, float]:
     """Measure one trial and return its value; a failure is a pruned trial with its cause and a broken constraint."""
     point = {name: trial.suggest_categorical(name, d.choices) for name, d in distributions(space).items()}
+    trial.set_user_attr(ASKED, True)
     reference = REFERENCE in trial.user_attrs
     asked = Asked(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal))
     try:

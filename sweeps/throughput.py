@@ -57,14 +57,14 @@ def main() -> int:
     status, found = "FAILED", dict[str, float]()
     try:
         with Board(study, space, goal, trials, given.trials, out) as board:
-            run(study, space, goal, given.trials, board.measure)
+            run(study, space, goal, given.trials, board.measure, trials.cold)
         found = closing(study, space, goal, record, folder, out)
         if given.export:
             out.print(f"Exported: {export(study, space, given.export, given.overrides)}", soft_wrap=True)
         if given.confirm:
             ratio = confirm(study, space, trials.measure, f"{int(time.time())}")
             found |= {"sweep/confirmed_ratio": ratio.value, "sweep/confirmed_low": ratio.low}
-            out.print(f"Confirmed: {ratio}")
+            out.print(f"Confirmed: best by reference {ratio}")
         status = "FINISHED"
     except (ConfigError, ExportError, Failed) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)

@@ -32,6 +32,9 @@ START_S = 1200.0
 STALL_S, STALL_FACTOR, STALL_MIN_S = 1800.0, 10.0, 120.0
 """How long a step may take before one was seen; afterwards, as a multiple of the longest one, and at least."""
 
+BLOCK = 5
+"""Trials that in a row keep the values that need a new start."""
+
 FREE_S, FREE_MIB = 60.0, 1024
 """How long GPUs get to become free after a trainer's end, and what may be held on a free one."""
 
@@ -144,15 +147,15 @@ class Trials:
         self._warm = warm
         self._trainer: TrainerProcess | None = None
         self._longest = 0.0
+        self._since_choice = 0
         self._peaks = Peaks()
         self.starts = 0
         self.cold_s = 0.0
         clear_leftovers()
 
-    @property
     def cold(self) -> tuple[Any, ...] | None:
-        """What the trainer that is up was started with."""
-        return self._trainer.cold if self._trainer else None
+        """Return the cold values of the trainer that is up; None if there is none, or after every `BLOCK` trials."""
+        return self._trainer.cold if self._trainer and self._since_choice % BLOCK else None
 
     def measure(self, asked: Asked) -> Measured:
         """Measure one trial.
@@ -162,6 +165,7 @@ class Trials:
             TooSlow: it was ended because of its first steps.
         """
         config = self._config(asked)
+        self._since_choice += 1
         run_id = self._record.begin(asked.name, {**asked.point, "reference": asked.reference})
         try:
             trainer = self._trainer_for(config, asked)
@@ -213,7 +217,7 @@ class Trials:
         if self._trainer is not None and keeps and self._trainer.cold == cold:
             return self._trainer
         self.close()
-        self.starts += 1
+        self.starts, self._since_choice = self.starts + 1, 1
         launched = self._launch_config(config, asked.point)
         folder = self._folder / f"trainer-{os.getpid()}-{self.starts}"
         launched.trainer.default_local_dir = str(folder)
@@ -278,7 +282,7 @@ class Trials:
 
 def with_cause(reason: str, log: Path | None) -> str:
     """Return a failure's reason with its cause before it: one that is known, found in what was said, or `error`."""
-    if reason.startswith(("timeout:", *(f"{name}:" for name in CAUSES))):
+    if reason.startswith(("timeout:", "error:", *(f"{name}:" for name in CAUSES))):
         return reason
     said = [reason, *(log.read_text(errors="replace").splitlines()[-200:] if log else [])]
     known = (name for name, pattern in CAUSES.items() if re.search(pattern, "\n".join(said), re.IGNORECASE))

@@ -284,7 +284,7 @@ def begin_again(worker: Any, limits: Mapping[str, Mapping[str, Any]]) -> None:
             if getattr(inner, role, None) is not None:
                 getattr(inner, role).engine_config.__dict__.update(values)
         device = get_torch_device()
-        if hasattr(device, "reset_peak_memory_stats"):
+        if device.is_available() and hasattr(device, "reset_peak_memory_stats"):
             device.reset_peak_memory_stats()
 
 
