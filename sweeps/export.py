@@ -24,6 +24,13 @@ PAIRS = 3
 """How often best point and reference are measured again, one after the other."""
 
 
+NAMES = frozenset({
+    "guidelines.description", "trainer.experiment_name", "trainer.default_local_dir",
+    "actor_rollout_ref.rollout.trace.experiment_name",
+})  # fmt: skip
+"""Keys that say which experiment it is."""
+
+
 class ExportError(RuntimeError):
     """The best point cannot be written as an experiment."""
 
@@ -47,23 +54,23 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
     origin = f"# The best point of the study {study.study_name}"
     if file.exists() and origin not in file.read_text(encoding="utf-8"):
         raise ExportError(f"--export {name}: {file} is there already: give another name")
-    wanted = Space(space.experiment, tuple(overrides), space.axes, space.machine).config(top.params)
-    plain = compose(space.experiment, [f"layout={top.params[LAYOUT]}"] if LAYOUT in top.params else [])
-    own = {"trainer.experiment_name", "trainer.default_local_dir"}
-    values = {key: value for key, value in differences(plain, wanted).items() if key not in own}
+    trial_space = Space(space.experiment, tuple(overrides), space.axes, space.machine)
+    wanted = trial_space.config(top.params)
+    # What a person would write; all else follows from it.
+    keys = [*trial_space.values(top.params), *(override.split("=")[0].lstrip("+") for override in overrides)]
+    values = {key: OmegaConf.select(wanted, key) for key in keys if key != LAYOUT}
     first = reference(study)
     gain = f", {top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference" if first else ""
-    description = f"{space.experiment} as a sweep found it fastest: {top.user_attrs[RATE]:.3g} rollouts/s{gain}"
-    content: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
-        _nested({**values, "guidelines.description": description})
+    values["guidelines.description"] = (
+        f"{space.experiment} as a sweep found it fastest: {top.user_attrs[RATE]:.3g} rollouts/s{gain}"
     )
     defaults: list[Any] = [space.experiment, "_self_"]
     if LAYOUT in top.params:
         defaults.append({"override layout": top.params[LAYOUT]})
-    text = yaml.safe_dump({"defaults": defaults, **content}, sort_keys=False, width=120, allow_unicode=True)
+    text = yaml.safe_dump({"defaults": defaults, **_nested(values)}, sort_keys=False, width=120, allow_unicode=True)
     file.write_text(f"# @package _global_\n{origin}, trial {top.number}.\n{text}", encoding="utf-8")
     try:
-        left = set(differences(compose(name), wanted)) - own - {"guidelines.description"}
+        left = set(differences(compose(name), wanted)) - NAMES
     except ConfigError as error:
         left = {str(error)}
     if left:
@@ -72,11 +79,11 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
     return str(file)
 
 
-def _nested(values: dict[str, Any]) -> Any:
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
     config = OmegaConf.create({})
     for key, value in values.items():
         OmegaConf.update(config, key, value, force_add=True)
-    return config
+    return OmegaConf.to_container(config)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

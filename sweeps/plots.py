@@ -44,6 +44,7 @@ def draw(study: Study, summary: Mapping[str, str], folder: Path) -> list[Path]:
             axes = getattr(optuna.visualization.matplotlib, f"plot_{name}")(study, **arguments)
             figure = getattr(optuna.visualization, f"plot_{name}")(study, **arguments)
         first = axes if hasattr(axes, "figure") else axes.ravel()[0]
+        first.figure.set_size_inches(9 if hasattr(axes, "figure") else 4.5 * len(axes), 5)
         files.append(folder / f"{name}.png")
         first.figure.savefig(files[-1], dpi=120, bbox_inches="tight")
         mpl.pyplot.close(first.figure)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -242,9 +242,31 @@ def logit(share: Array) -> Array:
     return odds
 
 
-def distributions(space: Space) -> dict[str, CategoricalDistribution]:
-    """Return each axis as Optuna's distribution."""
-    return {axis: CategoricalDistribution(values) for axis, values in space.axes.items()}
+def distributions(space: Space) -> dict[str, BaseDistribution]:
+    """Return each axis as Optuna's distribution: numbers as a range, of which the sampler takes the axis's values."""
+    return {axis: _distribution(values) for axis, values in space.axes.items()}
+
+
+def _distribution(values: Sequence[Any]) -> BaseDistribution:
+    if all(is_number(value) and isinstance(value, int) for value in values):
+        return IntDistribution(min(values), max(values), log=min(values) > 0)
+    if all(is_number(value) for value in values):
+        return FloatDistribution(min(values), max(values))
+    return CategoricalDistribution(values)
+
+
+def suggested(trial: Trial, space: Space) -> Point:
+    """Return the trial's point."""
+    point: Point = {}
+    for axis, distribution in distributions(space).items():
+        if isinstance(distribution, IntDistribution):
+            point[axis] = trial.suggest_int(axis, distribution.low, distribution.high, log=distribution.log)
+        elif isinstance(distribution, FloatDistribution):
+            point[axis] = trial.suggest_float(axis, distribution.low, distribution.high)
+        else:
+            assert isinstance(distribution, CategoricalDistribution)
+            point[axis] = trial.suggest_categorical(axis, distribution.choices)
+    return point
 
 
 def no_smaller(point: Point, failed: Point) -> bool:

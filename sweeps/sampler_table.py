@@ -2,26 +2,31 @@
 
     python -m sweeps.sampler_table [--seeds 50] [--trials 20]
 
-Random and grid search are Optuna's, over all points of the space; what they ask for and cannot run is a trial, too.
+Random and grid search take their points from the whole space; what cannot run is a trial of theirs, too.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.shapes import gpus
 from sweeps.objective import Measured
-from sweeps.sampler import FeasibleSampler
-from sweeps.space import SPACES, Machine, Space
-from sweeps.study import Asked, Failed, Goal, best, objective
+from sweeps.sampler import REFERENCE, FeasibleSampler, distributions
+from sweeps.space import SPACES, Machine, Point, Space
+from sweeps.study import LIMIT, Asked, Failed, Goal, best, objective
 from sweeps.surface import Surface
 
 WANTED, SHARE_OF_BEST = 0.9, 0.95
@@ -46,12 +51,34 @@ def surface_space() -> Space:
     return Space.load(SPACES / "surface.yaml", "numinamath30k-3b-300steps-mathverify", ["layout=hybrid-3p1"], machine)
 
 
-def samplers(space: Space) -> dict[str, Callable[[int], BaseSampler]]:
-    """Return each sampler by its name, made for a seed."""
+class Listed(BaseSampler):
+    """Proposes given points, one after the other."""
+
+    def __init__(self, space: Space, points: Sequence[Point]) -> None:
+        self._space, self._points = space, iter(points)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return every axis."""
+        return distributions(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the next point."""
+        return next(self._points)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        """Never asked for."""
+        raise NotImplementedError(name)
+
+
+def samplers(space: Space, trials: int) -> dict[str, Callable[[int], BaseSampler]]:
+    """Return each sampler by its name, made for a seed: the sweep's, random search, and a grid as fine as it can be."""
+    points = list(space.points())
     return {
         "default": lambda seed: FeasibleSampler(space, seed),
-        "random": lambda seed: RandomSampler(seed=seed),
-        "grid": lambda seed: GridSampler({axis: list(values) for axis, values in space.axes.items()}, seed=seed),
+        "random": lambda seed: Listed(space, random.Random(seed).sample(points, trials)),
+        "grid": lambda seed: Listed(space, points[seed % (len(points) // trials) :: len(points) // trials]),
     }
 
 
@@ -59,7 +86,8 @@ def search(space: Space, sampler: BaseSampler, seed: int, trials: int) -> Search
     """Run one study of so many trials on the machine of a seed."""
     surface = Surface(space, seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    study.enqueue_trial(space.reference, user_attrs={"reference": True})
+    study.set_user_attr(LIMIT, Goal().limit)
+    study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
     failures = 0
 
     def measure(asked: Asked) -> Measured:
@@ -81,7 +109,7 @@ def compare(space: Space, seeds: int, trials: int) -> dict[str, list[Search]]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return {
         name: [search(space, make(seed), seed, trials) for seed in range(seeds)]
-        for name, make in samplers(space).items()
+        for name, make in samplers(space, trials).items()
     }
 
 

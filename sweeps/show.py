@@ -83,18 +83,20 @@ class Board:
             figures = (f"{trial.user_attrs[name]:{form}}" if name in trial.user_attrs else "" for name, form in
                        ((RATE, ".3g"), (TRUNCATED, ".0%")))  # fmt: skip
             style = "bold green" if top is not None and trial.number == top.number else None
-            table.add_row(str(trial.number), *values, *figures, state(trial), style=style)
+            table.add_row(str(trial.number), *values, *figures, state(trial, self._goal.limit), style=style)
         return table
 
 
-def state(trial: FrozenTrial) -> str:
+def state(trial: FrozenTrial, limit: float) -> str:
     """Return what became of a trial, in a word or its cause."""
     if INTERRUPTED in trial.user_attrs:
         return "interrupted"
     if CAUSE in trial.user_attrs:
         return str(trial.user_attrs[CAUSE]).split(":")[0]
     if trial.state == TrialState.COMPLETE:
-        return ("reference" if REFERENCE in trial.user_attrs else "done") + ("" if kept(trial) else ", cuts too much")
+        return ("reference" if REFERENCE in trial.user_attrs else "done") + (
+            "" if kept(trial, limit) else ", cuts too much"
+        )
     return "slow" if trial.state == TrialState.PRUNED else trial.state.name.lower()
 
 
@@ -128,7 +130,7 @@ def summarise(study: Study, space: Space, goal: Goal) -> dict[str, str]:
     """Return what a study found, in words: best point, gain, importance of each axis, failures."""
     trials = counted(study.get_trials(deepcopy=False))
     top, first = best(study), reference(study)
-    causes = Counter(state(trial) for trial in trials)
+    causes = Counter(state(trial, goal.limit) for trial in trials)
     found = {"trials": ", ".join(f"{count} {name}" for name, count in causes.most_common())}
     if top is None:
         return {**found, "best": f"no trial truncated {goal.limit:.0%} or less"}
@@ -138,6 +140,10 @@ def summarise(study: Study, space: Space, goal: Goal) -> dict[str, str]:
         found["reference"] = f"{words(space.reference)}"
         found["its throughput "] = figures(first)
         found["gain"] = f"{top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference"
+    if goal.pareto:
+        front = sorted(study.best_trials, key=lambda trial: -trial.values[0])
+        found |= {f"on the front, {number}": f"{words(trial.params)}: {trial.values[0]:.3g} rollouts/s, "
+                  f"{trial.values[1]:.1%} cut" for number, trial in enumerate(front, 1)}  # fmt: skip
     found |= {f"importance of {axis}": f"{share:.0%}" for axis, share in importances(study).items()}
     return found
 

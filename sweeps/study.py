@@ -20,12 +20,15 @@ from sqlalchemy.engine import make_url
 from guidelines_core.config import ConfigError
 from guidelines_core.paths import ROOT
 from sweeps.objective import Measured, slower_than_median
-from sweeps.sampler import CAUSE, RATE, REFERENCE, TRUNCATED, FeasibleSampler, distributions
+from sweeps.sampler import CAUSE, RATE, REFERENCE, TRUNCATED, FeasibleSampler, suggested
 from sweeps.space import Point, Space
 
 DATABASE = ROOT / "optuna.db"
 HEARTBEAT_S, GRACE_S = 5, 20
 """How often a worker says that its trial is alive, and after how long a silence the trial is somebody else's."""
+
+LIMIT = "limit"
+"""User attribute of a study: the truncated share that its best trial may have."""
 
 ASKED = "asked"
 """User attribute of a trial whose point is known on every axis."""
@@ -125,6 +128,7 @@ def open_study(space: Space, goal: Goal, store: RDBStorage, seed: int | None = N
     )
     if goal.pareto:
         study.set_metric_names(["rollouts/s", "truncated"])
+    study.set_user_attr(LIMIT, goal.limit)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
     return study
@@ -188,12 +192,12 @@ def objective(
     trial: Trial, space: Space, goal: Goal, measure: Callable[[Asked], Measured]
 ) -> float | tuple[float, float]:
     """Measure one trial and return its value; a failure is a pruned trial with its cause and a broken constraint."""
-    point = {name: trial.suggest_categorical(name, d.choices) for name, d in distributions(space).items()}
-    trial.set_user_attr(ASKED, True)
+    point: Point = {}
     reference = REFERENCE in trial.user_attrs
-    asked = Asked(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal))
     try:
-        measured = measure(asked)
+        point = suggested(trial, space)
+        trial.set_user_attr(ASKED, True)
+        measured = measure(Asked(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal)))
     except Failed as error:
         trial.set_user_attr(CAUSE, str(error))
         trial.set_constraint("failed", 1.0)
@@ -202,7 +206,8 @@ def objective(
         raise optuna.TrialPruned(str(error)) from error
     except KeyboardInterrupt:
         trial.set_user_attr(INTERRUPTED, "stopped on request")
-        trial.study.enqueue_trial(point, user_attrs={REFERENCE: True} if reference else None)
+        if point:
+            trial.study.enqueue_trial(point, user_attrs={REFERENCE: True} if reference else None)
         raise
     for name, value in measured.metrics.items():
         trial.set_user_attr(name, value)
@@ -224,7 +229,9 @@ def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
         trial.report(value, step)
         finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         others = [
-            other.intermediate_values[step] for other in finished if step in other.intermediate_values and kept(other)
+            other.intermediate_values[step]
+            for other in finished
+            if step in other.intermediate_values and kept(other, goal.limit)
         ]
         if REFERENCE not in trial.user_attrs and slower_than_median(value, others):
             trial.set_user_attr("pruned", f"step {step}: {value:.3g} rollouts/s, below the median")
@@ -233,14 +240,15 @@ def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
     return report
 
 
-def kept(trial: FrozenTrial) -> bool:
-    """Say whether a trial was measured and kept the limits."""
-    return RATE in trial.user_attrs and all(value <= 0 for value in trial.constraints.values())
+def kept(trial: FrozenTrial, limit: float) -> bool:
+    """Say whether a trial was measured and cut no more than the share `limit` of its texts."""
+    return trial.state == TrialState.COMPLETE and bool(trial.user_attrs[TRUNCATED] <= limit)
 
 
 def best(study: Study) -> FrozenTrial | None:
-    """Return the fastest trial that kept the limits; None before there is one."""
-    found = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if kept(trial)]
+    """Return the fastest trial that kept the study's limit; None before there is one."""
+    limit = study.user_attrs[LIMIT]
+    found = [trial for trial in study.get_trials(deepcopy=False) if kept(trial, limit)]
     return max(found, key=lambda trial: float(trial.user_attrs[RATE]), default=None)
 
 

@@ -22,7 +22,8 @@ def space() -> Space:
 
 def test_twenty_trials_find_the_best_and_seldom_run_out_of_memory(space: Space) -> None:
     found = {
-        name: [search(space, samplers(space)[name](seed), seed, 20) for seed in SEEDS] for name in ("default", "random")
+        name: [search(space, samplers(space, 20)[name](seed), seed, 20) for seed in SEEDS]
+        for name in ("default", "random")
     }
     assert reached(found["default"]) >= 0.9
     assert reached(found["random"]) < 0.5
