@@ -41,6 +41,12 @@ class TrialStopped(RuntimeError):
 class TrialServer(GuidelinesTaskRunner):
     """verl's driver, which trains as often as it is told and ends with the sweep."""
 
+    def run(self, config: DictConfig) -> None:
+        """Set up what `config` says and measure."""
+        # verl's driver changes its own.
+        self._launched = copy.deepcopy(config)
+        super().run(config)
+
     def trainer_class(self, mode: str) -> Any:
         """Return the trainer's class: with our records and the clock of a trial."""
         from guidelines_core.recording import recorded_trainer
@@ -51,7 +57,7 @@ class TrialServer(GuidelinesTaskRunner):
         """Measure every trial that is asked for; never returns, the sweep ends this process."""
         folder = Path(os.environ[FOLDER])
         commands, events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
-        trials = Trials(trainer, agent_loop_manager)
+        trials = Trials(trainer, agent_loop_manager, self._launched)
         events.write(event="ready")
         while True:
             for command in commands.new():
@@ -119,12 +125,11 @@ class Trial:
 class Trials:
     """The trials of one trainer. `launched` is the configuration that it was started with."""
 
-    def __init__(self, trainer: Any, manager: Any) -> None:
+    def __init__(self, trainer: Any, manager: Any, launched: DictConfig) -> None:
         import ray
 
-        self._trainer, self._manager = trainer, manager
+        self._trainer, self._manager, self._launched = trainer, manager, launched
         self._get = ray.get
-        self._launched = copy.deepcopy(trainer.config)
         self._changed: set[str] = set()
         self._called(trainer.actor_rollout_wg.workers, remember)
 

@@ -11,7 +11,7 @@ from sweeps.sampler_table import reached, samplers, search, surface_space
 from sweeps.space import Space
 from sweeps.surface import Surface, cut
 
-SEEDS = range(6)
+SEEDS = range(4)
 
 
 @pytest.fixture(scope="module")
