@@ -13,17 +13,14 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.preflight.gpus import devices
-from guidelines_core.trainer import GRACE_S, Training, failure_line
+from guidelines_core.trainer import Training, failure_line
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
+from sweeps.leftovers import WORKER, alive, await_free_gpus, clear_leftovers, identity
 from sweeps.objective import GAP, WALL, Measured, Step, measure, rate
 from sweeps.peaks import Peaks
 from sweeps.record import Record
 from sweeps.space import PROMPT, RESPONSE, Point, Space
 from sweeps.study import Asked, Failed, Goal, TooSlow
-
-WORKER = "GUIDELINES_SWEEP_WORKER"
-"""Names the sweep's process, `pid:start`, in the environment of all that it starts."""
 
 POLL_S = 0.02
 START_S = 1200.0
@@ -34,9 +31,6 @@ STALL_S, STALL_FACTOR, STALL_MIN_S = 1800.0, 10.0, 120.0
 
 BLOCK = 5
 """Trials that in a row keep the values that need a new start."""
-
-FREE_S, FREE_MIB = 60.0, 1024
-"""How long GPUs get to become free after a trainer's end, and what may be held on a free one."""
 
 ENGINE_LIMITS = tuple(
     f"{engine}.{limit}"
@@ -294,52 +288,9 @@ def patience(longest: float) -> float:
     return max(STALL_MIN_S, STALL_FACTOR * longest) if longest else STALL_S
 
 
-def identity(process: psutil.Process) -> str:
-    """Return what tells a process from a later one with its number."""
-    return f"{process.pid}:{process.create_time():.2f}"
-
-
-def alive(process: psutil.Process) -> bool:
-    """Say whether a process has not ended."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def is_engine(process: psutil.Process) -> bool:
     """Say whether a process is an engine's."""
     try:
         return " ".join(process.cmdline()).startswith(ENGINES)
     except psutil.Error:
         return False
-
-
-def clear_leftovers() -> None:
-    """End what sweeps that are gone have left running: processes whose environment names a worker that is dead."""
-    living = {identity(process) for process in psutil.process_iter()}
-    left = []
-    for process in psutil.process_iter():
-        try:
-            worker = process.environ().get(WORKER)
-        except psutil.Error:
-            continue
-        if worker is not None and worker not in living:
-            left.append(process)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=GRACE_S)
-
-
-def await_free_gpus() -> None:
-    """Wait until every GPU that this process may use is free.
-
-    Raises:
-        RuntimeError: one is not, after `FREE_S` seconds.
-    """
-    deadline = time.monotonic() + FREE_S
-    while held := [device for device in devices() if device.total - device.free > FREE_MIB]:
-        if time.monotonic() > deadline:
-            names = ", ".join(f"GPU {device.index} by {'; '.join(device.processes) or 'unknown'}" for device in held)
-            raise RuntimeError(f"still held {FREE_S:.0f} s after the trainer's end: {names}. End those processes")
-        time.sleep(0.5)

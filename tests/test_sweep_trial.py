@@ -14,11 +14,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sweeps import trial
+from sweeps import leftovers, trial
 from sweeps.channel import Lines
+from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
+from sweeps.reach import begin_again, change, remember
 from sweeps.space import differences
-from sweeps.trial import WORKER, await_free_gpus, clear_leftovers, identity, patience, with_cause
-from sweeps.warm import begin_again, change, remember
+from sweeps.trial import patience, with_cause
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_the_next_trial_waits_until_the_gpus_are_free(tmp_path: Path, monkeypatc
 
 def test_a_gpu_that_stays_held_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(tmp_path / "bin", time.time() + 600, monkeypatch)
-    monkeypatch.setattr(trial, "FREE_S", 0.5)
+    monkeypatch.setattr(leftovers, "FREE_S", 0.5)
     with pytest.raises(RuntimeError, match=r"still held .* GPU 0"):
         await_free_gpus()
 

@@ -21,10 +21,11 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from guidelines_core.paths import CONF, ROOT
+from sweeps.leftovers import WORKER, alive
 from sweeps.objective import GAP, WALL
 from sweeps.sampler import CAUSE, REFERENCE
 from sweeps.study import counted
-from sweeps.trial import WORKER, alive, is_engine
+from sweeps.trial import is_engine
 
 pytestmark = pytest.mark.e2e
 
