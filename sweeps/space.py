@@ -37,9 +37,12 @@ BATCH, ROLLOUTS = "data.train_batch_size", "actor_rollout_ref.rollout.n"
 PROMPT, RESPONSE = "data.max_prompt_length", "data.max_response_length"
 ACTOR, ROLLOUT, REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
 TOKENS, UPDATES, LAYOUT = f"{ACTOR}.ppo_max_token_len_per_gpu", "updates_per_step", "layout"
+MINI = f"{ACTOR}.ppo_mini_batch_size"
 CONCURRENCY = "guidelines.solver.max_concurrency"
 
-WARM = frozenset({BATCH, ROLLOUTS, PROMPT, RESPONSE, TOKENS, UPDATES, CONCURRENCY, "guidelines.solver.max_tokens"})
+WARM = frozenset(
+    {BATCH, ROLLOUTS, PROMPT, RESPONSE, TOKENS, UPDATES, MINI, CONCURRENCY, "guidelines.solver.max_tokens"}
+)
 """Axes that a running trainer can change between two trials; every other axis needs a new start (see `warm.py`)."""
 
 MEMORY_SHARE = 0.95
@@ -140,7 +143,7 @@ class Space:
             return f"{errors[0].key}: {errors[0].reason}"
         real, padded = padded_sequences(config)
         if padded > real:
-            return f"{ACTOR}.ppo_mini_batch_size: {real} rollouts would be padded to {padded}"
+            return f"{MINI}: {real} rollouts would be padded to {padded}"
         gpu = self.machine.gpu
         shares = memory_shares(config, gpu)
         self._shares[self._key(point)] = shares.get("training", 0.0)
@@ -228,8 +231,8 @@ def follows(config: DictConfig, point: Point) -> Point:
     batch = point.get(BATCH, config.data.train_batch_size)
     n = point.get(ROLLOUTS, config.actor_rollout_ref.rollout.n)
     updates = point.get(UPDATES, 1)
-    mini = batch // updates
-    found: Point = {f"{ACTOR}.ppo_mini_batch_size": mini}
+    mini = point.get(MINI, batch // updates)
+    found: Point = {MINI: mini}
     if layout.separate(config):
         found["trainer.v1.separate_async.parameter_sync_step"] = updates
     if TOKENS in point:
@@ -241,7 +244,7 @@ def follows(config: DictConfig, point: Point) -> Point:
         (f"{REF}.log_prob_micro_batch_size_per_gpu", batch * n),
     ):
         own = OmegaConf.select(config, key)
-        if own is not None:
+        if own is not None and key not in point:
             share = sequences // workers
             found[key] = max(size for size in range(1, own + 1) if share % size == 0)
     return found

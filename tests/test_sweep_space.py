@@ -11,7 +11,7 @@ from guidelines_core.config import ConfigError, compose
 from guidelines_core.estimate import padded_sequences
 from guidelines_core.preflight import config_findings
 from guidelines_core.shapes import gpus
-from sweeps.space import BATCH, LAYOUT, RESPONSE, ROLLOUTS, SPACES, TOKENS, UPDATES, Machine, Point, Space
+from sweeps.space import BATCH, LAYOUT, MINI, RESPONSE, ROLLOUTS, SPACES, TOKENS, UPDATES, Machine, Point, Space
 
 EXPERIMENT = "numinamath30k-3b-300steps-mathverify"
 FOUR = Machine(4, gpus()["H100"])
@@ -69,6 +69,12 @@ def test_too_few_gpus_refuse_a_layout(tmp_path: Path) -> None:
     found = space(tmp_path, {LAYOUT: ["1p1"]}, two)
     assert found.reason({LAYOUT: "hybrid-3p1"}) == "4 GPUs are needed, 2 are there"
     assert found.reason({LAYOUT: "1p1"}) is None
+
+
+def test_a_mini_batch_that_is_an_axis_itself_must_pad_nothing(tmp_path: Path) -> None:
+    found = space(tmp_path, {MINI: [15, 30]})
+    assert found.reason({MINI: 24}) == f"{MINI}: 120 rollouts would be padded to 192"
+    assert found.config({MINI: 15}).actor_rollout_ref.actor.ppo_mini_batch_size == 15
 
 
 def test_estimated_memory_refuses_a_point(tmp_path: Path) -> None:
