@@ -40,8 +40,14 @@ TOKENS, UPDATES, LAYOUT = f"{ACTOR}.ppo_max_token_len_per_gpu", "updates_per_ste
 MINI = f"{ACTOR}.ppo_mini_batch_size"
 CONCURRENCY = "guidelines.solver.max_concurrency"
 
+MICRO = (
+    f"{ACTOR}.ppo_micro_batch_size_per_gpu",
+    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
+    f"{REF}.log_prob_micro_batch_size_per_gpu",
+)
+
 WARM = frozenset(
-    {BATCH, ROLLOUTS, PROMPT, RESPONSE, TOKENS, UPDATES, MINI, CONCURRENCY, "guidelines.solver.max_tokens"}
+    {BATCH, ROLLOUTS, PROMPT, RESPONSE, TOKENS, UPDATES, MINI, *MICRO, CONCURRENCY, "guidelines.solver.max_tokens"}
 )
 """Axes that a running trainer can change between two trials; every other axis needs a new start (see `warm.py`)."""
 
@@ -238,11 +244,7 @@ def follows(config: DictConfig, point: Point) -> Point:
     if TOKENS in point:
         return {**found, f"{ACTOR}.use_dynamic_bsz": True}
     workers = layout.training_gpus(config)
-    for key, sequences in (
-        (f"{ACTOR}.ppo_micro_batch_size_per_gpu", mini * n),
-        (f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu", batch * n),
-        (f"{REF}.log_prob_micro_batch_size_per_gpu", batch * n),
-    ):
+    for key, sequences in zip(MICRO, (mini * n, batch * n, batch * n), strict=True):
         own = OmegaConf.select(config, key)
         if own is not None and key not in point:
             share = sequences // workers
