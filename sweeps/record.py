@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from optuna.study import Study
 
 from guidelines_core.tracking import Claim, Run, experiment_id, provenance, tracking_uri
+from sweeps.leftovers import identity
 
 PARENT = "mlflow_run"
 """User attribute of a study: the MLflow run that holds its trials."""
+
+
+HOLDER = "sweep.worker"
+"""Tag of a trial's run: machine and process of the sweep that measures it."""
+
+
+def this_worker() -> str:
+    """Return this machine and process."""
+    return f"{socket.gethostname()} {identity(psutil.Process())}"
 
 
 class Record:
@@ -30,6 +42,7 @@ class Record:
         self.parent = self._found(study.user_attrs.get(PARENT)) or self._made(f"sweep {study.study_name}", None)
         study.set_user_attr(PARENT, self.parent)
         self.client.update_run(self.parent, status="RUNNING")
+        self._end_the_dead()
 
     def _found(self, run_id: str | None) -> str | None:
         """Return the run's id if this MLflow store holds it."""
@@ -40,8 +53,17 @@ class Record:
 
     def _made(self, name: str, parent: str | None) -> str:
         tags = {"mlflow.source.name": "sweeps/throughput.py", "mlflow.source.type": "LOCAL"}
-        tags |= {"mlflow.parentRunId": parent} if parent else provenance()
+        tags |= {"mlflow.parentRunId": parent, HOLDER: this_worker()} if parent else provenance()
         return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+
+    def _end_the_dead(self) -> None:
+        """Close the runs of trials whose sweep, on this machine, was killed."""
+        query = f"tags.mlflow.parentRunId = '{self.parent}' and attributes.status = 'RUNNING'"
+        living = {identity(process) for process in psutil.process_iter()}
+        for run in self.client.search_runs([self._experiment], query):
+            host, _, worker = run.data.tags[HOLDER].partition(" ")
+            if host == socket.gethostname() and worker not in living:
+                self.end(run.info.run_id, "KILLED", "its sweep was gone when the next start looked", {})
 
     def trainer(self, folder: Path) -> Run:
         """Return what a trainer's process needs to know of its run: the study's, and the trainer's own folder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from stub_trainer import DIES, ENDLESS, FINE, OUT_OF_MEMORY, STALLS
 
 from guidelines_core.shapes import gpus
 from sweeps import trial
-from sweeps.record import Record
+from sweeps.record import HOLDER, PARENT, Record
 from sweeps.space import BATCH, Machine, Point, Space
 from sweeps.study import Asked, Failed, Goal, TooSlow, open_study, storage
 from sweeps.trial import Steps, TrainerProcess, Trials
@@ -95,6 +96,19 @@ def test_a_failure_has_its_cause_and_the_next_trial_a_new_trainer(
     (run,) = client.search_runs([client.get_run(record.parent).info.experiment_id], f"attributes.run_name = '{name}'")
     assert run.info.status == "FAILED"
     assert run.data.tags["guidelines.end"].startswith(cause)
+
+
+def test_the_runs_of_killed_sweeps_are_closed_and_those_of_living_ones_not(
+    space: Space, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, living = (record.begin(name, {}) for name in ("of-the-dead", "of-the-living"))
+    record.client.set_tag(dead, HOLDER, f"{socket.gethostname()} 999999:0.00")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", record.uri)
+    study = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    study.set_user_attr(PARENT, record.parent)
+    assert Record(study, "sweeps", tmp_path).parent == record.parent
+    assert [record.client.get_run(run).info.status for run in (dead, living)] == ["KILLED", "RUNNING"]
+    record.end(living, "FINISHED", "", {})
 
 
 def test_a_slow_trial_ends_after_its_step_and_the_trainer_is_kept(trials: Trials) -> None:

@@ -142,6 +142,8 @@ def test_a_killed_engine_is_one_trials_failure(sweep: Sweep) -> None:
     failed = [trial for trial in sweep.trials if CAUSE in trial.user_attrs]
     assert [trial.user_attrs[CAUSE].split(":")[0] for trial in failed] == ["solver lost"]
     assert [run.info.status for run in sweep.runs].count("FAILED") == 1
+    assert [run.info.run_name for run in sweep.runs if run.info.status == "RUNNING"] == []
+    assert [run.info.run_name for run in sweep.runs if run.info.status == "KILLED"][:1] == ["trial-0000"]
     later = [trial for trial in sweep.trials if trial.number > failed[0].number]
     assert any(trial.state == TrialState.COMPLETE for trial in later)
 
