@@ -21,6 +21,9 @@ PARENT = "mlflow_run"
 """User attribute of a study: the MLflow run that holds its trials."""
 
 
+END = "guidelines.end"
+"""Tag of a run that has ended: why."""
+
 HOLDER = "sweep.worker"
 """Tag of a trial's run: machine and process of the sweep that measures it."""
 
@@ -57,12 +60,15 @@ class Record:
         return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
 
     def _end_the_dead(self) -> None:
-        """Close the runs of trials whose sweep, on this machine, was killed."""
-        query = f"tags.mlflow.parentRunId = '{self.parent}' and attributes.status = 'RUNNING'"
+        """Close the runs of trials whose sweep, on this machine, was killed.
+
+        verl may have said FINISHED of them on its way out; what was measured to its end has its end's reason.
+        """
+        query = f"tags.mlflow.parentRunId = '{self.parent}'"
         living = {identity(process) for process in psutil.process_iter()}
         for run in self.client.search_runs([self._experiment], query):
             host, _, worker = run.data.tags[HOLDER].partition(" ")
-            if host == socket.gethostname() and worker not in living:
+            if END not in run.data.tags and host == socket.gethostname() and worker not in living:
                 self.end(run.info.run_id, "KILLED", "its sweep was gone when the next start looked", {})
 
     def trainer(self, folder: Path) -> Run:
@@ -80,7 +86,7 @@ class Record:
         """Close a trial's run with its figures; `status` is FINISHED, FAILED or KILLED."""
         now = int(time.time() * 1000)
         self.client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
-        self.client.set_tag(run_id, "guidelines.end", reason)
+        self.client.set_tag(run_id, END, reason)
         self.client.set_terminated(run_id, status)
 
     def close(self, status: str, metrics: Mapping[str, float]) -> None:

@@ -102,6 +102,7 @@ def test_the_runs_of_killed_sweeps_are_closed_and_those_of_living_ones_not(
     space: Space, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, living = (record.begin(name, {}) for name in ("of-the-dead", "of-the-living"))
+    record.client.set_terminated(dead, "FINISHED")  # as verl does when it is ended
     record.client.set_tag(dead, HOLDER, f"{socket.gethostname()} 999999:0.00")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", record.uri)
     study = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))

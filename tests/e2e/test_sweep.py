@@ -107,6 +107,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     again = start(folder)
     wait_for(folder, "run-sweep/*/trials/trial-0002.jsonl", again)
     engines = [process for process in psutil.Process(again.pid).children(recursive=True) if is_engine(process)]
+    assert engines
     engines[-1].kill()
     output, _ = again.communicate(timeout=900)
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'optuna.db'}")
