@@ -16,7 +16,7 @@ from scipy import stats
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.paths import CONF
 from sweeps.objective import Measured
-from sweeps.sampler import RATE
+from sweeps.sampler import RATE, REFERENCE
 from sweeps.space import LAYOUT, Point, Space, differences
 from sweeps.study import Asked, best, reference
 
@@ -55,9 +55,13 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
     if file.exists() and origin not in file.read_text(encoding="utf-8"):
         raise ExportError(f"--export {name}: {file} is there already: give another name")
     trial_space = Space(space.experiment, tuple(overrides), space.axes, space.machine)
-    wanted = trial_space.config(top.params)
+    as_it_is = REFERENCE in top.user_attrs
+    wanted = trial_space.config(None if as_it_is else top.params)
     # What a person would write; all else follows from it.
-    keys = [*trial_space.values(top.params), *(override.split("=")[0].lstrip("+") for override in overrides)]
+    keys = [
+        *([] if as_it_is else trial_space.values(top.params)),
+        *(override.split("=")[0].lstrip("+") for override in overrides),
+    ]
     values = {key: OmegaConf.select(wanted, key) for key in keys if key != LAYOUT}
     first = reference(study)
     gain = f", {top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference" if first else ""
@@ -112,9 +116,10 @@ def confirm(study: Study, space: Space, measure: Callable[[Asked], Measured], la
         raise ExportError("no trial kept the limits: there is nothing to confirm")
     rates: dict[str, list[float]] = {"best": [], "reference": []}
     points: dict[str, Point] = {"best": top.params, "reference": space.reference}
+    as_it_is = {"best": REFERENCE in top.user_attrs, "reference": True}
     for pair in range(PAIRS):
         for which in ("best", "reference") if pair % 2 else ("reference", "best"):
-            asked = Asked(f"confirm-{label}-{pair}-{which}", points[which], which == "reference", lambda *_: None)
+            asked = Asked(f"confirm-{label}-{pair}-{which}", points[which], as_it_is[which], lambda *_: None)
             rates[which].append(measure(asked).value)
     return ratio(rates["best"], rates["reference"])
 

@@ -65,6 +65,18 @@ def test_the_export_is_the_point_to_the_key_and_no_trial(study: optuna.Study, sp
     assert export(study, space, name, ["data.seed=3"]) == file
 
 
+def test_the_reference_is_exported_as_it_is(space: Space, tmp_path: Path, name: str) -> None:
+    made = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    attributes = {REFERENCE: True, "rate": 2.0, "truncated": 0.0}
+    made.add_trial(
+        optuna.create_trial(
+            value=2.0, params=space.reference, distributions=distributions(space), user_attrs=attributes
+        )
+    )
+    export(made, space, name, [])
+    assert compose(name).actor_rollout_ref.actor.ppo_mini_batch_size == 24
+
+
 def test_another_experiments_name_is_refused(study: optuna.Study, space: Space) -> None:
     with pytest.raises(ExportError, match=r"quickstart\.yaml is there already: give another name"):
         export(study, space, "quickstart", [])
