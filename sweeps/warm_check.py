@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import optuna
 from rich.console import Console
 
 from guidelines_core.preflight import check, prepare
@@ -98,6 +99,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=3, help="trials of each kind (default %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
     given = parser.parse_intermixed_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = compare(given.name, given.overrides, given.times)
     Console().print(
         f"warm rate by cold rate: {found.ratio}\n"
