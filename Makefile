@@ -7,14 +7,15 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check install -q
 STAMP := .venv/.installed
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
 
-.PHONY: help install quickstart test test-slow lint ui bench-quickstart chaos
+.PHONY: help install quickstart test test-slow lint ui bench-quickstart sweep-demo chaos
 
 help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
 	@echo 'make test              install, lint, unit tests, end-to-end tests'
 	@echo 'make test-slow         the long fuzz and fault runs'
 	@echo 'make lint              ruff and mypy'
-	@echo 'make ui                the runs in a browser (MLflow)'
+	@echo 'make ui                the runs (MLflow) and the sweeps (optuna-dashboard) in a browser'
+	@echo 'make sweep-demo        a sweep of ten trials on a tiny model, its best point exported and confirmed'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
 	@echo 'make chaos             kill, starve and corrupt 20 runs and more, and resume them (1.5 hours)'
 	@echo 'make install           .venv alone; PYTHON=python3.12 picks the interpreter'
@@ -53,7 +54,12 @@ lint: $(STAMP)
 	.venv/bin/mypy
 
 ui: $(STAMP)
-	.venv/bin/mlflow ui --host 127.0.0.1
+	@.venv/bin/optuna-dashboard --host 127.0.0.1 --port 8080 sqlite:///optuna.db & trap "kill $$!" EXIT; \
+		.venv/bin/mlflow ui --host 127.0.0.1
+
+# A random model never ends its texts: all of them are cut.
+sweep-demo: $(STAMP)
+	@.venv/bin/python sweeps/throughput.py --name tiny --trials 10 --truncated 1 --export tiny-swept --confirm
 
 bench-quickstart: $(STAMP)
 	@.venv/bin/python analysis/bench_quickstart.py --out analysis/results/quickstart.json

@@ -195,6 +195,29 @@ def compose(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str]
     Raises:
         ConfigError: the name, a key or a value is wrong.
     """
+    return finished(unresolved(name, overrides, environ))
+
+
+def finished(config: DictConfig) -> DictConfig:
+    """Resolve every reference of an `unresolved` configuration, close it to new keys, and return it."""
+    OmegaConf.resolve(config)
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def own_layout(name: str, overrides: Sequence[str] = ()) -> str:
+    """Return the layout that experiment `name` is on."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        composed = hydra_compose(name, overrides=[SEARCH_PATH, *overrides], return_hydra_config=True)
+        return str(composed.hydra.runtime.choices.layout)
+
+
+def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> DictConfig:
+    """Return what `compose` does before references are resolved: a value set now reaches all that follow from it.
+
+    Raises:
+        ConfigError: the name, a key or a value is wrong.
+    """
     if name not in experiments():
         raise ConfigError(f"no experiment is called {name!r}: expected one of {', '.join(experiments())}")
     with initialize_config_dir(str(CONF), version_base=None):
@@ -212,8 +235,6 @@ def compose(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str]
     findings = [*_missing(config), *_bad_values(config)]
     if findings:
         raise ConfigError("\n".join(findings))
-    OmegaConf.resolve(config)
-    OmegaConf.set_struct(config, True)
     return config
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.forkserver import forked_processes
 from guidelines_core.processes import end_with
+from guidelines_core.task_runner import GuidelinesTaskRunner
 from guidelines_core.warden import PARENT
 
 WARM_MODULES = (
@@ -38,8 +39,8 @@ WARM_MODULES_CPU = ("vllm.v1.worker.cpu_worker",)
 attribute 'elapsed_time'"; this module is thought to be the cause."""
 
 
-def main(config_file: Path) -> None:
-    """Train what `config_file` says, to the end."""
+def main(config_file: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTaskRunner) -> None:
+    """Train what `config_file` says, to the end; `task_runner` is verl's driver."""
     end_with(int(os.environ[PARENT]), signal.SIGKILL)
     config = OmegaConf.load(config_file)
     assert isinstance(config, DictConfig)
@@ -47,7 +48,7 @@ def main(config_file: Path) -> None:
         if config.guidelines.fork_processes:
             python = stack.enter_context(forked_processes(warm_modules(config.trainer.device)))
             OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", str(python), force_add=True)
-        train(config)
+        train(config, task_runner)
 
 
 def warm_modules(device: str) -> tuple[str, ...]:
@@ -55,17 +56,15 @@ def warm_modules(device: str) -> tuple[str, ...]:
     return (*WARM_MODULES, *(WARM_MODULES_CPU if device == "cpu" else ()))
 
 
-def train(config: DictConfig) -> None:
+def train(config: DictConfig, task_runner: type[GuidelinesTaskRunner]) -> None:
     """Start Ray and verl's driver in it, and wait until it has trained to the last step of `config`."""
     import ray
     from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    from guidelines_core.task_runner import GuidelinesTaskRunner
-
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    run_ppo(config, task_runner_class=ray.remote(GuidelinesTaskRunner))
+    run_ppo(config, task_runner_class=ray.remote(task_runner))
 
 
 if __name__ == "__main__":

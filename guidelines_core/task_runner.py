@@ -10,14 +10,23 @@ from omegaconf import DictConfig, OmegaConf
 class GuidelinesTaskRunner:
     """verl's driver process; does what `verl.trainer.main_ppo.TaskRunnerV1.run` does with our trainer."""
 
+    def trainer_class(self, mode: str) -> Any:
+        """Return the trainer's class for `trainer.v1.trainer_mode`."""
+        from guidelines_core.recording import recorded_trainer
+
+        return recorded_trainer(mode)
+
+    def train(self, trainer: Any, agent_loop_manager: Any) -> None:
+        """Train to the last step."""
+        trainer.fit(agent_loop_manager)
+
     def run(self, config: DictConfig) -> None:
-        """Train to the last step of `config`."""
+        """Set up what `config` says and train."""
         import transfer_queue as tq
         from verl.trainer.ppo.v1 import AgentLoopManagerTQ
         from verl.utils.logging_utils import configure_verl_logging
 
         from guidelines_core import seeded_rollout
-        from guidelines_core.recording import recorded_trainer
 
         configure_verl_logging()
         config.transfer_queue.enable = True
@@ -30,15 +39,16 @@ class GuidelinesTaskRunner:
         trainer: Any = None
         succeeded = False
         try:
-            trainer = recorded_trainer(config.trainer.v1.trainer_mode)(config=config)
+            trainer = self.trainer_class(config.trainer.v1.trainer_mode)(config=config)
             trainer.init()
-            trainer.fit(
+            self.train(
+                trainer,
                 AgentLoopManagerTQ.create(
                     config=config,
                     llm_client=trainer.get_llm_client(),
                     teacher_client=trainer.get_teacher_client(),
                     reward_loop_worker_handles=trainer.get_reward_handles(),
-                )
+                ),
             )
             succeeded = True
         finally:

@@ -172,7 +172,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     try:
         client = MlflowClient(uri)
         run_id = client.create_run(
-            _experiment_id(client, config.trainer.project_name),
+            experiment_id(client, config.trainer.project_name),
             run_name=run_name,
             tags={
                 "guidelines.checkpoints": str(directory),
@@ -272,7 +272,7 @@ def describe(run: Run) -> str:
     )
 
 
-def _experiment_id(client: MlflowClient, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of MLflow experiment `name`, made if needed.
 
     A SQLite store's artifacts lie beside its file, another database's in the repository; a server has its own place.

@@ -59,7 +59,10 @@ class Training:
         attempt: its number, from 1.
         log: everything that verl, Ray and vLLM print.
         journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
+        module: what is run in verl's process.
     """
+
+    module = "guidelines_core.rl_loop"
 
     def __init__(self, config: DictConfig, run: Run) -> None:
         self._config = config
@@ -111,7 +114,7 @@ class Training:
                     "guidelines_core.warden",
                     sys.executable,
                     "-m",
-                    "guidelines_core.rl_loop",
+                    self.module,
                     str(self._config_file),
                 ],
                 cwd=ROOT,

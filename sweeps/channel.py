@@ -1,0 +1,49 @@
+"""How a sweep talks with its trainer: two files of JSON lines in the trainer's folder, to be read with `tail -f`.
+
+The sweep writes commands, the trainer writes events. A command is `{"name", "config"}`: measure the trial of
+that name as its configuration's file says. Events are `{"event": "ready"}` once, and for each trial
+`{"event": "end", "name", "how", "reason"}` with `how` one of done, stopped, failed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = "GUIDELINES_SWEEP_FOLDER"
+"""Names the folder of the two files in the environment of the trainer's processes."""
+
+COMMANDS, EVENTS = "commands.jsonl", "events.jsonl"
+
+
+class Lines:
+    """A file of JSON lines that one process writes and another reads as it grows."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._read = 0
+
+    def write(self, **line: Any) -> None:
+        """Append one line."""
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the lines that were completed since the last call."""
+        if not self._file.exists():
+            return []
+        found = []
+        with self._file.open("rb") as stream:
+            stream.seek(self._read)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                found.append(json.loads(line))
+        return found
+
+
+def stop_file(folder: Path, name: str) -> Path:
+    """Return the file whose appearance ends a trial after the step under way."""
+    return folder / f"stop-{name}"

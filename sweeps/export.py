@@ -1,0 +1,132 @@
+"""What comes of a study: its best point as a named experiment, and the proof of its gain."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from optuna.study import Study
+from scipy import stats
+
+from guidelines_core.config import ConfigError, compose
+from guidelines_core.paths import CONF
+from sweeps.objective import Measured
+from sweeps.sampler import RATE, REFERENCE
+from sweeps.space import LAYOUT, Point, Space, differences
+from sweeps.study import Asked, best, reference
+
+PAIRS = 3
+"""How often best point and reference are measured again, one after the other."""
+
+
+NAMES = frozenset({
+    "guidelines.description", "trainer.experiment_name", "trainer.default_local_dir",
+    "actor_rollout_ref.rollout.trace.experiment_name",
+})  # fmt: skip
+"""Keys that say which experiment it is."""
+
+
+class ExportError(RuntimeError):
+    """The best point cannot be written as an experiment."""
+
+
+def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> str:
+    """Write the best point as experiment `name`, which `experiments/run.py` runs as it is, and return its file.
+
+    Args:
+        study: the study.
+        space: of the study.
+        name: of the new experiment.
+        overrides: of every trial, which the experiment keeps; not those that made a trial of it.
+
+    Raises:
+        ExportError: there is no best point, or the name is another experiment's.
+    """
+    top = best(study)
+    if top is None:
+        raise ExportError("no trial kept the limits: raise --trials, or --truncated, or widen the space")
+    file = CONF / f"{name}.yaml"
+    origin = f"# The best point of the study {study.study_name}"
+    if file.exists() and origin not in file.read_text(encoding="utf-8"):
+        raise ExportError(f"--export {name}: {file} is there already: give another name")
+    trial_space = Space(space.experiment, tuple(overrides), space.axes, space.machine)
+    as_it_is = REFERENCE in top.user_attrs
+    wanted = trial_space.config(None if as_it_is else top.params)
+    # What a person would write; all else follows from it.
+    keys = [
+        *([] if as_it_is else trial_space.values(top.params)),
+        *(override.split("=")[0].lstrip("+") for override in overrides),
+    ]
+    values = {key: OmegaConf.select(wanted, key) for key in keys if key != LAYOUT}
+    first = reference(study)
+    gain = f", {top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference" if first else ""
+    values["guidelines.description"] = (
+        f"{space.experiment} as a sweep found it fastest: {top.user_attrs[RATE]:.3g} rollouts/s{gain}"
+    )
+    defaults: list[Any] = [space.experiment, "_self_"]
+    if LAYOUT in top.params:
+        defaults.append({"override layout": top.params[LAYOUT]})
+    text = yaml.safe_dump({"defaults": defaults, **_nested(values)}, sort_keys=False, width=120, allow_unicode=True)
+    file.write_text(f"# @package _global_\n{origin}, trial {top.number}.\n{text}", encoding="utf-8")
+    try:
+        left = set(differences(compose(name), wanted)) - NAMES
+    except ConfigError as error:
+        left = {str(error)}
+    if left:
+        file.unlink()
+        raise ExportError(f"--export {name}: the experiment would differ from the trial in {', '.join(sorted(left))}")
+    return str(file)
+
+
+def _nested(values: dict[str, Any]) -> dict[str, Any]:
+    config = OmegaConf.create({})
+    for key, value in values.items():
+        OmegaConf.update(config, key, value, force_add=True)
+    return OmegaConf.to_container(config)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as fast the one is as the other, with the ends of the 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """The ratio in words."""
+        return f"{self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
+
+
+def confirm(study: Study, space: Space, measure: Callable[[Asked], Measured], label: str) -> Ratio:
+    """Measure best point and reference again, in turns, `PAIRS` times each, and return the ratio.
+
+    Who goes first changes from pair to pair, so that a machine that grows slower favours neither.
+
+    Raises:
+        ExportError: there is no best point.
+    """
+    top = best(study)
+    if top is None:
+        raise ExportError("no trial kept the limits: there is nothing to confirm")
+    rates: dict[str, list[float]] = {"best": [], "reference": []}
+    points: dict[str, Point] = {"best": top.params, "reference": space.reference}
+    as_it_is = {"best": REFERENCE in top.user_attrs, "reference": True}
+    for pair in range(PAIRS):
+        for which in ("best", "reference") if pair % 2 else ("reference", "best"):
+            asked = Asked(f"confirm-{label}-{pair}-{which}", points[which], as_it_is[which], lambda *_: None)
+            rates[which].append(measure(asked).value)
+    return ratio(rates["best"], rates["reference"])
+
+
+def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
+    """Return the geometric mean of pairs' ratios with Student's 95 % interval of their logarithms."""
+    logs = [math.log(one / other) for one, other in zip(ones, others, strict=True)]
+    middle, error = statistics.mean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
+    half = float(stats.t.ppf(0.975, len(logs) - 1)) * error
+    return Ratio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))

@@ -1,0 +1,90 @@
+"""What a trial is worth: graded rollouts a second of wall clock, its noise, and what else a step costs."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Step = Mapping[str, float]
+"""One step's metrics, by the names that verl and `guidelines_core.recording` log, and `WALL`."""
+
+WALL = "sweep/step_s"
+"""Seconds of wall clock from the end of the step before to the end of this one: all phases and all in between."""
+
+GAP = "sweep/gap_s"
+"""Seconds from a trial's last step to the next one's first, of a trainer that was kept; logged with that first step."""
+
+OBJECTIVES = {"graded": "sweep/graded_rollouts_per_s", "effective": "sweep/effective_rollouts_per_s"}
+"""What `--objective` maximises: all graded rollouts, or those of groups with an advantage other than zero."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A trial's figures.
+
+    Attributes:
+        value: the objective, in rollouts a second over all measured steps together.
+        truncated: the larger of the truncated shares of guidelines and of solutions.
+        metrics: everything that is logged of the trial, by its MLflow name.
+    """
+
+    value: float
+    truncated: float
+    metrics: dict[str, float]
+
+
+def measure(steps: Sequence[Step], warm_up: int, objective: str, grader: str) -> Measured:
+    """Return the figures of a trial's steps after the first `warm_up`; `objective` is one of `OBJECTIVES`.
+
+    A step's graded rollouts are those that its update was made of, without the copies that pad a batch.
+
+    Raises:
+        ValueError: there is no step after the warm-up.
+    """
+    measured = steps[warm_up:]
+    if not measured:
+        raise ValueError(f"{len(steps)} steps leave none to measure after {warm_up} of warm-up")
+    seconds = [step[WALL] for step in measured]
+    total, graded = sum(seconds), sum(step["reward/graded"] for step in measured)
+    rates = [step["reward/graded"] / step[WALL] for step in measured]
+    teaching = sum(step["reward/graded"] * step["reward/mixed_groups"] for step in measured)
+
+    def mean(key: str) -> float:
+        """Return the mean over rollouts, not over steps: a step may have lost some."""
+        return sum(step[key] * step["reward/graded"] for step in measured) / graded
+
+    tokens = mean("prompt_length/mean") + mean("guideline/tokens") + mean("solution/tokens")
+    low, high = np.quantile(rates, [0.25, 0.75])
+    metrics = {
+        OBJECTIVES["graded"]: graded / total,
+        OBJECTIVES["effective"]: teaching / total,
+        "sweep/rate_median": statistics.median(rates),
+        "sweep/rate_spread": float(high - low),
+        "sweep/s_per_step": statistics.median(seconds),
+        "sweep/tokens_per_s": tokens * graded / total,
+        "sweep/guidelines_truncated": mean("guideline/truncated"),
+        "sweep/solutions_truncated": mean("solution/truncated"),
+        "sweep/groups_with_advantage": mean("reward/mixed_groups"),
+        "sweep/accuracy": mean(f"reward/{grader}_accuracy"),
+        "sweep/ungraded": sum(step.get("reward/ungraded", 0.0) for step in measured),
+        "sweep/measured_steps": float(len(measured)),
+    }
+    truncated = max(metrics["sweep/guidelines_truncated"], metrics["sweep/solutions_truncated"])
+    return Measured(metrics[OBJECTIVES[objective]], truncated, {**metrics, "sweep/truncated": truncated})
+
+
+def rate(step: Step, objective: str) -> float:
+    """Return one step's objective, in rollouts a second."""
+    share = step["reward/mixed_groups"] if objective == "effective" else 1.0
+    return step["reward/graded"] * share / step[WALL]
+
+
+def slower_than_median(value: float, others: Sequence[float], at_least: int = 4) -> bool:
+    """Say whether `value` is below the median of `others`, of which a verdict needs `at_least` (Golovin et al. 2017).
+
+    Only trials that kept the limits belong among `others`: one that cuts every text short is fast.
+    """
+    return len(others) >= at_least and value < statistics.median(others)

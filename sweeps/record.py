@@ -1,0 +1,113 @@
+"""The sweep in MLflow: a run for the study, and under it one for each trial, with its point and its figures."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from optuna.study import Study
+
+from guidelines_core.journal import Journal
+from guidelines_core.provenance import provenance
+from guidelines_core.recorder import BATCH, missing_metrics
+from guidelines_core.stores import tracking_uri
+from guidelines_core.tracking import Claim, Run, experiment_id
+from sweeps.leftovers import identity
+
+PARENT = "mlflow_run"
+"""User attribute of a study: the MLflow run that holds its trials."""
+
+
+END = "guidelines.end"
+"""Tag of a run that has ended: why."""
+
+HOLDER = "sweep.worker"
+"""Tag of a trial's run: machine and process of the sweep that measures it."""
+
+
+def journal_of(folder: Path, name: str) -> Path:
+    """Return the file to which verl writes the steps of trial `name` of the study in `folder`."""
+    return folder / "trials" / f"{name}.jsonl"
+
+
+def this_worker() -> str:
+    """Return this machine and process."""
+    return f"{socket.gethostname()} {identity(psutil.Process())}"
+
+
+class Record:
+    """The MLflow runs of a study; every worker and every continuation write to the same."""
+
+    def __init__(self, study: Study, project: str, folder: Path) -> None:
+        self.uri = tracking_uri()
+        self.client = MlflowClient(self.uri)
+        self._folder = folder
+        self._experiment = experiment_id(self.client, project)
+        self._known: set[str] = set()
+        self.parent = self._found(study.user_attrs.get(PARENT)) or self._made(f"sweep {study.study_name}", None)
+        study.set_user_attr(PARENT, self.parent)
+        self.client.update_run(self.parent, status="RUNNING")
+        self._end_the_dead()
+
+    def _found(self, run_id: str | None) -> str | None:
+        """Return the run's id if this MLflow store holds it."""
+        try:
+            return str(self.client.get_run(run_id).info.run_id) if run_id else None
+        except MlflowException:
+            return None
+
+    def _made(self, name: str, parent: str | None) -> str:
+        tags = {"mlflow.source.name": "sweeps/throughput.py", "mlflow.source.type": "LOCAL"}
+        tags |= {"mlflow.parentRunId": parent, HOLDER: this_worker()} if parent else provenance()
+        return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
+
+    def _end_the_dead(self) -> None:
+        """Close the runs of trials whose sweep, on this machine, was killed.
+
+        What was measured to its end has its end's reason.
+        """
+        query = f"tags.mlflow.parentRunId = '{self.parent}'"
+        living = {identity(process) for process in psutil.process_iter()}
+        for run in self.client.search_runs([self._experiment], query):
+            host, _, worker = run.data.tags[HOLDER].partition(" ")
+            if END not in run.data.tags and host == socket.gethostname() and worker not in living:
+                journal = journal_of(self._folder, run.info.run_name)
+                self.end(run.info.run_id, "KILLED", "its sweep was gone when the next start looked", {}, journal)
+
+    def trainer(self, folder: Path) -> Run:
+        """Return what a trainer's process needs to know of its run: the study's, and the trainer's own folder."""
+        claimed = Claim(run_id=self.parent, run_name=folder.name, tracking_uri=self.uri, directory=str(folder))
+        return Run(claimed, (folder / "lock").open("w"))
+
+    def begin(self, name: str, point: Mapping[str, Any]) -> str:
+        """Open a trial's run and return its id."""
+        run_id = self._made(name, self.parent)
+        self.client.log_batch(run_id, params=[Param(f"sweep/{axis}", str(value)) for axis, value in point.items()])
+        return run_id
+
+    def end(
+        self, run_id: str, status: str, reason: str, metrics: Mapping[str, float], journal: Path | None = None
+    ) -> None:
+        """Close a trial's run with its figures; `status` is FINISHED, FAILED or KILLED.
+
+        The steps' metrics are read from `journal`, if the trial came to write it.
+        """
+        if journal is not None and journal.exists():
+            steps = missing_metrics(Journal(journal).entries(), {})
+            for first in range(0, len(steps), BATCH):
+                self.client.log_batch(run_id, metrics=steps[first : first + BATCH])
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+        self.client.set_tag(run_id, END, reason)
+        self.client.set_terminated(run_id, status)
+
+    def close(self, status: str, metrics: Mapping[str, float]) -> None:
+        """Close the study's run."""
+        self.end(self.parent, status, f"the sweep ended {status}", metrics)
