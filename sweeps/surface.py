@@ -47,6 +47,8 @@ class Surface:
             MEASURED,
             update=MEASURED.update * off[0],
             forward=MEASURED.forward * off[1],
+            packed_update=MEASURED.packed_update * off[0],
+            packed_forward=MEASURED.packed_forward * off[1],
             decode=MEASURED.decode * off[2],
             weights=min(0.9, MEASURED.weights * off[3]),
             other=MEASURED.other * 5 * off[4],
@@ -104,6 +106,9 @@ class Surface:
 
 
 READ = (
+    "actor_rollout_ref.model.use_remove_padding", "actor_rollout_ref.model.use_fused_kernels",
+    "actor_rollout_ref.actor.optim.override_optimizer_config", "actor_rollout_ref.ref.fsdp_config.model_dtype",
+    "guidelines.solver.max_concurrency", "reward.num_workers", "reward.reward_model.rollout.free_cache_engine",
     "algorithm.use_kl_in_reward", "data.train_batch_size", "data.max_prompt_length", "data.max_response_length",
     "guidelines.solver.max_tokens", "trainer.n_gpus_per_node", "trainer.nnodes", "trainer.v1.trainer_mode",
     "trainer.v1.separate_async.parameter_sync_step", "actor_rollout_ref.model.enable_gradient_checkpointing",

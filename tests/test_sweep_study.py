@@ -197,21 +197,21 @@ def check_nothing_lost(url: str, space: Space, trials: int, kills: int) -> None:
     assert all(trial.values == [rollouts(trial.params)] for trial in real if trial not in lost)
 
 
-def kill_and_continue(space: Space, tmp_path: Path, kills: int) -> None:
+def kill_and_continue(space: Space, tmp_path: Path, kills: int, trials: int) -> None:
     """Kill the study's worker at random moments of its trials, then let one finish, and check what it left."""
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     chance = random.Random(0)
     study = open_study(space, Goal(), storage(url))
     for _ in range(kills):
-        process, before = worker(url, 18), len(study.get_trials(deepcopy=False))
+        process, before = worker(url, trials), len(study.get_trials(deepcopy=False))
         while process.poll() is None and len(study.get_trials(deepcopy=False)) == before:
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 1.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert worker(url, 18).wait(timeout=300) == 0
-    check_nothing_lost(url, space, 18, kills)
+    assert worker(url, trials).wait(timeout=300) == 0
+    check_nothing_lost(url, space, trials, kills)
 
 
 def test_killed_and_continued_no_trial_is_lost_or_counted_twice(space: Space, tmp_path: Path) -> None:
-    kill_and_continue(space, tmp_path, 2)
+    kill_and_continue(space, tmp_path, 1, 6)

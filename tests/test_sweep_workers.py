@@ -28,9 +28,9 @@ def postgresql() -> Iterator[str]:
 def test_three_workers_share_a_study_and_one_is_killed(postgresql: str) -> None:
     space = Space.load(SPACES / "quick.yaml", "quickstart", (), HERE)
     study = open_study(space, Goal(), storage(postgresql))
-    workers = [worker(postgresql, 16) for _ in range(3)]
+    workers = [worker(postgresql, 9) for _ in range(3)]
     while len(study.get_trials(deepcopy=False)) < 4:
         time.sleep(0.05)
     workers[0].send_signal(signal.SIGKILL)
     assert [process.wait(timeout=300) for process in workers] == [-signal.SIGKILL, 0, 0]
-    check_nothing_lost(postgresql, space, 16, 1)
+    check_nothing_lost(postgresql, space, 9, 1)

@@ -27,7 +27,7 @@ from sweeps.sampler import CAUSE, REFERENCE
 from sweeps.study import counted
 from sweeps.trial import is_engine
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TRIALS = 5
 EXPORTED = f"swept-by-test-{os.getpid()}"

@@ -13,4 +13,4 @@ pytestmark = pytest.mark.slow
 
 
 def test_killed_ten_times_and_continued_no_trial_is_lost_or_counted_twice(tmp_path: Path) -> None:
-    kill_and_continue(Space.load(SPACES / "quick.yaml", "quickstart", (), HERE), tmp_path, 10)
+    kill_and_continue(Space.load(SPACES / "quick.yaml", "quickstart", (), HERE), tmp_path, 10, 18)
