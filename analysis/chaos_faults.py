@@ -79,7 +79,9 @@ def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = T
     differing = differences(final_metrics(loop), theirs) if attempts else ["not finished"]
     # A run whose own process was killed cannot say so; the next start does, before anything else. A run that lost its
     # solver alone brings it back and goes on.
-    truthful = {0: status == "FINISHED", -signal.SIGKILL: status == "RUNNING"}.get(code, status in ("FAILED", "KILLED"))
+    truthful = {0: status == "FINISHED", -signal.SIGKILL: status != "FINISHED"}.get(
+        code, status in ("FAILED", "KILLED")
+    )
     lost = done - saved
     return {
         "exit_code": code,
