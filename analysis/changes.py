@@ -157,7 +157,7 @@ def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapp
         yield _Idea(
             {bypass: True},
             "the planner's log-probs are computed again, which the rollout engine knows already",
-            "takes the rollout engine's log-probs; training/rollout_probs_diff_max says how far they are off",
+            "trusts the rollout engine's, whose distance, training/rollout_probs_diff_max, is then measured no more",
             saves=step.seconds["old_log_prob"],
         )
     if slow is not None and not layout.separate(config) and slow.enough is not None:

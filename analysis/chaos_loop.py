@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -28,9 +29,12 @@ OVERRIDES = {
     "guidelines.data.val_size": 4,
     "guidelines.prompts.style": "instruct",
     "guidelines.solver.model": "models/tiny-random",
+    # In bfloat16 an answer depends on what else was in its batch.
+    "reward.reward_model.rollout.dtype": "float32",
     "guidelines.solver.max_tokens": 16,
     "guidelines.solver.temperature": 1.0,
-    "guidelines.solver.deadline_s": 60,
+    "guidelines.solver.deadline_s": 240,
+    "guidelines.solver.probe_every_s": 2,
     "actor_rollout_ref.model.path": "models/tiny-random",
     "actor_rollout_ref.actor.optim.lr": 0.01,
     "actor_rollout_ref.rollout.temperature": 1.0,
@@ -103,17 +107,23 @@ class Loop:
                 stderr=said,
             )
 
-    def wait(self, seconds: float = 420.0) -> int:
-        """Wait for the end and return the exit code; a run that hangs is ended and counts as -1."""
+    def wait(self, seconds: float = 1200.0) -> int:
+        """Wait for the end and return the exit code; a run that hangs is ended and counts as 130."""
         assert self.process is not None
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.terminate()
-            self.process.wait()
-            return -1
+            return self.end()
 
-    def until(self, condition: Callable[[], bool], seconds: float = 300.0, pause: float = 0.1) -> bool:
+    def end(self) -> int:
+        """End the run, if it is there, as Ctrl-C does, and return its exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait()
+
+    def until(self, condition: Callable[[], bool], seconds: float = 900.0, pause: float = 0.1) -> bool:
         """Wait until `condition` holds; return False if the run ends or the time passes before."""
         assert self.process is not None
         deadline = time.monotonic() + seconds

@@ -23,7 +23,7 @@ import pandas as pd
 from comparison import Comparison, answer, compare
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from runs import Run, RunError, open_store, resolve_all
+from runs import Run, RunError, open_store, require_folders, resolve_all
 from summary import curves, in_words
 from tables import show
 from verdicts import Judged, pairs_to_grade
@@ -49,6 +49,7 @@ def main() -> int:
     options = parse_arguments()
     err = Console(stderr=True)
     try:
+        require_folders(options.json, options.html)
         runs = resolve_all(options.runs, open_store())
         if len(runs) < 2:
             raise RunError("one RUN alone: give two or more to compare; analysis/report.py shows one")
@@ -99,7 +100,10 @@ def draw(comparison: Comparison, console: Console) -> None:
     def table(frame: pd.DataFrame, title: str) -> None:
         show(console, frame.rename(index=letters, columns=letters), title)
 
-    table(comparison.differences, "What was set differently")
+    if len(comparison.differences):
+        table(comparison.differences, "What was set differently")
+    else:
+        console.print("Nothing that was recorded was set differently.")
     table(in_words(comparison.figures, comparison.status), f"Figures. {FIGURES}")
     table(comparison.validated, f"Final validation. {ACCURACY}")
     table(comparison.paired.replace({"better": letters}), f"Is it better? {PAIRED}")
@@ -132,7 +136,9 @@ def as_page(comparison: Comparison) -> str:
             page.Section("Before you believe it", [page.text(sentence) for sentence in comparison.notes]),
             page.Section(
                 "What was set differently",
-                [page.table(comparison.differences)] if len(comparison.differences) else [page.text("Nothing.")],
+                [page.table(comparison.differences)]
+                if len(comparison.differences)
+                else [page.text("Nothing that was recorded.")],
             ),
             page.Section("Figures", [page.table(in_words(comparison.figures, comparison.status), FIGURES)]),
             page.Section("Curves", [page.plot(figure, CURVES)] if figure else []),

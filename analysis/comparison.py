@@ -137,7 +137,7 @@ def compare(
         judged=judged,
         accuracy=accuracies(validations),
         pairs=paired(validations),
-        notes=notes(by_name, histories, judged),
+        notes=notes(by_name, configs, histories, judged),
     )
 
 
@@ -198,6 +198,7 @@ def paired(validations: Mapping[str, pd.DataFrame], verdict: str = MATH_VERIFY) 
 
 def notes(
     runs: Mapping[str, Run],
+    configs: Mapping[str, Mapping[str, Any]],
     histories: Mapping[str, pd.DataFrame],
     judged: Mapping[str, Judged],
 ) -> list[str]:
@@ -207,6 +208,8 @@ def notes(
         if run.status != "FINISHED":
             reason = run.tags.get("guidelines.end", "").split("\n")[0][:200]
             said.append(f"{name} is {run.status}{f' ({reason})' if reason else ''}: its last values are not final.")
+        if not configs[name]:
+            said.append(f"{name} has no config.yaml: what was set is not known.")
         if histories[name].empty:
             said.append(f"{name} has no metrics: it ended before its first step.")
         if not judged[name].pairs:

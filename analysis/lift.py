@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,9 +31,12 @@ from lift_stats import Lift, lift
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from guidelines_core.checkpoints import Checkpoint, sealed
 from guidelines_core.config import model_location
+from guidelines_core.export import CHECKPOINTS, ExportError, pick
 from guidelines_core.paths import ROOT
 from guidelines_core.problems import DatasetError
+from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 from guidelines_core.shapes import config_file
 
 
@@ -60,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run = runs.resolve(given.run, runs.open_store())
         results = measured(run, given, console)
-    except (runs.RunError, LiftRefused, DatasetError) as error:
+    except (runs.RunError, LiftRefused, DatasetError, ExportError) as error:
         print(error, file=sys.stderr)
         return 2
     except GenerationFailed as error:
@@ -87,11 +91,11 @@ def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict
     config = OmegaConf.create(runs.config(run))
     if not config:
         raise LiftRefused(f"run {run.id} ({run.status}) recorded no config.yaml: nothing says what its models were")
-    directory = Path(run.tags.get("guidelines.checkpoints", ""))
+    directory = Path(run.tags.get(CHECKPOINTS, "/of/no/run"))
     if given.out is None and not directory.is_dir():
         raise LiftRefused(f"run {run.id}: its directory {directory} is gone: give --out DIR to keep the answers in")
     out = (given.out or directory / "lift").resolve()
-    step = chosen(given.checkpoint, saved_steps(directory), _validated(run))
+    checkpoint = chosen(given.checkpoint, directory)
     solvers = [str(config.guidelines.solver.model)]
     if given.solver and model_location(given.solver) not in solvers:
         solvers.append(model_location(given.solver))
@@ -102,11 +106,14 @@ def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict
     if len({Path(solver).name for solver in solvers}) < len(solvers):
         raise LiftRefused(f"--solver {given.solver}: it has the name of the run's own solver: rename its folder")
     sets = problem_sets(config, run, given)
-    if step is None:
-        console.print(f"note: no checkpoint in {directory}: the trained planner is left out", style="dim")
+    if (version := run.tags.get("guidelines.prompts", PROMPTS_VERSION)) != PROMPTS_VERSION:
+        console.print(f"note: the run had prompts {version}; it is asked with today's, {PROMPTS_VERSION}", style="dim")
     planners = {UNTRAINED: planner}
-    if step is not None:
-        planners[TRAINED] = str(merged(config, directory / f"global_step_{step}", out, console))
+    if checkpoint is None:
+        console.print(f"note: no checkpoint in {directory}: the trained planner is left out", style="dim")
+    else:
+        planners[TRAINED] = str(merged(config, checkpoint.folder, out, console))
+    step = checkpoint.step if checkpoint else None
     plan = Plan(config, planners, solvers, given.samples, out)
     results = {}
     for problems in sets:
@@ -141,40 +148,18 @@ def problem_sets(config: DictConfig, run: runs.Run, given: argparse.Namespace) -
     return found
 
 
-def saved_steps(directory: Path) -> list[int]:
-    """Return the steps of the checkpoints that lie in a run's directory, in order."""
-    files = directory.glob("global_step_*/actor/fsdp_config.json")
-    return sorted(int(file.parent.parent.name.removeprefix("global_step_")) for file in files)
-
-
-def chosen(asked: str, saved: list[int], accuracy: dict[int, float]) -> int | None:
-    """Return the step that `asked` (a step, best or last) means, None where nothing was saved.
-
-    The best is the saved step of highest validation accuracy, the latest of several; without validation, the last.
+def chosen(asked: str, directory: Path) -> Checkpoint | None:
+    """Return the checkpoint that `asked` (a step, best or last) means, None where there is none at all.
 
     Raises:
-        LiftRefused: a step that was not saved, or a word that means none.
+        ExportError: a step that was not saved, or a word that means none.
     """
-    if asked in ("best", "last"):
-        validated = [step for step in saved if step in accuracy]
-        if asked == "best" and validated:
-            return max(validated, key=lambda step: (accuracy[step], step))
-        return saved[-1] if saved else None
-    if not asked.isdecimal() or int(asked) not in saved:
-        there = ", ".join(map(str, saved)) or "none"
-        raise LiftRefused(f"--checkpoint {asked}: expected best, last or one of the saved steps ({there})")
-    return int(asked)
-
-
-def _validated(run: runs.Run) -> dict[int, float]:
-    history = runs.history(run, ["validation/accuracy"])
-    if "validation/accuracy" not in history:
-        return {}
-    return {int(step): float(value) for step, value in history["validation/accuracy"].dropna().items()}  # type: ignore[call-overload]
+    there = sealed(directory)
+    return None if not there and asked in ("best", "last") else pick(there, asked)
 
 
 def merged(config: DictConfig, checkpoint: Path, out: Path, console: Console) -> Path:
-    """Return the folder with the model of `checkpoint`, made by a process of its own where it is not there yet.
+    """Return the folder with the model of `checkpoint` in the rollout's type; a process makes it if it is not there.
 
     Raises:
         GenerationFailed: that process failed.
@@ -183,7 +168,8 @@ def merged(config: DictConfig, checkpoint: Path, out: Path, console: Console) ->
     if folder.is_dir():
         return folder
     console.print(f"merging {checkpoint} …", style="dim")
-    command = [sys.executable, "-m", "guidelines_core.merging", str(checkpoint), str(folder)]
+    dtype = ["--dtype", str(config.actor_rollout_ref.rollout.dtype)]
+    command = [sys.executable, "-m", "guidelines_core.merging", str(checkpoint), str(folder), *dtype]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode != 0:
         raise GenerationFailed(f"merging {checkpoint}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")
@@ -223,4 +209,6 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    # A batch system's SIGTERM ends the models' processes as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

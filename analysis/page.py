@@ -60,6 +60,7 @@ th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(
 th { background: var(--wash); } th:first-child, td.words { text-align: left; }
 tr > th:first-child { white-space: nowrap; }
 pre { background: var(--wash); padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .84rem; }
+.card pre { max-height: 22rem; overflow-y: auto; }
 .plot svg { max-width: 100%; height: auto; } .good { color: var(--good); } .bad { color: var(--bad); }
 .card { border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem .6rem; margin: .8rem 0; }
 .sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }

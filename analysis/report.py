@@ -21,7 +21,7 @@ import page
 from comparison import answer, compare
 from rich.console import Console
 from run_report import Report, report
-from runs import Run, RunError, labels, open_store, resolve_all
+from runs import Run, RunError, labels, open_store, require_folders, resolve_all
 
 FOLDER = "report"
 
@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the page to this file, too")
     options = parser.parse_args()
     try:
+        require_folders(options.html)
         runs = resolve_all(options.runs, open_store())
     except RunError as error:
         Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)

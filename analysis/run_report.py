@@ -68,7 +68,7 @@ def report(run: Run, name: str) -> Report:
     """Read a run and return its part of the page; what the run lacks is left out."""
     settings, metrics, judged = config(run), history(run, NEEDED), judge(run)
     own = figures(metrics, gpus_of(settings))
-    headline = [*reached(run, metrics, judged), *notes({name: run}, {name: metrics}, {name: judged})]
+    headline = [*reached(run, metrics, judged), *notes({name: run}, {name: settings}, {name: metrics}, {name: judged})]
     drawn = curves({name: metrics})
     sections = [
         Section("What it reached", [text(sentence) for sentence in headline]),

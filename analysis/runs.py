@@ -132,6 +132,17 @@ def resolve(text: str, client: MlflowClient) -> Run:
     raise RunError(f"run {text!r}: no run has this name or id; {which}:" + _listing(newest))
 
 
+def require_folders(*files: str | Path | None) -> None:
+    """Check, before minutes of work, that what is to be written has a folder.
+
+    Raises:
+        RunError: one of the files has none.
+    """
+    for file in files:
+        if file and str(file) != "-" and not Path(file).resolve().parent.is_dir():
+            raise RunError(f"{file}: there is no folder {Path(file).resolve().parent}; make it or name another file")
+
+
 def resolve_all(texts: Sequence[str], client: MlflowClient) -> list[Run]:
     """Return the runs that `texts` name.
 
@@ -233,7 +244,8 @@ def _text(run: Run, path: str) -> str:
 
 def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
     read = pq.ParquetFile(file)
-    present = None if columns is None else [name for name in columns if name in read.schema_arrow.names]
+    there = read.schema_arrow.names
+    present = None if columns is None else [name for name in columns if name in there]
     return read.read(columns=present, use_threads=False)  # a step's rows are too few to share out
 
 

@@ -61,7 +61,7 @@ def judge(run: Run, pool: GradingPool | None = None, progress: Callable[[int], N
             table[VERDICTS] = fresh
     graded = [table.assign(split=split) for split, table in tables.items() if len(table)]
     together = pd.concat(graded, ignore_index=True) if graded else pd.DataFrame(columns=[*COLUMNS, "split"])
-    together["kind"] = [answer_kind(gold) for gold in together["gold"]]
+    together["kind"] = together["gold"].map({gold: answer_kind(gold) for gold in together["gold"].unique()})
     validation = tables["validation"]
     last = validation[validation["step"] == validation["step"].max()]
     return Judged(last[COLUMNS], tally(together), examples(run, together), changed, len(together))

@@ -108,8 +108,8 @@ def pick(checkpoints: list[Checkpoint], wanted: str) -> Checkpoint:
 
 def merge(checkpoint: Checkpoint, out: Path) -> int:
     """Merge the shards of `checkpoint` into `out` by verl's merger; return its exit code."""
-    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp"]
-    folders = ["--local_dir", str(checkpoint.folder / "actor"), "--target_dir", str(out)]
+    command = [sys.executable, "-m", "guidelines_core.merging", "--dtype", "bfloat16"]
+    folders = [str(checkpoint.folder), str(out)]
     done = subprocess.run([*command, *folders], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         print(done.stdout, file=sys.stderr)

@@ -1,6 +1,6 @@
-"""The shards of a checkpoint -> one folder that transformers and vLLM load, in the type that was trained in.
+"""The shards of a checkpoint -> one folder that transformers and vLLM load.
 
-    python -m guidelines_core.merging CHECKPOINT OUT
+    python -m guidelines_core.merging CHECKPOINT OUT [--dtype bfloat16]
 
 CHECKPOINT is `…/global_step_N`. Exit codes: 0 done, 1 failed, 2 refused.
 """
@@ -19,29 +19,30 @@ class MergeError(ValueError):
     """What was given is no checkpoint, or there is something already where the model should go."""
 
 
-def merge(checkpoint: Path, out: Path) -> Path:
+def merge(checkpoint: Path, out: Path, dtype: str | None = None) -> Path:
     """Write the planner's weights of `checkpoint` to `out` as a Hugging Face model with its tokenizer; return `out`.
 
-    The weights keep the type that they were trained in. verl's own merger rounds them to bfloat16
-    (`verl/model_merger/fsdp_model_merger.py:187`), coarser than what a few steps at 1e-6 change of fp32 weights.
+    The weights get torch's type `dtype`; without it they keep the one that they were trained in. verl's own merger
+    rounds them to bfloat16 (`verl/model_merger/fsdp_model_merger.py:187`), coarser than what a few steps at 1e-6 change
+    of fp32 weights: what a planner writes that is rolled out in fp32, as on a CPU, is then not what it wrote.
 
     Raises:
-        MergeError: `checkpoint` holds no actor that FSDP wrote, or `out` exists.
+        MergeError: `checkpoint` holds no actor that FSDP wrote, or there are files in `out`.
     """
     actor = checkpoint / "actor"
     if not (actor / "fsdp_config.json").is_file():
         raise MergeError(f"{checkpoint} is no checkpoint: expected {actor / 'fsdp_config.json'}, as verl writes it")
-    if out.exists():
+    if out.exists() and (out.is_file() or any(out.iterdir())):
         raise MergeError(f"{out} is there already: name another folder, or remove it")
     making = out.with_name(f".{out.name}.new")
     shutil.rmtree(making, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _merge(actor, making)
+    _merge(actor, making, dtype)
     making.rename(out)
     return out
 
 
-def _merge(actor: Path, out: Path) -> None:
+def _merge(actor: Path, out: Path, dtype: str | None) -> None:
     """Merge the shards of `actor` into `out` with verl's merger."""
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
@@ -66,8 +67,9 @@ def _merge(actor: Path, out: Path) -> None:
                     if isinstance(first, DTensor)
                     else first
                 )
-            self.dtype = str(next(iter(merged.values())).dtype).removeprefix("torch.")
-            return merged
+            wanted = getattr(torch, dtype) if dtype else next(iter(merged.values())).dtype
+            self.dtype = str(wanted).removeprefix("torch.")
+            return {name: weight.to(wanted) for name, weight in merged.items()}
 
     merger = Merger(
         ModelMergerConfig(
@@ -90,10 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Merge the checkpoint that the command line names and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m guidelines_core.merging", description="A checkpoint as a model.")
     parser.add_argument("checkpoint", type=Path, help="…/global_step_N")
-    parser.add_argument("out", type=Path, help="the model's folder, which must not exist")
+    parser.add_argument("out", type=Path, help="the model's folder, which must not hold anything")
+    parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], help="(default: as trained)")
     given = parser.parse_args(arguments)
     try:
-        merge(given.checkpoint.resolve(), given.out.resolve())
+        merge(given.checkpoint.resolve(), given.out.resolve(), given.dtype)
     except MergeError as error:
         print(error, file=sys.stderr)
         return 2

@@ -16,11 +16,10 @@ class GuidelinesTaskRunner:
         from verl.trainer.ppo.v1 import AgentLoopManagerTQ
         from verl.utils.logging_utils import configure_verl_logging
 
-        from guidelines_core import remote_code, seeded_rollout
+        from guidelines_core import seeded_rollout
         from guidelines_core.recording import recorded_trainer
 
         configure_verl_logging()
-        remote_code.keep_out()
         config.transfer_queue.enable = True
         # Where this attempt's processes come from is no parameter of the run.
         config.ray_kwargs.ray_init.get("runtime_env", {}).pop("py_executable", None)

@@ -89,6 +89,7 @@ def test_the_whole_comparison_as_json_agrees_with_the_stored_rows(
         (["base", "trial-1"], "only nested runs"),
         (["base", "nobody"], "no run has this name"),
         (["base", "failed"], "none of this name is FINISHED"),
+        (["base", "other", "--html", "nowhere/page.html"], "there is no folder"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_refused(
@@ -111,6 +112,7 @@ def test_empty_and_failed_runs_are_compared_as_far_as_they_go(
     said = json.loads(capsys.readouterr().out)
     words = " ".join(said["notes"])
     assert "empty has no metrics" in words
+    assert "empty has no config.yaml" in words
     assert "failed is FAILED (verl ended with exit code 1)" in words
     assert "different lengths: base 12 steps, empty 0 steps, failed 1 steps" in words
     assert "empty has no graded rows" in words

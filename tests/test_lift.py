@@ -22,7 +22,9 @@ from rich.console import Console
 from scipy import stats
 
 from guidelines_core import dataset
+from guidelines_core.checkpoints import seal
 from guidelines_core.config import compose
+from guidelines_core.export import ExportError
 from guidelines_core.problems import DatasetError, Problem
 
 NAN = float("nan")
@@ -288,32 +290,18 @@ def test_a_line_that_a_kill_cut_short_is_written_again(tmp_path: Path) -> None:
 # -- the command
 
 
-@pytest.mark.parametrize(
-    ("asked", "saved", "accuracy", "expected"),
-    [
-        ("best", [2, 4, 6], {2: 0.5, 4: 0.7, 6: 0.7, 8: 0.9}, 6),
-        ("best", [2, 4], {}, 4),
-        ("best", [], {2: 1.0}, None),
-        ("last", [2, 4], {2: 1.0, 4: 0.0}, 4),
-        ("2", [2, 4], {}, 2),
-    ],
-)
-def test_the_checkpoint(asked: str, saved: list[int], accuracy: dict[int, float], expected: int | None) -> None:
-    assert entry.chosen(asked, saved, accuracy) == expected
-
-
-@pytest.mark.parametrize("asked", ["3", "newest", "-1", ""])
-def test_a_checkpoint_that_is_not_there_is_refused(asked: str) -> None:
-    with pytest.raises(entry.LiftRefused, match=r"saved steps \(2, 4\)"):
-        entry.chosen(asked, [2, 4], {})
-
-
-def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
-    for step in (10, 2):
-        (tmp_path / f"global_step_{step}/actor").mkdir(parents=True)
-    (tmp_path / "global_step_10/actor/fsdp_config.json").touch()
-    assert entry.saved_steps(tmp_path) == [10]
-    assert entry.saved_steps(tmp_path / "gone") == []
+def test_the_checkpoint_is_a_sealed_one_or_none(tmp_path: Path) -> None:
+    for step, accuracy in ((2, 0.7), (4, 0.5), (6, None)):
+        folder = tmp_path / f"global_step_{step}"
+        folder.mkdir()
+        if step < 6:
+            seal(folder, accuracy)
+    found = [entry.chosen(asked, tmp_path) for asked in ("best", "last", "4")]
+    assert [checkpoint and checkpoint.step for checkpoint in found] == [2, 4, 4]
+    assert entry.chosen("best", tmp_path / "gone") is None
+    for asked in ("6", "newest", "-1", ""):
+        with pytest.raises(ExportError, match="expected one of 2, 4, last, best"):
+            entry.chosen(asked, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +309,7 @@ def test_only_whole_checkpoints_count(tmp_path: Path) -> None:
     [
         (None, [], "recorded no config.yaml"),
         ([], [], "give --out DIR"),
-        ([], ["--out", "OUT", "--checkpoint", "7"], "saved steps (none)"),
+        ([], ["--out", "OUT", "--checkpoint", "7"], "the run has no whole checkpoint"),
         (["actor_rollout_ref.model.path=/gone"], ["--out", "OUT"], "model /gone is not on this machine"),
         ([], ["--out", "OUT", "--data", "gone.jsonl"], "gone.jsonl is no file"),
     ],

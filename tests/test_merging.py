@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -61,6 +62,14 @@ def test_two_ranks_shards_are_put_together_to_the_bit(checkpoint: Path, tmp_path
     changed = [not torch.equal(weight, weight.bfloat16().float()) for weight in merged.values()]
     assert all(changed), "rounding to bfloat16 would be seen"
     assert not (tmp_path / "new" / ".planner.new").exists()
+
+
+def test_it_can_be_rounded(checkpoint: Path, tmp_path: Path) -> None:
+    assert main([str(checkpoint), str(tmp_path / "planner"), "--dtype", "bfloat16"]) == 0
+    whole = torch.load(checkpoint / "whole.pt")
+    rounded = load_file(tmp_path / "planner/model.safetensors")
+    assert all(torch.equal(weight, whole[name].bfloat16()) for name, weight in rounded.items())
+    assert json.loads((tmp_path / "planner/config.json").read_text())["dtype"] == "bfloat16"
 
 
 def test_transformers_loads_it_in_the_trained_type(checkpoint: Path, tmp_path: Path) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
-from verl.experimental.reward_loop import reward_loop
 
+from guidelines_core import solver_servers
 from guidelines_core.paths import MODELS
-from guidelines_core.remote_code import ClosedRewardLoopWorker
 
 pytestmark = pytest.mark.e2e
 
@@ -36,8 +35,7 @@ def model(tmp_path: Path) -> Path:
 
 def test_a_reward_worker_runs_no_code_of_a_model(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    monkeypatch.setattr(reward_loop, "hf_tokenizer", reward_loop.hf_tokenizer)
-    monkeypatch.setattr(reward_loop, "load_reward_manager", lambda *_, **__: None)
+    monkeypatch.setattr(solver_servers, "load_reward_manager", lambda *_, **__: None)
     config = OmegaConf.create(
         {
             "actor_rollout_ref": {"model": {"path": str(model), "tokenizer_path": None}},
@@ -45,7 +43,7 @@ def test_a_reward_worker_runs_no_code_of_a_model(model: Path, tmp_path: Path, mo
         }
     )
     try:
-        ClosedRewardLoopWorker(config, None)
+        solver_servers.RewardWorker(config, None)
     except ValueError as error:
         assert "trust_remote_code" in str(error)  # noqa: PT017, refusing is as good as loading without the code
     assert not (tmp_path / "was here").exists()
