@@ -77,8 +77,11 @@ def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = T
     status, reason, done, saved = loop.status, loop.reason, loop.steps_done(), loop.checkpoint()
     attempts = loop.finish()
     differing = differences(final_metrics(loop), theirs) if attempts else ["not finished"]
-    # A run whose own process was killed cannot say so; the next start does, before anything else.
-    truthful = status in ("FAILED", "KILLED") or (status == "RUNNING" and code == -signal.SIGKILL)
+    # A run whose own process was killed cannot say so; the next start does, before anything else. A run that lost its
+    # solver alone brings it back and goes on.
+    truthful = {0: status == "FINISHED", -signal.SIGKILL: status != "FINISHED"}.get(
+        code, status in ("FAILED", "KILLED")
+    )
     lost = done - saved
     return {
         "exit_code": code,

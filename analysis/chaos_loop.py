@@ -29,9 +29,12 @@ OVERRIDES = {
     "guidelines.data.val_size": 4,
     "guidelines.prompts.style": "instruct",
     "guidelines.solver.model": "models/tiny-random",
+    # In bfloat16 an answer depends on what else was in its batch.
+    "reward.reward_model.rollout.dtype": "float32",
     "guidelines.solver.max_tokens": 16,
     "guidelines.solver.temperature": 1.0,
-    "guidelines.solver.deadline_s": 60,
+    "guidelines.solver.deadline_s": 240,
+    "guidelines.solver.probe_every_s": 2,
     "actor_rollout_ref.model.path": "models/tiny-random",
     "actor_rollout_ref.actor.optim.lr": 0.01,
     "actor_rollout_ref.rollout.temperature": 1.0,

@@ -23,6 +23,7 @@ from tables import interval, number
 from verdicts import ALL, MATH_VERIFY, Judged, by_problem, judge
 
 from guidelines_core.config import ConfigError
+from guidelines_core.description import model_name
 
 FACTS = {
     "guidelines.description": "what it is",
@@ -117,6 +118,7 @@ def trained(settings: Mapping[str, Any], problems: Mapping[str, Any]) -> list[st
     """Return the run's settings as a table; none if it recorded none."""
     keys = flat(settings)
     known = {words: str(keys[key]) for key, words in FACTS.items() if keys.get(key) is not None}
+    known |= {words: model_name(known[words]) for words in ("planner", "solver") if words in known}
     if problems:
         known["problems"] = (
             f"{number(problems.get('train_rows'))} to train, {number(problems.get('val_rows'))} to validate"

@@ -19,9 +19,14 @@ the texts, **solver** the seconds of its calls; **actor**, **critic**, **trainin
 """
 
 
+def model_name(model: str) -> str:
+    """Return a model's hub id, or the name of its folder: where that lies says nothing to a reader."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
 def about(config: DictConfig) -> dict[str, str]:
     """Return the tags that say what a run trains: models, grader, and the description that MLflow's page shows."""
-    planner, solver = config.actor_rollout_ref.model.path, config.guidelines.solver.model
+    planner, solver = model_name(config.actor_rollout_ref.model.path), model_name(config.guidelines.solver.model)
     prompts, rollouts = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
     note = f"""{config.guidelines.description or "A planner learns to write guidelines"}
 

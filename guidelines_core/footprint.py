@@ -23,8 +23,8 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     offloaded; on top, while a micro-batch is computed, the largest layer unsharded, the checkpointed activations and,
     without fused kernels, three copies of the logits in bf16 (the logits, their log-softmax and their gradient), or,
     while Adam steps, a copy of the gradients unless fused. In the other turns of its GPU the actor keeps 12 bytes a
-    weight unless offloaded; vLLM takes its `gpu_memory_utilization` whatever the model.
-    `analysis/results/update-h200.json` has measured peaks.
+    weight and the reference policy its own, unless offloaded; vLLM takes its `gpu_memory_utilization` whatever the
+    model. `analysis/results/update-h200.json` has measured peaks.
     """
     model, actor = config.actor_rollout_ref.model, config.actor_rollout_ref.actor
     weights = planner.parameters
@@ -40,6 +40,7 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     training = 16 * weights / workers + reference_bytes(config, planner) + max(micro_batch, optimizer)
     offload = actor.fsdp_config
     resting = (4 * (not offload.param_offload) + 8 * (not offload.optimizer_offload)) * weights / workers
+    resting += reference_bytes(config, planner)
     beside = 0 if layout.separate(config) else resting / GIB
     solver = config.reward.reward_model.rollout.gpu_memory_utilization * gpu.memory
     return {

@@ -105,6 +105,8 @@ class Training:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray would have its workers, which do all the work, wait for everything else on the machine.
+            "RAY_worker_niceness": "0",
         }
         with self.log.open("w") as log:
             self._process = subprocess.Popen(

@@ -124,6 +124,11 @@ def test_memory_by_role(reference: DictConfig) -> None:
     )
     assert gib["rollout"] == pytest.approx(0.4 * 79 + 12 * 3.086e9 / 3 / 2**30, rel=0.01)
     assert gib["solver"] == pytest.approx(0.9 * 79)
+    fast = compose("numinamath30k-3b-300steps-mathverify-fast", environ={})
+    # The reference policy stays, in bf16.
+    assert memory(fast, QWEN, gpus()["H100"])["rollout"] == pytest.approx(
+        gib["rollout"] + 2 * 3.086e9 / 3 / 2**30, rel=0.01
+    )
 
 
 @pytest.mark.parametrize("name", ["reference", "packed", "packed-liger-adam"])

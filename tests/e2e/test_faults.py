@@ -144,7 +144,8 @@ def test_spoilt_answers_are_asked_for_again(spoilt: Run) -> None:
         assert metrics["reward/graded"] == (STEP - RAISING if fault == "raises" else STEP)
         assert metrics["reward/ungraded"] == (RAISING if fault == "raises" else 0)
         if fault in ("garbage", "empty", "half"):
-            assert metrics["solver/retries"] == metrics["solver/asked"]
+            # At least once each: a connection that the server closed is tried again as well.
+            assert metrics["solver/retries"] >= metrics["solver/asked"]
         elif fault == "500s":
             assert metrics["solver/retries"] >= metrics["solver/asked"]
             assert OUTAGE_S < metrics["timing_s/gen"] < OUTAGE_S + 25
