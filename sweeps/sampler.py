@@ -41,7 +41,7 @@ Array = NDArray[np.float64]
 LOOKED_AT = 100
 """Of the points that promise most, how many are asked whether they can run and how much memory they take."""
 
-CAUTION = 4
+CAUTION = 7
 """Power of the chance that a point fits: a trial that runs out of memory costs a new start, not only its time."""
 
 
