@@ -75,8 +75,14 @@ class FeasibleSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Never asked for: `sample_relative` gives every axis."""
-        raise NotImplementedError(param_name)
+        """Refuse: `sample_relative` gives every axis, so Optuna asks here for what is none.
+
+        Raises:
+            KeyError: always.
+        """
+        raise KeyError(
+            f"{param_name} is no axis of this space: expected one of {', '.join(distributions(self._space))}"
+        )
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

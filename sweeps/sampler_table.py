@@ -68,8 +68,8 @@ class Listed(BaseSampler):
         return next(self._points)
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        """Never asked for."""
-        raise NotImplementedError(name)
+        """Refuse: `sample_relative` gives every axis, so Optuna asks here for what is none."""
+        raise KeyError(f"{name} is no axis of this space: expected one of {', '.join(distributions(self._space))}")
 
 
 def samplers(space: Space, trials: int) -> dict[str, Callable[[int], BaseSampler]]:
