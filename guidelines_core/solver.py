@@ -211,8 +211,14 @@ class Solver:
 
 
 def gives_a_token(address: str, model: str, within_s: float) -> bool:
-    """Say whether the server at `address` generates one token in time; its port may answer when its engine does not."""
-    request = {"model": model, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1, "temperature": 0.0}
+    """Say whether the server at `address` generates one token in time; its port may answer when its engine does not.
+
+    The token is sampled with a seed: on a CPU, vLLM samples a whole batch without seeds when one of its requests has
+    none (`TopKTopPSampler.forward_cpu`).
+    """
+    request = {
+        "model": model, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1, "temperature": 1.0, "seed": 0
+    }  # fmt: skip
     try:
         timeout = httpx.Timeout(within_s, connect=min(within_s, CONNECT_S))
         read(httpx.post(f"http://{address}/v1/chat/completions", json=request, timeout=timeout), seed=0)
