@@ -106,7 +106,7 @@ def words(point: Mapping[str, Any]) -> str:
 
 
 def closing(study: Study, space: Space, goal: Goal, record: Record, folder: Path, console: Console) -> dict[str, float]:
-    """Print the best point, its gain over the reference and what mattered; draw the plots and keep them in MLflow.
+    """Print the best point, its gain over the reference and what mattered; draw the plots, keep them and all trials.
 
     Returns:
         The best trial's figures by their MLflow names, for the study's own run.
@@ -120,6 +120,8 @@ def closing(study: Study, space: Space, goal: Goal, record: Record, folder: Path
     if top is None:
         return {}
     files = draw(study, summary, folder / "plots")
+    files.insert(0, folder / "trials.csv")
+    study.trials_dataframe().to_csv(files[0], index=False)
     for file in files:
         record.client.log_artifact(record.parent, str(file), "plots")
     console.print(f"Plots: {files[-1]}\nAll trials: [bold]make ui[/]", soft_wrap=True)

@@ -17,10 +17,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
 
-from guidelines_core.config import ConfigError
 from guidelines_core.paths import ROOT
 from sweeps.objective import Measured, slower_than_median
-from sweeps.sampler import CAUSE, RATE, REFERENCE, TRUNCATED, FeasibleSampler, suggested
+from sweeps.sampler import CAUSE, RATE, REFERENCE, TRUNCATED, Exhausted, FeasibleSampler, suggested
 from sweeps.space import Point, Space
 
 DATABASE = ROOT / "optuna.db"
@@ -154,7 +153,7 @@ def run(
     `cold` says which values the next trial should have to need no new start of a trainer, None if any will do.
 
     Raises:
-        ConfigError: the space has no point left.
+        Exhausted: the space has no point left.
     """
     while True:
         here = counted(study.get_trials(deepcopy=False))
@@ -167,9 +166,9 @@ def run(
             assert isinstance(sampler, FeasibleSampler)
             sampler.stay_within(cold())
             if not waiting and sampler.exhausted(study):
-                raise ConfigError(
+                raise Exhausted(
                     f"after {len(here)} of {trials} trials every point that can run was tried, or asks for "
-                    "no less than one that failed: widen the space, or ask for fewer trials"
+                    "no less than one that failed; a wider space has more"
                 )
             study.optimize(lambda trial: _unless_too_many(trial, trials, space, goal, measure), n_trials=1)
             continue

@@ -1,7 +1,8 @@
 """Find how to spend a fixed machine: the point of a space with the most graded rollouts a second.
 
     python sweeps/throughput.py --name NAME --trials N [--storage URL] [--space FILE] [--objective graded|effective]
-        [--pareto] [--truncated 0.05] [--warm-up 1] [--steps 3] [--export NAME] [--confirm] [key=value …]
+        [--pareto] [--truncated 0.05] [--warm-up 1] [--steps 3] [--export NAME] [--confirm]
+        [--ray ADDRESS --workers N] [key=value …]
 
 The study goes on where it stopped when the command is given again. Exit codes: 0 the trials are done, 2 refused,
 1 failed, 130 interrupted.
@@ -20,11 +21,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import optuna
 from rich.console import Console
 
-from guidelines_core.config import ConfigError
+from guidelines_core.config import ConfigError, compose
 from guidelines_core.preflight import Refused, check, prepare
+from guidelines_core.stores import tracking_uri
+from sweeps.cluster import needs, refuse_local_stores, run_workers
 from sweeps.export import ExportError, confirm, export
 from sweeps.objective import OBJECTIVES
 from sweeps.record import Record
+from sweeps.sampler import Exhausted
 from sweeps.show import Board, closing
 from sweeps.space import SPACES, Machine, Space
 from sweeps.study import Failed, Goal, open_study, run, storage
@@ -39,6 +43,8 @@ def main() -> int:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     given = parse_arguments()
+    if given.ray:
+        return on_cluster(given)
     goal = Goal(given.objective, given.pareto, given.truncated)
     steps = Steps(given.warm_up, given.steps)
     try:
@@ -57,7 +63,10 @@ def main() -> int:
     status, found = "FAILED", dict[str, float]()
     try:
         with Board(study, space, goal, trials, given.trials, out) as board:
-            run(study, space, goal, given.trials, board.measure, trials.cold)
+            try:
+                run(study, space, goal, given.trials, board.measure, trials.cold)
+            except Exhausted as nothing_left:
+                out.print(str(nothing_left), style="yellow", soft_wrap=True)
         found = closing(study, space, goal, record, folder, out)
         if given.export:
             out.print(f"Exported: {export(study, space, given.export, given.overrides)}", soft_wrap=True)
@@ -79,6 +88,28 @@ def main() -> int:
     return 0
 
 
+def on_cluster(given: argparse.Namespace) -> int:
+    """Run the sweep's command in tasks of a Ray cluster; return the first exit code that is not 0."""
+    try:
+        config = compose(given.name, given.overrides)
+        refuse_local_stores(given.storage, tracking_uri())
+        if given.confirm or given.export:
+            raise ConfigError("--ray with --export or --confirm: expected neither; give them without --ray afterwards")
+    except ConfigError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    words = ["--name", given.name, "--trials", str(given.trials), "--storage", given.storage]
+    words += ["--space", str(given.space.resolve()), "--objective", given.objective, *["--pareto"] * given.pareto]
+    words += ["--truncated", str(given.truncated), "--warm-up", str(given.warm_up), "--steps", str(given.steps)]
+    command = [sys.executable, str(Path(__file__).resolve()), *words, *given.overrides]
+    try:
+        codes = run_workers(given.ray, command, given.workers, needs(config), {"MLFLOW_TRACKING_URI": tracking_uri()})
+    except KeyboardInterrupt:
+        out.print("Stopped; the same command goes on.")
+        return 130
+    return next((code for code in codes if code), 0)
+
+
 def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments; `overrides` holds its key=value words."""
     parser = argparse.ArgumentParser(description="Find the point of a space with the most graded rollouts a second.")
@@ -94,6 +125,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--steps", type=int, default=3, help="steps of a trial that are measured (default %(default)s)")
     add("--export", metavar="NAME", help="write the best point as experiments/conf/NAME.yaml")
     add("--confirm", action="store_true", help="measure the best point against the reference again, alternating")
+    add("--ray", metavar="ADDRESS", help="run the sweep in tasks of this Ray cluster: `auto`, or HOST:6379")
+    add("--workers", type=int, default=1, help="with --ray: how many machines measure (default %(default)s)")
     add("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration, for every trial")
     return parser.parse_intermixed_args()
 

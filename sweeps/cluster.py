@@ -1,0 +1,86 @@
+"""Workers of one study as tasks of a Ray cluster: the sweep's own command, on as many machines at once as are free."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+
+from guidelines_core import layout
+from guidelines_core.config import ConfigError
+from guidelines_core.host import GB, MEMORY_GB
+from guidelines_core.paths import ROOT
+from guidelines_core.warden import PARENT
+
+OURS = "RAY_"
+"""Begins the names of what a task's environment says of the cluster; a trainer starts a Ray of its own."""
+
+
+def refuse_local_stores(storage: str | None, tracking: str) -> None:
+    """Raise a `ConfigError` if the workers could not share the study's database or the MLflow store."""
+    for name, url in (("--storage", storage or "sqlite"), ("MLFLOW_TRACKING_URI", tracking)):
+        if not url.startswith(("postgresql", "mysql", "http")):
+            raise ConfigError(
+                f"{name}={url.partition(':')[0]}: with --ray, expected an address that every machine reaches, "
+                "such as postgresql://USER:PASSWORD@HOST/DATABASE"
+            )
+
+
+def needs(config: DictConfig) -> dict[str, Any]:
+    """Return the resources of Ray that one worker asks for: its layout's GPUs, or a CPU run's memory, in bytes."""
+    if config.trainer.device == "cuda":
+        return {"num_cpus": 0, "num_gpus": layout.gpus_needed(config)}
+    return {"num_cpus": 0, "memory": int(MEMORY_GB * GB)}
+
+
+def run_workers(
+    address: str, command: Sequence[str], workers: int, resources: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[int]:
+    """Run `command` in `workers` tasks, each where `resources` are free, and return their exit codes.
+
+    What they print comes back with the task's process and machine before it. Ctrl-C stops them all. A task whose
+    machine is lost is started on another one.
+
+    Args:
+        address: the Ray cluster's, such as `auto` or HOST:6379.
+        command: of a worker; the repository lies at the same place on every machine.
+        workers: how many.
+        resources: see `needs`.
+        environment: added to what a task finds there.
+    """
+    # Ray reads a process's identity when it is imported: a sweep that trains here must not have done it.
+    import ray
+
+    ray.init(address=address, log_to_driver=True, configure_logging=False)
+    try:
+        task = ray.remote(work).options(**resources, scheduling_strategy="SPREAD")
+        tasks = [task.remote(list(command), dict(environment)) for _ in range(workers)]
+        try:
+            return list(ray.get(tasks))
+        except KeyboardInterrupt:
+            for each in tasks:
+                ray.cancel(each)
+            ray.wait(tasks, num_returns=len(tasks), timeout=60)
+            raise
+    finally:
+        ray.shutdown()
+
+
+def work(command: list[str], environment: dict[str, str]) -> int:
+    """Run one worker to its end and return its exit code; it ends with this process, whatever ends that."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "guidelines_core.warden", *command],
+        cwd=ROOT,
+        env={**clean, "PYTHONPATH": str(ROOT), **environment, PARENT: str(os.getpid())},
+    )
+    try:
+        return worker.wait()
+    except KeyboardInterrupt:
+        worker.send_signal(signal.SIGTERM)
+        return worker.wait()
