@@ -44,8 +44,9 @@ OVERRIDES = {
     "trainer.save_freq": SAVE_FREQ,
     "trainer.test_freq": SAVE_FREQ,
 }
-CLOCKED = re.compile(r"timing|perf/|latency|grader_s|solver_s")
-"""In the name of a metric, says that a clock or the machine's memory is in it; no two runs share those."""
+CLOCKED = re.compile(r"timing|perf/|latency|grader_s|solver_s|^solver/")
+"""In the name of a metric, says that it is of how a run went and not of what came out: a clock or the machine's memory
+is in it, or how often the solver was asked, whose earlier answers a resumed run does not have."""
 
 TARGETS: dict[str, Callable[[str], bool]] = {
     "run.py": lambda title: "experiments/run.py" in title,
@@ -200,7 +201,8 @@ def hit(loop: Loop, target: str, moment: str, draw: random.Random) -> dict[str, 
         step, delay = draw.choice(range(SAVE_FREQ, STEPS + 1, SAVE_FREQ)), draw.uniform(0, 0.05)
         there = loop.until(lambda: loop.steps_done() >= step - 1)
     else:
-        step, delay = draw.choice(range(STEPS)), draw.uniform(0, 3)
+        # Two steps take longer than the delay, so the run is still at work then.
+        step, delay = draw.choice(range(STEPS - 1)), draw.uniform(0, 3)
         there = loop.until(lambda: loop.steps_done() >= step and bool(loop.processes()["agent loop worker"]))
     if not there:
         return None
