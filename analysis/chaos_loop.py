@@ -55,7 +55,7 @@ TARGETS: dict[str, Callable[[str], bool]] = {
     "verl's driver": lambda title: "GuidelinesTaskRunner" in title,
     "actor": lambda title: "WorkerDict" in title,
     "agent loop worker": lambda title: "AgentLoopWorker" in title,
-    "reward worker": lambda title: "RewardLoopWorker" in title,
+    "reward worker": lambda title: "RewardWorker" in title,
     "solver's server": lambda title: "vLLMHttpServer" in title,
     "rollout server": lambda title: "vLLMHttpServer" in title,
     "raylet": lambda title: "raylet/raylet" in title,
