@@ -32,6 +32,9 @@ _LIMITS = (
     "reward.reward_model.rollout.max_num_seqs",
 )
 
+AGREEMENT = 0.01
+"""A mean difference of a token's probability that rounding to bf16 stays below."""
+
 WAITS = 0.05
 """Share of a step that a trainer with rollout beside it waits, above which the rollout is what holds it up."""
 
@@ -152,13 +155,15 @@ def predicted(config: DictConfig, step: Step, model: Model, changed: DictConfig)
 
 def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapping[str, float]) -> Iterator[_Idea]:
     """Yield the changes whose gain can be read off what was measured."""
-    bypass = "algorithm.rollout_correction.bypass_mode"
-    if "old_log_prob" in step.seconds and OmegaConf.select(config, bypass) is False:
+    old = OmegaConf.select(config, "guidelines.old_log_probs")
+    taken = OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode")
+    if "old_log_prob" in step.seconds and old and old.agreement is None and not (taken or layout.separate(config)):
         yield _Idea(
-            {bypass: True},
+            {"guidelines.old_log_probs.agreement": AGREEMENT},
             "the planner's log-probs are computed again, which the rollout engine knows already",
-            "trusts the rollout engine's, whose distance, training/rollout_probs_diff_max, is then measured no more",
-            saves=step.seconds["old_log_prob"],
+            f"trusts the rollout engine's while training/rollout_probs_diff_mean, measured every {old.check_every} "
+            f"steps, is below {AGREEMENT}",
+            saves=step.seconds["old_log_prob"] * (1 - 1 / old.check_every),
         )
     if slow is not None and not layout.separate(config) and slow.enough is not None:
         yield _Idea(

@@ -74,25 +74,25 @@ def kill(seed: str, loop: Loop, theirs: Any) -> Row:
 def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = True, may_lose: int = SAVE_FREQ) -> Row:
     """Return what is seen of a run that has just ended with `code`, and of it when it is resumed to its end."""
     left = loop.leftovers(began)
-    status, reason, done, saved = loop.status, loop.reason, loop.steps_done(), loop.checkpoint()
-    attempts = loop.finish()
-    differing = differences(final_metrics(loop), theirs) if attempts else ["not finished"]
+    status, reason, done = loop.status, loop.reason, loop.steps_done()
+    starts = loop.finish()
+    differing = differences(final_metrics(loop), theirs) if starts else ["not finished"]
     # A run whose own process was killed cannot say so; the next start does, before anything else. A run that lost its
     # solver alone brings it back and goes on.
     truthful = {0: status == "FINISHED", -signal.SIGKILL: status != "FINISHED"}.get(
         code, status in ("FAILED", "KILLED")
     )
-    lost = done - saved
+    lost = done - (loop.goes_on_from(2) if status != "FINISHED" else done)
     return {
         "exit_code": code,
         "status": status,
         "reason": reason,
         "steps_lost": lost,
         "leftovers": left,
-        "recovered": attempts > 0 and loop.status == "FINISHED",
-        "attempts_to_finish": attempts,
+        "recovered": starts > 0 and loop.status == "FINISHED",
+        "attempts_to_finish": starts,
         "differing_metrics": differing,
-        "well": bool(struck) and attempts == 1 and not left and not differing and truthful and lost <= may_lose,
+        "well": bool(struck) and starts == 1 and not left and not differing and truthful and lost <= may_lose,
     }
 
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from guidelines_core import processes
 from guidelines_core.checkpoints import SEAL, last_checkpoint
-from guidelines_core.journal import Entry, Journal, attempts, history
+from guidelines_core.journal import STEP, Entry, Journal, attempts, history
 from guidelines_core.paths import ROOT
 from guidelines_core.trainer import TEMPORARY
 
@@ -141,6 +141,12 @@ class Loop:
     def steps_done(self) -> int:
         """Return the last step in the journal, 0 before the first."""
         return max((entry.step for entry in self.history()), default=0)
+
+    def goes_on_from(self, attempt: int) -> int:
+        """Return the step after which an attempt, by its number, began; the last of all if there was nothing to do."""
+        journal = self.directory / "logs" / f"attempt-{attempt}.jsonl"
+        entries = list(Journal(journal).entries()) if journal.exists() else []
+        return min((entry.step for entry in entries if STEP in entry.metrics), default=STEPS + 1) - 1
 
     def writes_checkpoint(self) -> bool:
         """Say whether a checkpoint is being written in this moment."""

@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass, replace
 
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -115,11 +115,12 @@ def phases(
     forward = tokens * planner.forward_flops(length) / gpu.flops
     log_probs = forward / (efficiency.packed_forward if packed else efficiency.forward)
     updating = efficiency.packed_update if packed else efficiency.update
+    old = OmegaConf.select(config, "guidelines.old_log_probs")
     rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
     floor = efficiency is PEAK
     found = {
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
-        "old_log_prob": log_probs,
+        "old_log_prob": log_probs / (old.check_every if old and old.agreement is not None else 1),
         "update_actor": 3 * forward * actor.ppo_epochs / updating,
         "update_weights": 2 * planner.parameters / efficiency.sync,
     }

@@ -25,6 +25,7 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from guidelines_core import checkpoints, colocated
 from guidelines_core.journal import LOGGED_AT
 from guidelines_core.liveness import Liveness, ProcessDiedError
+from guidelines_core.old_log_probs import OldLogProbs
 from guidelines_core.reward_metrics import count_metrics, reward_metrics
 from guidelines_core.solver_servers import SolverLoop
 from guidelines_core.solver_watch import SolverLostError, SolverWatch
@@ -34,7 +35,7 @@ from guidelines_core.trainer import STOP_FILE
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
     """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
     cls = get_trainer_cls(mode)
-    return type(f"Recorded{cls.__name__}", (Recording, cls), {})
+    return type(f"Recorded{cls.__name__}", (Recording, OldLogProbs, cls), {})
 
 
 class Recording:

@@ -112,6 +112,20 @@ class CheckpointsConfig:
 
 
 @dataclass
+class OldLogProbsConfig:
+    """When old log-probs are the rollout engine's own, see `old_log_probs.py`.
+
+    Attributes:
+        agreement: the mean difference of a token's probability (`training/rollout_probs_diff_mean`) below which they
+            are; None computes them at every step.
+        check_every: of so many steps the first computes them and measures the difference.
+    """
+
+    agreement: float | None = None
+    check_every: int = 10
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -122,6 +136,7 @@ class GuidelinesConfig:
         grader: the judge.
         prompts: the planner's and the solver's prompts.
         checkpoints: which of them stay.
+        old_log_probs: where they come from.
         rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
             was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
@@ -135,6 +150,7 @@ class GuidelinesConfig:
     grader: GraderConfig = field(default_factory=GraderConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    old_log_probs: OldLogProbsConfig = field(default_factory=OldLogProbsConfig)
     rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     stop_within_s: float = 270.0
@@ -164,6 +180,8 @@ def bad_values(config: DictConfig) -> Iterator[str]:
         "grader.deadline_s",
         "grader.workers",
         "grader.memory_mb",
+        "old_log_probs.agreement",
+        "old_log_probs.check_every",
     )
     for key in positive:
         value = OmegaConf.select(config.guidelines, key)
@@ -185,6 +203,17 @@ def bad_values(config: DictConfig) -> Iterator[str]:
             f"trainer.max_actor_ckpt_to_keep={config.trainer.max_actor_ckpt_to_keep}: verl would delete half of a "
             "checkpoint, and the best one, too; give guidelines.checkpoints.keep_last instead"
         )
+    if config.guidelines.old_log_probs.agreement is not None:
+        if config.trainer.v1.trainer_mode != "sync":
+            yield (
+                f"trainer.v1.trainer_mode={config.trainer.v1.trainer_mode}: its rollouts may be of older weights; "
+                "expected sync, or guidelines.old_log_probs.agreement=null"
+            )
+        if not config.actor_rollout_ref.rollout.calculate_log_probs:
+            yield (
+                "actor_rollout_ref.rollout.calculate_log_probs=False: the rollout's log-probs are not kept; expected "
+                "True, or guidelines.old_log_probs.agreement=null"
+            )
     for key in ("solver.temperature", "solver.val_temperature"):
         value = OmegaConf.select(config.guidelines, key)
         if value < 0:

@@ -193,7 +193,7 @@ def test_changes_of_a_measured_step_are_scaled_by_the_estimate(reference: DictCo
 
 def test_every_change_names_a_key_that_composes_and_what_it_gains(reference: DictConfig) -> None:
     found = {change.overrides: change for change in measured(reference).changes}
-    assert found[("algorithm.rollout_correction.bypass_mode=True",)].saves == 2.0
+    assert found[("guidelines.old_log_probs.agreement=0.01",)].saves == pytest.approx(1.8)
     assert found[("trainer.test_freq=100",)].saves == 2.0
     mini = found[("actor_rollout_ref.actor.ppo_mini_batch_size=30",)]
     assert "120 rollouts are padded to 192: 38%" in mini.why
@@ -208,13 +208,20 @@ def test_a_mended_cause_is_named_no_more(reference: DictConfig) -> None:
         reference,
         {
             "actor_rollout_ref.actor.ppo_mini_batch_size": 30,
-            "algorithm.rollout_correction.bypass_mode": True,
+            "guidelines.old_log_probs.agreement": 0.01,
             "actor_rollout_ref.ref.fsdp_config.param_offload": False,
             "trainer.test_freq": -1,
         },
     )
     named = " ".join(" ".join(change.overrides) for change in measured(mended).changes)
-    for key in ("ppo_mini_batch_size=30 ", "bypass", "param_offload", "test_freq", "max_concurrency", "max_num_seqs"):
+    for key in (
+        "ppo_mini_batch_size=30 ",
+        "agreement",
+        "param_offload",
+        "test_freq",
+        "max_concurrency",
+        "max_num_seqs",
+    ):
         assert key not in named
 
 

@@ -20,7 +20,7 @@ def test_each_process_is_known_by_its_title() -> None:
         "ray::GuidelinesTaskRunner.run": "verl's driver",
         "ray::WorkerDict.actor_rollout_ref_update_actor": "actor",
         "ray::AgentLoopWorkerTQ": "agent loop worker",
-        "ray::ClosedRewardLoopWorker": "reward worker",
+        "ray::RewardWorker.compute_score": "reward worker",
         "/ray/core/src/ray/raylet/raylet --raylet_socket_name=x": "raylet",
     }
     for title, name in titles.items():

@@ -87,3 +87,14 @@ def test_no_experiment_trusts_remote_code(name: str) -> None:
 def test_a_secret_in_the_configuration_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"guidelines\.environment\.HF_TOKEN: .*export it"):
         compose("quickstart", ["+guidelines.environment.HF_TOKEN=hf_1234"])
+
+
+def test_old_log_probs_of_the_rollout_need_rollouts_of_the_same_weights() -> None:
+    wanted = ["guidelines.old_log_probs.agreement=0.01"]
+    assert compose("quickstart", wanted, environ={}).guidelines.old_log_probs.check_every == 10
+    with pytest.raises(ConfigError, match="trainer_mode=separate_async: its rollouts may be of older weights"):
+        compose("quickstart", [*wanted, "trainer.v1.trainer_mode=separate_async"], environ={})
+    with pytest.raises(ConfigError, match=r"calculate_log_probs=False: the rollout's log-probs are not kept"):
+        compose("quickstart", [*wanted, "actor_rollout_ref.rollout.calculate_log_probs=False"], environ={})
+    with pytest.raises(ConfigError, match=r"agreement=0.0: expected more than 0"):
+        compose("quickstart", ["guidelines.old_log_probs.agreement=0.0"], environ={})
