@@ -5,7 +5,7 @@
 Each row is a tiny run of six steps (`chaos_loop.py`) with a checkpoint every second one, compared at its end with one
 that nothing happened to. Who is killed, and when, is drawn from the seed and the row's number. A row that the JSON
 holds is not run again, so the whole, an hour and a half on two cores, can be done in several calls. Filling the disk
-and making a store read-only mount something and need root. Exit codes: 0 every row is well, 1 one is not.
+mounts one, making a store read-only uses `chattr`: both need root. Exit codes: 0 every row is well, 1 one is not.
 """
 
 from __future__ import annotations

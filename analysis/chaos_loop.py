@@ -142,6 +142,11 @@ class Loop:
         """Return the last step in the journal, 0 before the first."""
         return max((entry.step for entry in self.history()), default=0)
 
+    def unrecorded(self) -> int:
+        """Return how many of the journal's steps the store does not hold."""
+        history = MlflowClient(self.uri).get_metric_history(self.run_id, STEP)
+        return self.steps_done() - max((metric.step for metric in history), default=0)
+
     def goes_on_from(self, attempt: int) -> int:
         """Return the step after which an attempt, by its number, began; the last of all if there was nothing to do."""
         journal = self.directory / "logs" / f"attempt-{attempt}.jsonl"
