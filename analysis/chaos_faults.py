@@ -20,11 +20,21 @@ from chaos_loop import SAVE_FREQ, TARGETS, Loop, differences, final_metrics, hit
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from guidelines_core.paths import ROOT
 from guidelines_core.tracking import ClaimError, claim
 
 Row = dict[str, Any]
 MOMENTS = ("starting", "in a step", "in a step", "writing a checkpoint")
 TWO_STARTS = "two starts at once x50"
+JUMPING_CLOCK = """
+import time
+real, real_ns = time.time, time.time_ns
+def offset():
+    with open({offset!r}) as file:
+        return float(file.read() or 0)
+time.time = lambda: real() + offset()
+time.time_ns = lambda: real_ns() + int(offset() * 1e9)
+"""
 MODEL_SHARD = "actor/model_world_size_1_rank_0.pt"
 
 
@@ -37,6 +47,7 @@ def rows(seed: int, kills: int) -> dict[str, Callable[[Loop, Any], Row]]:
         "missing file": partial(broken, Path.unlink),
         "server restarted": server_restarted,
         "read-only store": read_only_store,
+        "clock jumps": clock_jumps,
         "full disk": full_disk,
         TWO_STARTS: two_starts,
     }
@@ -207,6 +218,23 @@ def read_only_store(loop: Loop, theirs: Any) -> Row:
         "unrecorded_meanwhile": unrecorded,
         "well": row["well"] and unrecorded > 0,
     }
+
+
+def clock_jumps(loop: Loop, theirs: Any) -> Row:
+    """Put the clock that the run's Python processes read an hour forward after its second step, then a day back."""
+    offset = loop.folder / "offset"
+    offset.write_text("0")
+    (loop.folder / "sitecustomize.py").write_text(JUMPING_CLOCK.format(offset=str(offset)))
+    loop.environment = {"PYTHONPATH": os.pathsep.join([str(loop.folder), str(ROOT)])}
+    loop.start()
+    for step, jump in ((2, "3600"), (3, "-86400")):
+        loop.until(lambda step=step: loop.steps_done() >= step)  # type: ignore[misc]
+        offset.write_text(jump)
+    code = loop.wait()
+    times = [entry.logged_at for entry in loop.history() if entry.logged_at is not None]
+    row = undisturbed(loop, theirs, code)
+    jumped = max(times) - min(times) > 86400
+    return {"what": "clock jumps", "when": "after steps 2 and 3", **row, "well": row["well"] and jumped}
 
 
 def full_disk(loop: Loop, theirs: Any) -> Row:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -71,6 +71,7 @@ class Loop:
     uri: str = ""
     directory: Path = Path()
     process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ class Loop:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "experiments/run.py"), "--name", "quickstart", *overrides, *words],
                 cwd=ROOT,
-                env={**os.environ, "MLFLOW_TRACKING_URI": self.uri, "COLUMNS": "200"},
+                env={**os.environ, "MLFLOW_TRACKING_URI": self.uri, "COLUMNS": "200", **self.environment},
                 stdout=said,
                 stderr=said,
             )
