@@ -252,7 +252,7 @@ def full_disk(loop: Loop, theirs: Any) -> Row:
         code = loop.wait()
         mount("-o", "remount,size=2g", str(checkpoints))
         row = resumed(loop, theirs, code, began)
-        full = "No space left" in row["reason"] or "PytorchStreamWriter" in row["reason"]
+        full = " is full; " in row["reason"]
         return {"what": "disk full", "when": "writing a checkpoint", **row, "well": row["well"] and full}
     finally:
         subprocess.run(["umount", str(checkpoints)], check=True)

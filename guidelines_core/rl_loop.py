@@ -26,8 +26,11 @@ WARM_MODULES = (
     "transformers.generation",
     "transformers.models.auto",
     "transformers.models.llama.modeling_llama",
+    "peft",
+    "datasets",
     "pandas",
     "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
     "math_verify",
     "vllm.entrypoints.openai.api_server",
 )

@@ -30,6 +30,9 @@ ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
 STOP_FILE = "GUIDELINES_STOP_FILE"
 """Names, in the environment of a run's processes, the file whose appearance asks them to save and stop."""
 
+FULL_BYTES = 16 * 2**20
+"""What is left of a disk that a checkpoint did not fit on."""
+
 TEMPORARY = "guidelines-"
 """Begins the name of an attempt's folder for sockets."""
 
@@ -160,7 +163,10 @@ class Training:
         if code != 0:
             killed = processes.memory_kills() - self._kills_before
             memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""
-            return Outcome("FAILED", f"verl {exit_text(code)}: {failure_line(self.log)}{memory}")
+            # The log lies on the same disk, so it cannot say so.
+            full = shutil.disk_usage(self._run.directory).free < FULL_BYTES
+            disk = f"the disk of {self._run.directory} is full; " if full else ""
+            return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {failure_line(self.log)}{memory}")
         return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
 
 
