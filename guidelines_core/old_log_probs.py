@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import transfer_queue as tq
-
 DIFFERENCE = "training/rollout_probs_diff_mean"
 """verl's mean distance of a token's probability, as training computes it, from what the rollout engine said."""
 
@@ -48,6 +46,8 @@ class OldLogProbs:
         step = self.global_steps  # type: ignore[attr-defined]
         taken = from_rollout(step, self._difference, settings.agreement, settings.check_every)
         if taken:
+            import transfer_queue as tq
+
             data = tq.kv_batch_get(
                 keys=batch.keys, partition_id=batch.partition_id, select_fields=["rollout_log_probs"]
             )

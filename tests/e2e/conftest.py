@@ -103,7 +103,7 @@ def command(folder: Path, *more: str) -> list[str]:
         "guidelines.solver.max_tokens": 16,
         "guidelines.solver.temperature": 1.0,
         # Often enough to meet the solutions in their batches, whose sampling it must not disturb.
-        "guidelines.solver.probe_every_s": 0.2,
+        "guidelines.solver.probe_every_s": 0.5,
         "actor_rollout_ref.model.path": "models/tiny-random",
         "actor_rollout_ref.actor.optim.lr": 0.01,
         "actor_rollout_ref.rollout.n": ROLLOUTS,
