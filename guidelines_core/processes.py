@@ -65,11 +65,17 @@ def leftovers(run_id: str) -> list[psutil.Process]:
 
 
 def end(processes: Callable[[], list[psutil.Process]]) -> None:
-    """End what `processes` returns: SIGTERM, `GRACE_S` seconds, SIGKILL, until it returns none that live."""
+    """End what `processes` returns: SIGTERM, `GRACE_S` seconds, SIGKILL, until it returns none that live.
+
+    It is asked twice: one whose parent ends while the list is made is missing from it.
+    """
     deadline = time.monotonic() + GRACE_S
     for process in processes():
         _signal_if_alive(process, signal.SIGTERM)
-    while living := psutil.wait_procs(processes(), timeout=0)[1]:
+    seen_none = 0
+    while seen_none < 2:
+        living = psutil.wait_procs(processes(), timeout=0)[1]
+        seen_none = 0 if living else seen_none + 1
         if time.monotonic() > deadline:
             for process in living:
                 _signal_if_alive(process, signal.SIGKILL)

@@ -118,3 +118,10 @@ def test_a_warden_whose_parent_is_gone_starts_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, PARENT: "1"})
     assert done.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "started").exists()
+
+
+def test_one_that_a_first_look_misses_is_ended_too() -> None:
+    sleeper = subprocess.Popen(["sleep", "60"])
+    looks = iter([[], [], [psutil.Process(sleeper.pid)]])
+    processes.end(lambda: next(looks, [psutil.Process(sleeper.pid)] if sleeper.poll() is None else []))
+    assert sleeper.wait(1) == -signal.SIGKILL

@@ -39,7 +39,7 @@ class Sweep:
 
     folder: Path
     study: optuna.Study
-    left_after_kill: list[int]
+    left_after_kill: list[str]
     output: str
     seconds: float
 
@@ -111,7 +111,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     engines[-1].kill()
     output, _ = again.communicate(timeout=900)
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'optuna.db'}")
-    yield Sweep(folder, study, [process.pid for process in left], output, time.monotonic() - began)
+    yield Sweep(folder, study, [str(process) for process in left], output, time.monotonic() - began)
     (CONF / f"{EXPORTED}.yaml").unlink(missing_ok=True)
 
 
