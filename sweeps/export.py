@@ -6,10 +6,12 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from scipy import stats
 
@@ -23,6 +25,8 @@ from sweeps.study import Asked, best, reference
 PAIRS = 3
 """How often best point and reference are measured again, one after the other."""
 
+
+EPOCHS = "trainer.total_epochs"
 
 NAMES = frozenset({
     "guidelines.description", "trainer.experiment_name", "trainer.default_local_dir",
@@ -63,6 +67,8 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
         *(override.split("=")[0].lstrip("+") for override in overrides),
     ]
     values = {key: OmegaConf.select(wanted, key) for key in keys if key != LAYOUT}
+    values |= more_epochs(wanted)
+    OmegaConf.update(wanted, EPOCHS, values.get(EPOCHS, wanted.trainer.total_epochs))
     first = reference(study)
     gain = f", {top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference" if first else ""
     values["guidelines.description"] = (
@@ -81,6 +87,17 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
         file.unlink()
         raise ExportError(f"--export {name}: the experiment would differ from the trial in {', '.join(sorted(left))}")
     return str(file)
+
+
+def more_epochs(config: DictConfig) -> dict[str, int]:
+    """Return the epochs that an experiment needs to reach its last step, if they are more than it has.
+
+    A point with larger batches is through with the problems sooner.
+    """
+    prepared = Path(config.data.train_files)
+    problems = pq.read_metadata(prepared).num_rows if prepared.is_file() else config.guidelines.data.size
+    needed = math.ceil(config.trainer.total_training_steps / (problems // config.data.train_batch_size))
+    return {EPOCHS: needed} if needed > config.trainer.total_epochs else {}
 
 
 def _nested(values: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ ENGINE_LIMITS = tuple(
 CAUSES = {
     "out of memory": r"out of memory|OutOfMemory|No available memory for the cache|MemoryError|running low on memory",
     "solver lost": r"SolverError|no solution within|solver's server|no materializable trajectories|EngineDeadError|"
-    r"SolverLostError|ProcessDiedError: the (rollout|solver's) server",
+    r"SolverLostError|ProcessDiedError: the (rollout|solver's) server|class_name: vLLMHttpServer",
 }
 """What a log says of a failure; the first that is found is its cause."""
 

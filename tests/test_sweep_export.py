@@ -77,6 +77,20 @@ def test_the_reference_is_exported_as_it_is(space: Space, tmp_path: Path, name: 
     assert compose(name).actor_rollout_ref.actor.ppo_mini_batch_size == 24
 
 
+def test_a_larger_batch_takes_the_epochs_that_its_steps_need(name: str, tmp_path: Path) -> None:
+    axes = {BATCH: (30, 120)}
+    space = Space(BASE, ("trainer.total_epochs=1",), axes, Machine(4, gpus()["H100"]))
+    made = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    attributes = {"rate": 2.0, "truncated": 0.0}
+    found = optuna.create_trial(
+        value=2.0, params={BATCH: 120}, distributions=distributions(space), user_attrs=attributes
+    )
+    made.add_trial(found)
+    export(made, space, name, ["trainer.total_epochs=1"])
+    # 300 steps of 120 problems, of which there are 30,000.
+    assert compose(name).trainer.total_epochs == 2
+
+
 def test_another_experiments_name_is_refused(study: optuna.Study, space: Space) -> None:
     with pytest.raises(ExportError, match=r"quickstart\.yaml is there already: give another name"):
         export(study, space, "quickstart", [])

@@ -29,6 +29,7 @@ from sweeps.trial import patience, with_cause
         ("RuntimeError: worker died", "torch.OutOfMemoryError: CUDA out of memory", "out of memory"),
         ("ValueError: No available memory for the cache blocks.", "", "out of memory"),
         ("RuntimeError: … no materializable trajectories", "SolverError: no solution within", "solver lost"),
+        ("ActorDiedError: The actor died unexpectedly", "class_name: vLLMHttpServer", "solver lost"),
         ("timeout: step 3 took longer than 120 s", "out of memory", "timeout"),
         ("KeyError: 'x'", "", "error"),
     ],
