@@ -17,7 +17,7 @@ help:
 	@echo 'make ui                the runs (MLflow) and the sweeps (optuna-dashboard) in a browser'
 	@echo 'make sweep-demo        a sweep of ten trials on a tiny model, its best point exported and confirmed'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
-	@echo 'make chaos             kill, starve and corrupt 20 runs and more, and resume them (1.5 hours)'
+	@echo 'make chaos             kill, starve and corrupt 20 runs and more, and resume them (40 minutes)'
 	@echo 'make install           .venv alone; PYTHON=python3.12 picks the interpreter'
 
 install: $(STAMP)

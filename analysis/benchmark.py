@@ -34,7 +34,7 @@ from rich.console import Console
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.estimate import PEAK, Lengths, estimated_step, padded_sequences, shapes_of, tokens_per_step
 from guidelines_core.layout import training_gpus
-from guidelines_core.old_log_probs import FROM_ROLLOUT
+from guidelines_core.old_log_probs import DIFFERENCE, FROM_ROLLOUT
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.gpus import devices
 from guidelines_core.provenance import provenance
@@ -44,7 +44,7 @@ from guidelines_core.trainer import failure_line
 KEPT = (
     "prompt_length/mean", "guideline/tokens", "solution/tokens", "reward/graded", "reward/ungraded", "perf/mfu/actor",
     "perf/throughput", "perf/max_memory_allocated_gb", "perf/max_memory_reserved_gb", "perf/cpu_memory_used_gb",
-    "training/rollout_probs_diff_max", FROM_ROLLOUT,
+    "training/rollout_probs_diff_max", DIFFERENCE, FROM_ROLLOUT,
 )  # fmt: skip
 """Other metrics that say whether two arms did the same work, and at what cost."""
 

@@ -33,7 +33,7 @@ _LIMITS = (
 )
 
 AGREEMENT = 0.01
-"""A mean difference of a token's probability that rounding to bf16 stays below."""
+"""The mean difference of a token's probability up to which `…-fast` takes the two for the same."""
 
 WAITS = 0.05
 """Share of a step that a trainer with rollout beside it waits, above which the rollout is what holds it up."""

@@ -4,7 +4,7 @@
 
 Each row is a tiny run of six steps (`chaos_loop.py`) with a checkpoint every second one, compared at its end with one
 that nothing happened to. Who is killed, and when, is drawn from the seed and the row's number. A row that the JSON
-holds is not run again, so the whole, an hour and a half on two cores, can be done in several calls. Filling the disk
+holds is not run again, so the whole, forty minutes on two cores, can be done in several calls. Filling the disk
 mounts one, making a store read-only uses `chattr`: both need root. Exit codes: 0 every row is well, 1 one is not.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -244,11 +245,16 @@ def final_metrics(loop: Loop) -> dict[str, dict[int, float]]:
     return found
 
 
+def same(ours: float, theirs: float) -> bool:
+    """Say whether two values are equal to 1e-5, relative or absolute, or both no numbers."""
+    return math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5) or (math.isnan(ours) and math.isnan(theirs))
+
+
 def differences(ours: dict[str, dict[int, float]], theirs: dict[str, dict[int, float]]) -> list[str]:
     """Return the metrics in which two runs differ by more than 1e-5, relative or absolute."""
     return sorted(
         name
         for name in ours.keys() | theirs.keys()
         if ours.get(name, {}).keys() != theirs.get(name, {}).keys()
-        or any(abs(ours[name][s] - theirs[name][s]) > 1e-5 * max(1.0, abs(theirs[name][s])) for s in ours[name])
+        or not all(same(ours[name][step], theirs[name][step]) for step in ours[name])
     )

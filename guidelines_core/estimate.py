@@ -19,11 +19,11 @@ import sys
 from dataclasses import dataclass, replace
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from guidelines_core import layout
+from guidelines_core import layout, old_log_probs
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.footprint import checkpoint_bytes, checkpoints, memory
 from guidelines_core.shapes import KNOWN, Gpu, Shape, find_shape, gpus
@@ -115,12 +115,12 @@ def phases(
     forward = tokens * planner.forward_flops(length) / gpu.flops
     log_probs = forward / (efficiency.packed_forward if packed else efficiency.forward)
     updating = efficiency.packed_update if packed else efficiency.update
-    old = OmegaConf.select(config, "guidelines.old_log_probs")
     rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
     floor = efficiency is PEAK
     found = {
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
-        "old_log_prob": log_probs / (old.check_every if old and old.agreement is not None else 1),
+        "old_log_prob": log_probs
+        / (config.guidelines.old_log_probs.check_every if old_log_probs.applies(config) else 1),
         "update_actor": 3 * forward * actor.ppo_epochs / updating,
         "update_weights": 2 * planner.parameters / efficiency.sync,
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 DIFFERENCE = "training/rollout_probs_diff_mean"
 """verl's mean distance of a token's probability, as training computes it, from what the rollout engine said."""
 
@@ -28,6 +30,12 @@ def from_rollout(step: int, difference: float | None, agreement: float, check_ev
     return difference is not None and difference < agreement and (step - 1) % check_every != 0
 
 
+def applies(config: DictConfig) -> bool:
+    """Say whether a run takes old log-probs from its rollouts at all; those must be of the weights to be trained."""
+    settings = OmegaConf.select(config, "guidelines.old_log_probs")
+    return bool(settings and settings.agreement is not None and config.trainer.v1.trainer_mode == "sync")
+
+
 class OldLogProbs:
     """What is added to verl's trainer: the choice at each step."""
 
@@ -41,7 +49,7 @@ class OldLogProbs:
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
         """Take the batch's old log-probs from the rollout if the two agreed when last looked at, else compute them."""
         settings = self.config.guidelines.old_log_probs  # type: ignore[attr-defined]
-        if settings.agreement is None:
+        if not applies(self.config):  # type: ignore[attr-defined]
             return super()._compute_old_log_prob(batch, metrics=metrics)  # type: ignore[misc]
         step = self.global_steps  # type: ignore[attr-defined]
         taken = from_rollout(step, self._difference, settings.agreement, settings.check_every)

@@ -117,7 +117,7 @@ class OldLogProbsConfig:
 
     Attributes:
         agreement: the mean difference of a token's probability (`training/rollout_probs_diff_mean`) below which they
-            are; None computes them at every step.
+            are; None computes them at every step, as does a trainer whose rollouts may be of older weights.
         check_every: of so many steps the first computes them and measures the difference.
     """
 
@@ -204,10 +204,10 @@ def bad_values(config: DictConfig) -> Iterator[str]:
             "checkpoint, and the best one, too; give guidelines.checkpoints.keep_last instead"
         )
     if config.guidelines.old_log_probs.agreement is not None:
-        if config.trainer.v1.trainer_mode != "sync":
+        if config.algorithm.rollout_correction.bypass_mode:
             yield (
-                f"trainer.v1.trainer_mode={config.trainer.v1.trainer_mode}: its rollouts may be of older weights; "
-                "expected sync, or guidelines.old_log_probs.agreement=null"
+                "algorithm.rollout_correction.bypass_mode=True: no step measures the difference; expected False, or "
+                "guidelines.old_log_probs.agreement=null"
             )
         if not config.actor_rollout_ref.rollout.calculate_log_probs:
             yield (

@@ -164,10 +164,17 @@ class Training:
             killed = processes.memory_kills() - self._kills_before
             memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""
             # The log lies on the same disk, so it cannot say so.
-            full = shutil.disk_usage(self._run.directory).free < FULL_BYTES
-            disk = f"the disk of {self._run.directory} is full; " if full else ""
+            disk = f"the disk of {self._run.directory} is full; " if is_full(self._run.directory) else ""
             return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {failure_line(self.log)}{memory}")
         return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
+
+
+def is_full(folder: Path) -> bool:
+    """Say whether a folder's disk is full; one that is gone is not."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def exit_text(code: int | None) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,14 @@ from guidelines_core import layout
 from guidelines_core.config import ConfigError
 from guidelines_core.host import GB, MEMORY_GB
 from guidelines_core.paths import ROOT
+from guidelines_core.stores import tracking_uri
 from guidelines_core.warden import PARENT
+
+NAMES = {"num_cpus": "CPU", "num_gpus": "GPU"}
+"""Ray's names of a machine's resources, by those of a task's options."""
+
+PASSED_ON = ("VERL_GUIDELINES_", "MLFLOW_TRACKING_")
+"""Begin the names of what a worker takes over from the environment of the command."""
 
 OURS = "RAY_"
 """Begins the names of what a task's environment says of the cluster; a trainer starts a Ray of its own."""
@@ -24,11 +32,17 @@ OURS = "RAY_"
 def refuse_local_stores(storage: str | None, tracking: str) -> None:
     """Raise a `ConfigError` if the workers could not share the study's database or the MLflow store."""
     for name, url in (("--storage", storage or "sqlite"), ("MLFLOW_TRACKING_URI", tracking)):
-        if not url.startswith(("postgresql", "mysql", "http")):
+        if not url.startswith(("postgresql", "mysql", *(["http"] if name != "--storage" else []))):
             raise ConfigError(
                 f"{name}={url.partition(':')[0]}: with --ray, expected an address that every machine reaches, "
                 "such as postgresql://USER:PASSWORD@HOST/DATABASE"
             )
+
+
+def environment() -> dict[str, str]:
+    """Return what of this process's environment makes a sweep what it is."""
+    found = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    return {**found, "MLFLOW_TRACKING_URI": tracking_uri()}
 
 
 def needs(config: DictConfig) -> dict[str, Any]:
@@ -39,27 +53,40 @@ def needs(config: DictConfig) -> dict[str, Any]:
 
 
 def run_workers(
-    address: str, command: Sequence[str], workers: int, resources: Mapping[str, Any], environment: Mapping[str, str]
+    address: str, command: Sequence[str], workers: int, resources: Mapping[str, Any], variables: Mapping[str, str]
 ) -> list[int]:
     """Run `command` in `workers` tasks, each where `resources` are free, and return their exit codes.
 
     What they print comes back with the task's process and machine before it. Ctrl-C stops them all. A task whose
     machine is lost is started on another one.
 
+    Raises:
+        ConfigError: there is no such cluster, or no machine of it has what a worker needs.
+
     Args:
         address: the Ray cluster's, such as `auto` or HOST:6379.
         command: of a worker; the repository lies at the same place on every machine.
         workers: how many.
         resources: see `needs`.
-        environment: added to what a task finds there.
+        variables: added to the environment that a task finds there.
     """
     # Ray reads a process's identity when it is imported: a sweep that trains here must not have done it.
     import ray
 
-    ray.init(address=address, log_to_driver=True, configure_logging=False)
+    # A task finds this module by its name.
+    places = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     try:
+        ray.init(address=address, log_to_driver=True, configure_logging=False, runtime_env=places)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(f"--ray {address}: {error}; start one with `ray start --head`") from error
+    try:
+        wanted = {NAMES.get(name, name): amount for name, amount in resources.items() if name != "resources"}
+        wanted |= resources.get("resources", {})
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+            raise ConfigError(f"--ray {address}: a worker needs {wanted}, and no machine of the cluster has that")
         task = ray.remote(work).options(**resources, scheduling_strategy="SPREAD")
-        tasks = [task.remote(list(command), dict(environment)) for _ in range(workers)]
+        tasks = [task.remote(list(command), dict(variables)) for _ in range(workers)]
         try:
             return list(ray.get(tasks))
         except KeyboardInterrupt:
@@ -71,16 +98,18 @@ def run_workers(
         ray.shutdown()
 
 
-def work(command: list[str], environment: dict[str, str]) -> int:
+def work(command: list[str], variables: dict[str, str]) -> int:
     """Run one worker to its end and return its exit code; it ends with this process, whatever ends that."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     worker = subprocess.Popen(
         [sys.executable, "-m", "guidelines_core.warden", *command],
         cwd=ROOT,
-        env={**clean, "PYTHONPATH": str(ROOT), **environment, PARENT: str(os.getpid())},
+        env={**clean, "PYTHONPATH": str(ROOT), **variables, PARENT: str(os.getpid())},
     )
     try:
-        return worker.wait()
+        # Ray's interrupt does not end a wait in the kernel.
+        while worker.poll() is None:
+            time.sleep(0.2)
     except KeyboardInterrupt:
         worker.send_signal(signal.SIGTERM)
-        return worker.wait()
+    return worker.wait()

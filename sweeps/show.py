@@ -116,14 +116,14 @@ def closing(study: Study, space: Space, goal: Goal, record: Record, folder: Path
     for key, text in summary.items():
         table.add_row(key, text)
     console.print(table)
+    trials = folder / "trials.csv"
+    study.trials_dataframe().to_csv(trials, index=False)
     top = best(study)
-    if top is None:
-        return {}
-    files = draw(study, summary, folder / "plots")
-    files.insert(0, folder / "trials.csv")
-    study.trials_dataframe().to_csv(files[0], index=False)
+    files = [trials, *(draw(study, summary, folder / "plots") if top else [])]
     for file in files:
         record.client.log_artifact(record.parent, str(file), "plots")
+    if top is None:
+        return {}
     console.print(f"Plots: {files[-1]}\nAll trials: [bold]make ui[/]", soft_wrap=True)
     return {name: value for name, value in top.user_attrs.items() if name.startswith("sweep/")}
 

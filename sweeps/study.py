@@ -123,13 +123,18 @@ def open_study(space: Space, goal: Goal, store: RDBStorage, seed: int | None = N
     """Return the study of a space and goal, made if it is not there; the reference is its first trial."""
     sampler = FeasibleSampler(space, seed, None if goal.pareto else goal.limit)
     directions = [StudyDirection.MAXIMIZE, *([StudyDirection.MINIMIZE] if goal.pareto else [])]
-    study = optuna.create_study(
-        study_name=study_name(space, goal), storage=store, sampler=sampler, directions=directions, load_if_exists=True
-    )
+    name = study_name(space, goal)
+    try:
+        study = optuna.create_study(study_name=name, storage=store, sampler=sampler, directions=directions)
+        made = True
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=store, sampler=sampler)
+        made = False
     if goal.pareto:
         study.set_metric_names(["rollouts/s", "truncated"])
     study.set_user_attr(LIMIT, goal.limit)
-    if not study.get_trials(deepcopy=False):
+    # Of several workers that start at once, one has made it.
+    if made:
         study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
     return study
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from rich.console import Console
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.preflight import Refused, check, prepare
 from guidelines_core.stores import tracking_uri
-from sweeps.cluster import needs, refuse_local_stores, run_workers
+from sweeps.cluster import environment, needs, refuse_local_stores, run_workers
 from sweeps.export import ExportError, confirm, export
 from sweeps.objective import OBJECTIVES
 from sweeps.record import Record
@@ -42,6 +43,8 @@ def main() -> int:
     """Compose, check, sweep, show; return the exit code."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # What ends a worker of a cluster; a trainer that is up has handlers of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = parse_arguments()
     if given.ray:
         return on_cluster(given)
@@ -93,6 +96,8 @@ def on_cluster(given: argparse.Namespace) -> int:
     try:
         config = compose(given.name, given.overrides)
         refuse_local_stores(given.storage, tracking_uri())
+        if given.workers < 1:
+            raise ConfigError(f"--workers={given.workers}: expected 1 or more")
         if given.confirm or given.export:
             raise ConfigError("--ray with --export or --confirm: expected neither; give them without --ray afterwards")
     except ConfigError as error:
@@ -103,7 +108,10 @@ def on_cluster(given: argparse.Namespace) -> int:
     words += ["--truncated", str(given.truncated), "--warm-up", str(given.warm_up), "--steps", str(given.steps)]
     command = [sys.executable, str(Path(__file__).resolve()), *words, *given.overrides]
     try:
-        codes = run_workers(given.ray, command, given.workers, needs(config), {"MLFLOW_TRACKING_URI": tracking_uri()})
+        codes = run_workers(given.ray, command, given.workers, needs(config), environment())
+    except ConfigError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
     except KeyboardInterrupt:
         out.print("Stopped; the same command goes on.")
         return 130
@@ -126,7 +134,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--export", metavar="NAME", help="write the best point as experiments/conf/NAME.yaml")
     add("--confirm", action="store_true", help="measure the best point against the reference again, alternating")
     add("--ray", metavar="ADDRESS", help="run the sweep in tasks of this Ray cluster: `auto`, or HOST:6379")
-    add("--workers", type=int, default=1, help="with --ray: how many machines measure (default %(default)s)")
+    add("--workers", type=int, default=1, help="with --ray: how many measure at once (default %(default)s)")
     add("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration, for every trial")
     return parser.parse_intermixed_args()
 

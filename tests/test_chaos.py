@@ -10,6 +10,7 @@ def test_runs_differ_by_a_value_a_step_or_a_metric() -> None:
     assert differences({"loss": {1: 0.5 + 1e-4, 2: 100.0}, "reward": {1: 1.0}}, theirs) == ["loss"]
     assert differences({"loss": {1: 0.5}, "reward": {1: 1.0}}, theirs) == ["loss"]
     assert differences({"loss": {1: 0.5, 2: 100.0}}, theirs) == ["reward"]
+    assert differences({"loss": {1: float("nan"), 2: 100.0}, "reward": {1: 1.0}}, theirs) == ["loss"]
 
 
 def test_each_process_is_known_by_its_title() -> None:

@@ -89,11 +89,11 @@ def test_a_secret_in_the_configuration_is_refused() -> None:
         compose("quickstart", ["+guidelines.environment.HF_TOKEN=hf_1234"])
 
 
-def test_old_log_probs_of_the_rollout_need_rollouts_of_the_same_weights() -> None:
+def test_old_log_probs_of_the_rollout_need_what_they_are_made_and_measured_with() -> None:
     wanted = ["guidelines.old_log_probs.agreement=0.01"]
     assert compose("quickstart", wanted, environ={}).guidelines.old_log_probs.check_every == 10
-    with pytest.raises(ConfigError, match="trainer_mode=separate_async: its rollouts may be of older weights"):
-        compose("quickstart", [*wanted, "trainer.v1.trainer_mode=separate_async"], environ={})
+    with pytest.raises(ConfigError, match="bypass_mode=True: no step measures the difference"):
+        compose("quickstart", [*wanted, "algorithm.rollout_correction.bypass_mode=True"], environ={})
     with pytest.raises(ConfigError, match=r"calculate_log_probs=False: the rollout's log-probs are not kept"):
         compose("quickstart", [*wanted, "actor_rollout_ref.rollout.calculate_log_probs=False"], environ={})
     with pytest.raises(ConfigError, match=r"agreement=0.0: expected more than 0"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from guidelines_core.old_log_probs import from_rollout
+from guidelines_core.config import compose
+from guidelines_core.old_log_probs import applies, from_rollout
 
 
 @pytest.mark.parametrize(
@@ -23,3 +24,9 @@ def test_the_first_of_every_ten_steps_measures_and_the_others_follow(
     step: int, difference: float | None, taken: bool
 ) -> None:
     assert from_rollout(step, difference, agreement=0.01, check_every=10) is taken
+
+
+@pytest.mark.parametrize(("layout", "taken"), [("hybrid-3p1", True), ("split-1p2p1", False)])
+def test_rollouts_of_older_weights_are_not_asked(layout: str, taken: bool) -> None:
+    config = compose("numinamath30k-3b-300steps-mathverify-fast", [f"layout={layout}"], environ={})
+    assert applies(config) is taken

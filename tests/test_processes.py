@@ -120,7 +120,8 @@ def test_a_warden_whose_parent_is_gone_starts_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "started").exists()
 
 
-def test_one_that_a_first_look_misses_is_ended_too() -> None:
+def test_one_that_a_first_look_misses_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE_S", 0.1)
     sleeper = subprocess.Popen(["sleep", "60"])
     looks = iter([[], [], [psutil.Process(sleeper.pid)]])
     processes.end(lambda: next(looks, [psutil.Process(sleeper.pid)] if sleeper.poll() is None else []))
