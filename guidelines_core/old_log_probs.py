@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 DIFFERENCE = "training/rollout_probs_diff_mean"
 """verl's mean distance of a token's probability, as training computes it, from what the rollout engine said."""
@@ -32,7 +32,8 @@ def from_rollout(step: int, difference: float | None, agreement: float, check_ev
 
 def applies(config: DictConfig) -> bool:
     """Say whether a run takes old log-probs from its rollouts at all; those must be of the weights to be trained."""
-    settings = OmegaConf.select(config, "guidelines.old_log_probs")
+    # Runs of old have no such section.
+    settings = getattr(config.guidelines, "old_log_probs", None)
     return bool(settings and settings.agreement is not None and config.trainer.v1.trainer_mode == "sync")
 
 
