@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from chaos import as_table
-from chaos_loop import TARGETS, differences
+from chaos_faults import two_starts
+from chaos_loop import TARGETS, Loop, differences
 
 
 def test_runs_differ_by_a_value_a_step_or_a_metric() -> None:
@@ -37,3 +40,7 @@ def test_a_row_that_is_not_well_is_shown_as_such() -> None:
         "well": False,
     }
     assert as_table({"kill 0": row}).rows[0].style == "red"
+
+
+def test_of_two_starts_in_one_moment_one_gets_the_directory(tmp_path: Path) -> None:
+    assert two_starts(Loop(tmp_path), None, times=8)["wrong"] == []

@@ -10,11 +10,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
-from guidelines_core import processes
+from guidelines_core import processes, resume
 from guidelines_core.paths import ROOT
 from guidelines_core.trainer import exit_text
 from guidelines_core.warden import PARENT
@@ -85,13 +87,15 @@ def test_the_next_start_finds_and_ends_what_even_the_warden_could_not(
     started: tuple[subprocess.Popen[bytes], str], tmp_path: Path
 ) -> None:
     starter, run_id = started
+    began = psutil.Process(starter.pid).create_time()
     (warden,) = psutil.Process(starter.pid).children()
     warden.kill()
     starter.wait()
     assert len(processes.leftovers(run_id)) == 4
-    processes.end(lambda: processes.leftovers(run_id))
+    run: Any = SimpleNamespace(claim=SimpleNamespace(run_id=run_id))
+    (said,) = resume.clear(run, began)
+    assert "4 processes" in said
     assert processes.leftovers(run_id) == []
-    processes.remove_shared_memory(segments(tmp_path))
     assert not any(segment.exists() for segment in segments(tmp_path))
 
 
