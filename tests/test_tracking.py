@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
-from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pandas as pd
@@ -104,35 +101,6 @@ def test_a_directory_of_nobody_is_refused(config: DictConfig) -> None:
     Path(config.trainer.default_local_dir).mkdir(parents=True)
     with pytest.raises(ClaimError, match="belongs to no run"):
         claim(config, resume=True, new=False)
-
-
-def test_of_several_starts_in_the_same_moment_one_wins(config: DictConfig) -> None:
-    claim(config, resume=False, new=True).release()
-    config.trainer.default_local_dir += "-race"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["guidelines_core.tracking", "mlflow.store.tracking.sqlalchemy_store"])
-    starts, over = context.Barrier(8), context.Event()
-    said = context.Queue()
-    racers = [context.Process(target=race, args=(config, starts, over, said)) for _ in range(8)]
-    for racer in racers:
-        racer.start()
-    words = [said.get(timeout=60) for _ in racers]
-    over.set()
-    for racer in racers:
-        racer.join()
-    assert words.count("refused") == 7, words
-
-
-def race(config: DictConfig, starts: Barrier, over: Event, said: Queue[str]) -> None:
-    """Claim when all are ready, say how it went, and hold the claim until the race is over."""
-    starts.wait()
-    try:
-        run = claim(config, resume=False, new=False)
-    except ClaimError:
-        said.put("refused")
-    else:
-        said.put(run.claim.run_id)
-        over.wait()
 
 
 def test_a_machine_without_git_names_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
