@@ -111,17 +111,17 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     engines[-1].kill()
     output, _ = again.communicate(timeout=900)
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'optuna.db'}")
-    yield Sweep(folder, study, [str(process) for process in left], output, time.monotonic() - began)
+    yield Sweep(folder, study, left, output, time.monotonic() - began)
     (CONF / f"{EXPORTED}.yaml").unlink(missing_ok=True)
 
 
-def of_worker(worker: str) -> list[psutil.Process]:
-    """Return what runs and was started by a sweep."""
+def of_worker(worker: str) -> list[str]:
+    """Describe what runs and was started by a sweep."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(WORKER, "").startswith(worker) and alive(process):
-                found.append(process)
+                found.append(f"{process} below {process.ppid()}: {' '.join(process.cmdline())}")
         except psutil.Error:
             continue
     return found
