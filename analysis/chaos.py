@@ -90,13 +90,16 @@ def as_table(found: dict[str, Row]) -> Table:
     if kills:
         title += f"; {sum(row['well'] for row in kills)} of {len(kills)} kills well in every column"
     table = Table(title=title, title_justify="left")
-    for column in ("row", "what", "when", "after step", "status seen", "lost", "left", "recovered", "metrics equal"):
+    for column in (
+        "row", "what", "when", "after step", "status seen", "lost", "left", "half", "recovered", "metrics equal",
+    ):  # fmt: skip
         table.add_column(column)
     for name, row in found.items():
         differing = row.get("differing_metrics")
         table.add_row(
             name, row["what"], row["when"], str(row.get("after_step", "")), row.get("status", ""),
-            str(row.get("steps_lost", "")), str(len(row.get("leftovers", []))), "yes" if row["recovered"] else "NO",
+            str(row.get("steps_lost", "")), str(len(row.get("leftovers", []))),
+            str(len(row.get("half_checkpoints", []))), "yes" if row["recovered"] else "NO",
             "" if differing is None else "no: " + ", ".join(differing[:3]) if differing else "yes",
             style="" if row["well"] else "red",
         )  # fmt: skip

@@ -86,7 +86,9 @@ def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = T
     """Return what is seen of a run that has just ended with `code`, and of it when it is resumed to its end."""
     left = loop.leftovers(began)
     status, reason, done = loop.status, loop.reason, loop.steps_done()
+    halves = loop.unsealed()
     starts = loop.finish()
+    refused = all(map(loop.refused, halves))
     differing = differences(final_metrics(loop), theirs) if starts else ["not finished"]
     # A run whose own process was killed cannot say so; the next start does, before anything else. A run that lost its
     # solver alone brings it back and goes on.
@@ -94,16 +96,18 @@ def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = T
         code, status in ("FAILED", "KILLED")
     )
     lost = done - (loop.goes_on_from(2) if status != "FINISHED" else done)
+    as_it_should = starts == 1 and not left and not differing and truthful and refused and lost <= may_lose
     return {
         "exit_code": code,
         "status": status,
         "reason": reason,
         "steps_lost": lost,
         "leftovers": left,
+        "half_checkpoints": halves,
         "recovered": starts > 0 and loop.status == "FINISHED",
         "attempts_to_finish": starts,
         "differing_metrics": differing,
-        "well": bool(struck) and starts == 1 and not left and not differing and truthful and lost <= may_lose,
+        "well": bool(struck) and as_it_should,
     }
 
 
@@ -118,13 +122,11 @@ def broken(breakage: Callable[[Path], object], loop: Loop, theirs: Any) -> Row:
     breakage(loop.directory / "global_step_4" / MODEL_SHARD)
     # The checkpoint's own steps are lost, besides those after it.
     row = resumed(loop, theirs, code, began, may_lose=2 * SAVE_FREQ)
-    aside = (loop.directory / "global_step_4.broken").is_dir()
-    said = "global_step_4 is not resumed from" in (loop.folder / "said.log").read_text()
     return {
         "what": "the newest checkpoint broken",
         "when": "between two starts",
         **row,
-        "well": row["well"] and aside and said,
+        "well": row["well"] and loop.refused("global_step_4"),
     }
 
 

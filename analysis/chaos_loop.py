@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -45,6 +46,9 @@ OVERRIDES = {
     "trainer.save_freq": SAVE_FREQ,
     "trainer.test_freq": SAVE_FREQ,
 }
+STANDSTILL_S = 10.0
+"""How long the writer of a checkpoint stands still when something is killed meanwhile."""
+
 CLOCKED = re.compile(r"timing|perf/|latency|grader_s|solver_s|^solver/")
 """In the name of a metric, says that it is of how a run went and not of what came out: a clock or the machine's memory
 is in it, or how often the solver was asked, whose earlier answers a resumed run does not have."""
@@ -155,9 +159,14 @@ class Loop:
         entries = list(Journal(journal).entries()) if journal.exists() else []
         return min((entry.step for entry in entries if STEP in entry.metrics), default=STEPS + 1) - 1
 
-    def writes_checkpoint(self) -> bool:
-        """Say whether a checkpoint is being written in this moment."""
-        return any(not (folder / SEAL).exists() for folder in self.directory.glob("global_step_?"))
+    def unsealed(self) -> list[str]:
+        """Return the checkpoints that are not whole: one that is being written, or what is left of it."""
+        return [folder.name for folder in self.directory.glob("global_step_?") if not (folder / SEAL).exists()]
+
+    def refused(self, checkpoint: str) -> bool:
+        """Say whether a start has said that it does not resume from a checkpoint, and set it aside."""
+        said = f"{checkpoint} is not resumed from" in (self.folder / "said.log").read_text()
+        return said and (self.directory / f"{checkpoint}.broken").is_dir()
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Return the run's processes by who they are in `TARGETS`."""
@@ -211,7 +220,7 @@ def hit(loop: Loop, target: str, moment: str, draw: random.Random) -> dict[str, 
         step, delay = 0, draw.uniform(0, 40)
         there = loop.until(lambda: (loop.directory / "logs/attempt-1.jsonl").exists())
     elif moment == "writing a checkpoint":
-        step, delay = draw.choice(range(SAVE_FREQ, STEPS + 1, SAVE_FREQ)), draw.uniform(0, 0.05)
+        step, delay = draw.choice(range(SAVE_FREQ, STEPS + 1, SAVE_FREQ)), 0.0
         there = loop.until(lambda: loop.steps_done() >= step - 1)
     else:
         # Two steps take longer than the delay, so the run is still at work then.
@@ -219,19 +228,25 @@ def hit(loop: Loop, target: str, moment: str, draw: random.Random) -> dict[str, 
         there = loop.until(lambda: loop.steps_done() >= step and bool(loop.processes()["agent loop worker"]))
     if not there:
         return None
-    if moment != "writing a checkpoint":
-        time.sleep(delay)
+    time.sleep(delay)
     # To look through the processes takes longer than to write this checkpoint, so the victim is found before.
     if not loop.until(lambda: bool(loop.processes()[target])):
         return None
     victim = draw.choice(loop.processes()[target])
-    if moment == "writing a checkpoint":
-        if not loop.until(loop.writes_checkpoint, pause=0.001):
-            return None
-        time.sleep(delay)
-    writing = loop.writes_checkpoint()
+    if moment != "writing a checkpoint":
+        victim.kill()
+        return {"after_step": loop.steps_done(), "delay_s": round(delay, 3)}
+    # A tiny checkpoint is written in 30 ms: its writer stands still for the kill, as one of 18 GB would seem to.
+    (writer,) = loop.processes()["actor"]
+    if not loop.until(lambda: bool(loop.unsealed()), pause=0.0):
+        return None
+    writer.suspend()
+    writing = loop.unsealed()
     victim.kill()
-    return {"after_step": loop.steps_done(), "delay_s": round(delay, 3), "checkpoint_being_written": writing}
+    time.sleep(STANDSTILL_S)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        writer.resume()
+    return {"after_step": loop.steps_done(), "being_written": writing}
 
 
 def final_metrics(loop: Loop) -> dict[str, dict[int, float]]:
