@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import psutil
@@ -19,6 +20,11 @@ FREE_S, FREE_MIB = 60.0, 1024
 def identity(process: psutil.Process) -> str:
     """Return what tells a process from a later one with its number."""
     return f"{process.pid}:{process.create_time():.2f}"
+
+
+def this_worker() -> str:
+    """Return this machine and process."""
+    return f"{socket.gethostname()} {identity(psutil.Process())}"
 
 
 def alive(process: psutil.Process) -> bool:

@@ -19,11 +19,14 @@ from guidelines_core.provenance import provenance
 from guidelines_core.recorder import BATCH, missing_metrics
 from guidelines_core.stores import tracking_uri
 from guidelines_core.tracking import Claim, Run, experiment_id
-from sweeps.leftovers import identity
+from sweeps.leftovers import identity, this_worker
+from sweeps.study import MAKER
 
 PARENT = "mlflow_run"
 """User attribute of a study: the MLflow run that holds its trials."""
 
+PARENT_S = 20.0
+"""How long a worker waits for the one that made the study to make that run, too."""
 
 END = "guidelines.end"
 """Tag of a run that has ended: why."""
@@ -37,11 +40,6 @@ def journal_of(folder: Path, name: str) -> Path:
     return folder / "trials" / f"{name}.jsonl"
 
 
-def this_worker() -> str:
-    """Return this machine and process."""
-    return f"{socket.gethostname()} {identity(psutil.Process())}"
-
-
 class Record:
     """The MLflow runs of a study; every worker and every continuation write to the same."""
 
@@ -51,10 +49,20 @@ class Record:
         self._folder = folder
         self._experiment = experiment_id(self.client, project)
         self._known: set[str] = set()
-        self.parent = self._found(study.user_attrs.get(PARENT)) or self._made(f"sweep {study.study_name}", None)
-        study.set_user_attr(PARENT, self.parent)
+        self.parent = self._parent(study)
         self.client.update_run(self.parent, status="RUNNING")
         self._end_the_dead()
+
+    def _parent(self, study: Study) -> str:
+        """Return the study's run: of several workers that start at once, the one that made the study makes it."""
+        deadline = time.monotonic() + PARENT_S
+        while PARENT not in (known := study.user_attrs) and known.get(MAKER) != this_worker():
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+        parent = self._found(study.user_attrs.get(PARENT)) or self._made(f"sweep {study.study_name}", None)
+        study.set_user_attr(PARENT, parent)
+        return parent
 
     def _found(self, run_id: str | None) -> str | None:
         """Return the run's id if this MLflow store holds it."""

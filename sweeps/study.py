@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
 
 from guidelines_core.paths import ROOT
+from sweeps.leftovers import this_worker
 from sweeps.objective import Measured, slower_than_median
 from sweeps.sampler import CAUSE, RATE, REFERENCE, TRUNCATED, Exhausted, FeasibleSampler, suggested
 from sweeps.space import Point, Space
@@ -28,6 +29,9 @@ HEARTBEAT_S, GRACE_S = 5, 20
 
 LIMIT = "limit"
 """User attribute of a study: the truncated share that its best trial may have."""
+
+MAKER = "made_by"
+"""User attribute of a study: the worker that made it."""
 
 ASKED = "asked"
 """User attribute of a trial whose point is known on every axis."""
@@ -135,6 +139,7 @@ def open_study(space: Space, goal: Goal, store: RDBStorage, seed: int | None = N
     study.set_user_attr(LIMIT, goal.limit)
     # Of several workers that start at once, one has made it.
     if made:
+        study.set_user_attr(MAKER, this_worker())
         study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
     return study
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -15,6 +18,7 @@ from stub_trainer import DIES, ENDLESS, FINE, OUT_OF_MEMORY, STALLS
 
 from guidelines_core.shapes import gpus
 from sweeps import trial
+from sweeps.leftovers import this_worker
 from sweeps.record import HOLDER, PARENT, Record
 from sweeps.space import BATCH, Machine, Point, Space
 from sweeps.study import Asked, Failed, Goal, TooSlow, open_study, storage
@@ -111,6 +115,25 @@ def test_the_runs_of_killed_sweeps_are_closed_and_those_of_living_ones_not(
     assert Record(study, "sweeps", tmp_path).parent == record.parent
     assert [record.client.get_run(run).info.status for run in (dead, living)] == ["KILLED", "RUNNING"]
     record.end(living, "FINISHED", "", {})
+
+
+def test_of_two_workers_the_one_that_made_the_study_makes_its_run(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    study = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    workers = {threading.current_thread().name: this_worker()}
+    monkeypatch.setattr(
+        "sweeps.record.this_worker", lambda: workers.get(threading.current_thread().name, "another machine")
+    )
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(Record, study, "sweeps", tmp_path)
+        time.sleep(1)
+        assert not other.done()
+        ours = Record(study, "sweeps", tmp_path)
+        assert other.result().parent == ours.parent
+    runs = ours.client.search_runs([ours.client.get_run(ours.parent).info.experiment_id])
+    assert [run.info.run_id for run in runs] == [ours.parent]
 
 
 def test_a_slow_trial_ends_after_its_step_and_the_trainer_is_kept(trials: Trials) -> None:
