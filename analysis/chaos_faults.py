@@ -42,6 +42,7 @@ def rows(seed: int, kills: int) -> dict[str, Callable[[Loop, Any], Row]]:
     """Return every row by its name, in the order in which they are done."""
     return {
         **{f"kill {number}": partial(kill, f"{seed}/{number}") for number in range(kills)},
+        "killed as it takes weights": taking_weights,
         "truncated checkpoint": partial(broken, truncate),
         "flipped bit": partial(broken, flip_a_bit),
         "missing file": partial(broken, Path.unlink),
@@ -109,6 +110,20 @@ def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = T
         "differing_metrics": differing,
         "well": bool(struck) and as_it_should,
     }
+
+
+def taking_weights(loop: Loop, theirs: Any) -> Row:
+    """Kill the rollout server while the training process sends it weights, and resume."""
+    began = time.time()
+    loop.start()
+    loop.until(lambda: loop.steps_done() == 2)
+    (server,), (sender,) = loop.processes()["rollout server"], loop.processes()["actor"]
+    # Ray puts what an actor does into its title.
+    struck = loop.until(lambda: "update_weights" in " ".join(sender.cmdline()), pause=0.0)
+    server.kill()
+    code = loop.wait()
+    row = resumed(loop, theirs, code, began, struck)
+    return {"what": "SIGKILL to rollout server", "when": "taking weights", **row}
 
 
 def broken(breakage: Callable[[Path], object], loop: Loop, theirs: Any) -> Row:

@@ -1,13 +1,16 @@
 """Notices a process of the run that died while nobody waits for its answer.
 
 verl hands prompts to its agent loop workers and then looks for the results in a queue (`replay_buffer.py`, `sample`):
-a worker that was killed would be waited for for ever.
+a worker that was killed would be waited for for ever. So would a rollout server that is killed while the training
+workers send it weights: they wait for its word that it has read them (`bucketed_weight_transfer.py`).
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from typing import Any
 
 import ray
@@ -44,3 +47,24 @@ class Liveness:
             except ray.exceptions.RayActorError as error:
                 raise ProcessDiedError(f"the {name} died: {' '.join(str(error).split())[:300]}") from error
             self._asked[place] = handle.__ray_ready__.remote()
+
+    def during(self, call: Callable[[], object]) -> None:
+        """Make a call that waits for the actors, and look at them meanwhile; if one has died the call is abandoned.
+
+        Raises:
+            ProcessDiedError: an actor is dead.
+            Exception: what the call raises.
+        """
+        outcome: Future[object] = Future()
+
+        def make() -> None:
+            try:
+                outcome.set_result(call())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        # A thread of a pool would be waited for when Python ends.
+        threading.Thread(target=make, daemon=True).start()
+        while not wait([outcome], timeout=1.0).done:
+            self.look()
+        outcome.result()

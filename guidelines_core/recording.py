@@ -136,6 +136,15 @@ class Recording:
             if self._watch is not None:
                 self._watch.stop()
 
+    def on_init_end(self) -> None:
+        """Give the first weights to the rollout servers."""
+        self._rolling = Liveness(("rollout server", server) for server in self._rollout_servers())
+        self._rolling.during(super().on_init_end)  # type: ignore[misc]
+
+    def on_step_end(self) -> None:
+        """Give a step's weights to the rollout servers."""
+        self._rolling.during(super().on_step_end)  # type: ignore[misc]
+
     def on_sample_begin(self) -> None:
         """Note that the weights are the last step's until all rollouts are there."""
         self._gathering = True
@@ -157,12 +166,17 @@ class Recording:
             return {}
         return metrics
 
+    def _rollout_servers(self) -> list[Any]:
+        """Return Ray's handles of the servers that write guidelines, on the training GPUs or on others."""
+        managers = self._rollout_server_managers()  # type: ignore[attr-defined]
+        return [handle for manager in managers for handle in manager.server_handles]
+
     def _liveness(self) -> Liveness:
         """Return the watch over those that write, solve and grade; a solver that can be brought back has its own."""
         rewards: Any = self.reward_loop_manager
         actors = {
             "agent loop worker": self.agent_loop_manager.agent_loop_workers,
-            "rollout server": self.llm_server_manager.server_handles,  # type: ignore[attr-defined]
+            "rollout server": self._rollout_servers(),
             "reward worker": rewards.reward_loop_workers,
             "solver's server": [] if self._watch else rewards.reward_model_manager.server_handles,
         }

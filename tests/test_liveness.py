@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -42,3 +43,21 @@ def test_the_dead_are_named_and_the_busy_are_not_disturbed(cluster: None, monkey
         for _ in range(200):
             watch.look()
             time.sleep(0.1)
+
+
+def test_a_call_is_abandoned_when_one_dies_that_it_waits_for(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Server:
+        def pid(self) -> int:
+            return os.getpid()
+
+    monkeypatch.setattr(liveness, "EVERY_S", 0.0)
+    server = ray.remote(Server).remote()
+    watch = liveness.Liveness([("rollout server", server)])
+    done: list[int] = []
+    watch.during(lambda: done.append(1))
+    assert done == [1]
+    with pytest.raises(ZeroDivisionError):
+        watch.during(lambda: 1 / 0)
+    os.kill(ray.get(server.pid.remote()), signal.SIGKILL)
+    with pytest.raises(liveness.ProcessDiedError, match="the rollout server died"):
+        watch.during(threading.Event().wait)
