@@ -60,4 +60,4 @@ def test_a_call_is_abandoned_when_one_dies_that_it_waits_for(cluster: None, monk
         watch.during(lambda: 1 / 0)
     os.kill(ray.get(server.pid.remote()), signal.SIGKILL)
     with pytest.raises(liveness.ProcessDiedError, match="the rollout server died"):
-        watch.during(threading.Event().wait)
+        watch.during(lambda: threading.Event().wait(30))
