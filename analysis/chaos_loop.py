@@ -181,7 +181,7 @@ class Loop:
             for name, matches in TARGETS.items():
                 if matches(title):
                     found[name].append(process)
-        # Both servers have one name; the solver's is started first (`recording.py`, `_init_resource_pool_mgr`).
+        # Both servers have one name; the solver's is started first (`early_solver.py`).
         servers = sorted(found["solver's server"], key=psutil.Process.create_time)
         found["solver's server"], found["rollout server"] = servers[:1], servers[1:]
         # So have the launcher and those of its forks that have not become anybody yet.

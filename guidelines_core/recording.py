@@ -10,7 +10,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,15 @@ import pandas as pd
 import ray
 import transfer_queue as tq
 from tensordict import NonTensorStack
-from verl.trainer.ppo.utils import Role
-from verl.trainer.ppo.v1 import get_trainer_cls, trainer_base
+from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from guidelines_core import checkpoints, colocated
+from guidelines_core.early_solver import EarlySolver
 from guidelines_core.journal import LOGGED_AT
 from guidelines_core.liveness import Liveness, ProcessDiedError
 from guidelines_core.old_log_probs import OldLogProbs
 from guidelines_core.reward_metrics import count_metrics, reward_metrics
-from guidelines_core.solver_servers import SolverLoop
 from guidelines_core.solver_watch import SolverLostError, SolverWatch
 from guidelines_core.trainer import STOP_FILE
 
@@ -35,7 +33,7 @@ from guidelines_core.trainer import STOP_FILE
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
     """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
     cls = get_trainer_cls(mode)
-    return type(f"Recorded{cls.__name__}", (Recording, OldLogProbs, cls), {})
+    return type(f"Recorded{cls.__name__}", (Recording, EarlySolver, OldLogProbs, cls), {})
 
 
 class Recording:
@@ -44,41 +42,6 @@ class Recording:
     _due = False
     _gathering = False
     _watch: SolverWatch | None = None
-
-    def _setup(self) -> None:
-        """Start the solver's server beside the actor's workers.
-
-        verl starts it after they are loaded (`trainer_base.py:345`) and offers no other moment, so the name that it
-        calls there stands, while it sets up, for the server that is on its way.
-        """
-        original = trainer_base.RewardLoopManager
-        trainer_base.RewardLoopManager = self._solver_on_its_way
-        try:
-            super()._setup()  # type: ignore[misc]
-        finally:
-            trainer_base.RewardLoopManager = original
-
-    def _init_resource_pool_mgr(self) -> None:
-        """Set up verl's pools and start the solver in its own."""
-        super()._init_resource_pool_mgr()  # type: ignore[misc]
-        self._starting = ThreadPoolExecutor(max_workers=1)
-        self._solver: Future[SolverLoop] | None = None
-        if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
-            self.resource_pool_manager.create_resource_pool()  # type: ignore[attr-defined]
-            pool = self.resource_pool_manager.get_resource_pool(Role.RewardModel)  # type: ignore[attr-defined]
-            self._solver = self._starting.submit(SolverLoop, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
-
-    def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop at once; who first uses it waits until its server is up.
-
-        Where the solver shares the training GPUs its server starts beside the rollout's. vLLM measures free memory to
-        size its cache, which two that start at once falsify: they must be told the size.
-        """
-        if self._solver is None:
-            if not started_together(config):
-                return SolverLoop(config, rm_resource_pool)
-            self._solver = self._starting.submit(SolverLoop, config, rm_resource_pool)
-        return _Later(self._solver)
 
     def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
         """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
@@ -117,8 +80,8 @@ class Recording:
             SolverLostError: the solver is gone.
         """
         # A solver that shares the training GPUs sleeps most of the time.
-        if self._solver is not None and self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
-            loop = self._solver.result()
+        if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
+            loop = self._solver.result()  # type: ignore[attr-defined]
             self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
             self._watch.start()
         self.agent_loop_manager = agent_loop_manager
@@ -342,22 +305,6 @@ class Recording:
         making = file.with_suffix(".making")
         rows.to_parquet(making, index=False)
         making.replace(file)
-
-
-def started_together(config: Any) -> bool:
-    """Say whether the rollout's and the solver's servers may start at once on one GPU: both know their cache's size."""
-    engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
-    return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
-
-
-class _Later:
-    """The result of a future, which is waited for when something is first asked of it."""
-
-    def __init__(self, future: Future[Any]) -> None:
-        self._future = future
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._future.result(), name)
 
 
 class _LogThenSave:
