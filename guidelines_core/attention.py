@@ -71,7 +71,7 @@ def attend(
         raise ValueError(f"attn_implementation={NAME} has no dropout ({dropout}) and no window ({sliding_window})")
     ends, longest = bounds(position_ids)
     query, key, value = (states.squeeze(0).transpose(0, 1) for states in (query, key, value))
-    if query.device.type == "cuda":
+    if query.device.type == "cuda" and query.dtype != torch.float32:
         from torch.nn.attention.varlen import varlen_attn
 
         # GQA needs a word in newer torch; 2.11 knows no such word and does it unasked.
@@ -85,7 +85,7 @@ def attend(
 def each_alone(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, scaling: float | None
 ) -> torch.Tensor:
-    """Return what `varlen_attn` does, one sequence after the other: for a CPU, which has no such kernel.
+    """Return what `varlen_attn` does, one sequence after the other: for a CPU and for float32, which it does not know.
 
     Args:
         query, key, value: shape (tokens, heads or kv_heads, head_dim).
