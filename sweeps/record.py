@@ -96,6 +96,8 @@ class Record:
 
     def begin(self, name: str, point: Mapping[str, Any]) -> str:
         """Open a trial's run and return its id."""
+        # Another worker may have closed it between two trials of this one.
+        self.client.update_run(self.parent, status="RUNNING")
         run_id = self._made(name, self.parent)
         self.client.log_batch(run_id, params=[Param(f"sweep/{axis}", str(value)) for axis, value in point.items()])
         return run_id
@@ -117,5 +119,9 @@ class Record:
         self.client.set_terminated(run_id, status)
 
     def close(self, status: str, metrics: Mapping[str, float]) -> None:
-        """Close the study's run."""
-        self.end(self.parent, status, f"the sweep ended {status}", metrics)
+        """Close the study's run, or leave that to the last of the workers that still measure its trials."""
+        self._end_the_dead()
+        query = f"tags.mlflow.parentRunId = '{self.parent}' and attributes.status = 'RUNNING'"
+        others = self.client.search_runs([self._experiment], query)
+        if not any(run.data.tags[HOLDER] != this_worker() for run in others):
+            self.end(self.parent, status, f"the sweep ended {status}", metrics)

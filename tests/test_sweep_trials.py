@@ -136,6 +136,29 @@ def test_of_two_workers_the_one_that_made_the_study_makes_its_run(
     assert [run.info.run_id for run in runs] == [ours.parent]
 
 
+def test_the_last_worker_that_measures_closes_the_studys_run(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    record = Record(open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}")), "sweeps", tmp_path)
+
+    def status() -> str:
+        return str(record.client.get_run(record.parent).info.status)
+
+    others = record.begin("another-workers", {})
+    record.client.set_tag(others, HOLDER, "elsewhere 1:0.00")
+    ours = record.begin("ours", {})
+    record.close("FINISHED", {})
+    assert status() == "RUNNING"
+    record.end(ours, "FINISHED", "", {})
+    record.end(others, "FINISHED", "", {})
+    record.close("FINISHED", {"sweep/best": 1.0})
+    assert status() == "FINISHED"
+    assert record.client.get_run(record.parent).data.metrics == {"sweep/best": 1.0}
+    record.end(record.begin("of-one-that-goes-on", {}), "FINISHED", "", {})
+    assert status() == "RUNNING"
+
+
 def test_a_slow_trial_ends_after_its_step_and_the_trainer_is_kept(trials: Trials) -> None:
     seen = []
 

@@ -15,6 +15,7 @@ from test_sweep_study import HERE, check_nothing_lost, worker, worker_code
 
 from guidelines_core.config import ConfigError
 from guidelines_core.paths import ROOT
+from sweeps import throughput
 from sweeps.cluster import refuse_local_stores
 from sweeps.space import SPACES, Space
 from sweeps.study import Goal, open_study, storage
@@ -86,3 +87,33 @@ def test_a_cluster_needs_stores_that_every_machine_reaches(storage: str | None, 
     refuse_local_stores("postgresql://host/optuna", "http://store:5000")
     with pytest.raises(ConfigError, match=named):
         refuse_local_stores(storage, tracking)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--workers", "0"], "--workers=0: expected 1 or more"),
+        (["--export", "best"], "--ray with --export or --confirm: expected neither"),
+        (["--confirm"], "--ray with --export or --confirm: expected neither"),
+        (["data.no_such_key=1"], "data.no_such_key"),
+    ],
+)
+def test_what_workers_on_a_cluster_cannot_do_is_refused(
+    words: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "throughput.py",
+        "--name",
+        "tiny",
+        "--trials",
+        "2",
+        "--ray",
+        "auto",
+        "--storage",
+        "postgresql://host/studies",
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, *words])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://store:5000")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert throughput.main() == 2
+    assert named in " ".join(capsys.readouterr().err.split())
