@@ -20,6 +20,9 @@ from rich.table import Table
 PHASES = ("gen", "reward", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")
 """verl's `timing_s/*` of a step, in their order; `reward` is there only where the solver shares the training GPUs."""
 
+MODEL_PHASES = ("old_log_prob", "ref", "update_actor")
+"""Those of them in which the trained model's FLOPs are counted."""
+
 UPDATE_PHASES = ("old_log_prob", "ref", "update")
 """The phases of a step's training side."""
 
@@ -44,20 +47,40 @@ def table(result: Mapping[str, Any]) -> Table:
 
 
 def step_table(result: Mapping[str, Any]) -> Table:
-    """Return the arms' seconds by phase, and each arm's step as a share of the first one's."""
-    done = [entry for entry in result["arms"] if "failed" not in entry]
-    names = [name for name in PHASES if any(name in entry["phases"] for entry in done)]
-    table = Table(
-        "arm", *names, "launch → first step", "ratio", title=f"{result['gpu']} x {result['gpu_count']}, seconds"
-    )
-    for entry in result["arms"]:
-        if "failed" in entry:
-            table.add_row(entry["name"], entry["failed"], style="red")
-            continue
-        phases = (f"{entry['phases'][name]:.2f}" if name in entry["phases"] else "" for name in names)
-        ratio = entry["s_per_step"] / done[0]["s_per_step"]
-        table.add_row(entry["name"], *phases, f"{entry['launch_to_first_step_s']:.0f}", f"{ratio:.2f}")
+    """Return a column for each arm: its seconds by phase, ratios to the first arm and to the floor, how busy GPUs were.
+
+    `solver_unhidden` are the seconds in which only the solver works; memory and idle share are a figure for each GPU.
+    """
+    arms = result["arms"]
+    done = [entry for entry in arms if "failed" not in entry]
+    table = Table("seconds", title=f"{result['gpu']} x {result['gpu_count']}")
+    for entry in arms:
+        table.add_column(entry["name"], justify="right", overflow="fold")
+    for phase in PHASES:
+        if any(phase in entry["phases"] for entry in done):
+            table.add_row(phase, *(_shown(entry.get("phases", {}), phase, ".2f") for entry in arms))
+    for name, form in (("solver_unhidden_s", ".2f"), ("launch_to_first_step_s", ".0f")):
+        table.add_row(name.removesuffix("_s"), *(_shown(entry, name, form) for entry in arms))
+    table.add_section()
+    table.add_row("step, of the first arm's", *(_shown(entry, "ratio_to_first", ".2f") for entry in arms))
+    table.add_row("step, of its floor", *(_shown(entry, "ratio_to_floor", ".1f") for entry in arms))
+    for phase in MODEL_PHASES:
+        table.add_row(f"MFU {phase}", *(_shown(entry.get("mfu", {}), phase, ".0%") for entry in arms))
+    table.add_row("  of TFLOP/s", *(f"{e['peak_flops'] / 1e12:.0f}" if "peak_flops" in e else "" for e in arms))
+    for name, form in (("rollout_tokens_per_s", ",.0f"), ("solver_tokens_per_s", ",.0f"), ("padded_share", ".0%")):
+        table.add_row(name, *(_shown(entry, name, form) for entry in arms))
+    for name, form in (("memory_gib", ".0f"), ("idle_share", ".0%")):
+        table.add_row(name, *(" ".join(_shown(gpu, name, form) for gpu in entry.get("gpus", [])) for entry in arms))
+    if any("extrapolated" in entry for entry in done):
+        table.add_row("extrapolated from", *(entry.get("extrapolated", {}).get("from", "") for entry in arms))
+    if len(done) < len(arms):
+        table.add_row("failed", *(entry.get("failed", "") for entry in arms), style="red")
     return table
+
+
+def _shown(figures: Mapping[str, Any], name: str, form: str) -> str:
+    """Return a figure as text, nothing where it was not measured."""
+    return format(figures[name], form) if name in figures else ""
 
 
 def update_table(result: Mapping[str, Any]) -> Table:

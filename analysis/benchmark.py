@@ -9,8 +9,10 @@ already, with the same configuration, is not run again. Exit codes: 0 every arm 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import shlex
 import shutil
@@ -28,11 +30,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 from bench_table import PHASES, step_table
+from generation import generation_of_run, one_at_a_time
+from gpu_load import load, sampled
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from update_arm import measure_peak
 
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.estimate import PEAK, Lengths, estimated_step, padded_sequences, shapes_of, tokens_per_step
+from guidelines_core.journal import LOGGED_AT, STEP
 from guidelines_core.layout import training_gpus
 from guidelines_core.old_log_probs import DIFFERENCE, FROM_ROLLOUT
 from guidelines_core.paths import ROOT
@@ -51,11 +57,19 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing to time: an experiment and its overrides."""
+    """One thing to time: an experiment and its overrides.
+
+    Attributes:
+        name: unlike the other arms'.
+        experiment: what `run.py --name` takes.
+        overrides: `key=value` each.
+        extrapolates: an earlier arm whose step is told with this arm's seconds a solution, one at a time.
+    """
 
     name: str
     experiment: str
     overrides: tuple[str, ...]
+    extrapolates: str | None = None
 
 
 def main() -> int:
@@ -85,14 +99,14 @@ def main() -> int:
         "command": shlex.join(["python", "analysis/benchmark.py", *sys.argv[1:]]),
     }
     measured = {(entry["name"], entry["config_hash"]) for entry in result["arms"] if "failed" not in entry}
+    due = [arm for arm in arms if (arm.name, hashes[arm.name]) not in measured]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        for arm in arms:
-            if (arm.name, hashes[arm.name]) in measured:
-                continue
+        peak = {"peak_flops": peak_flops(Path(folder) / "peak.json")} if due and here["gpu_count"] else {}
+        for arm in due:
             named = {"name": arm.name, "config_hash": hashes[arm.name], "experiment": arm.experiment}
             figured = measure(arm, (given.work or Path(folder)).resolve() / arm.name)
             if "failed" not in figured:
-                figured |= derived(compose(arm.experiment, arm.overrides), figured, result["gpu"])
+                figured = told(arm, {**figured, **peak}, result)
             entry = {**named, "overrides": list(arm.overrides), **figured}
             others = [other for other in result["arms"] if other["name"] != arm.name]
             result["arms"] = sorted([*others, entry], key=lambda e: list(hashes).index(e["name"]))
@@ -114,8 +128,8 @@ def hardware() -> dict[str, Any]:
 def read_arms(file: Path, overrides: Sequence[str] = ()) -> list[Arm]:
     """Return the arms of a YAML file; `overrides` go to each, after its own.
 
-    The file has `experiment`, `overrides` for every arm, and `arms`: each a `name`, and `experiment` and `overrides`
-    where it differs.
+    The file has `experiment`, `overrides` for every arm, and `arms`: each a `name`, and `experiment`, `overrides` and
+    `extrapolates` where it differs.
     """
     read = yaml.safe_load(file.read_text(encoding="utf-8"))
     arms = [
@@ -123,6 +137,7 @@ def read_arms(file: Path, overrides: Sequence[str] = ()) -> list[Arm]:
             name=arm["name"],
             experiment=arm.get("experiment", read["experiment"]),
             overrides=(*read.get("overrides", ()), *arm.get("overrides", ()), *overrides),
+            extrapolates=arm.get("extrapolates"),
         )
         for arm in read["arms"]
     ]
@@ -150,20 +165,22 @@ def measure(arm: Arm, folder: Path) -> dict[str, Any]:
     directory = folder / "run"
     command = [sys.executable, str(ROOT / "experiments/run.py"), "--name", arm.experiment, *arm.overrides,
                f"trainer.default_local_dir={directory}"]  # fmt: skip
-    began = time.monotonic()
-    run = subprocess.Popen(command, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"})
     journal, log = (directory / "logs" / f"attempt-1.{suffix}" for suffix in ("jsonl", "log"))
-    first_step_done = 0.0
-    while run.poll() is None:
-        if not first_step_done and journal.exists() and journal.stat().st_size:
-            first_step_done = time.monotonic() - began
-        time.sleep(0.1)
-    if run.returncode != 0:
+    load_file = folder / "gpus.csv"
+    began = time.time()
+    with sampled(load_file) if devices() else contextlib.nullcontext():
+        code = subprocess.call(command, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"})
+    if code != 0:
         said = failure_line(log) if log.exists() else "refused before it started"
-        return {"failed": f"exit code {run.returncode}: {said}"}
+        return {"failed": f"exit code {code}: {said}"}
+    run_s = round(time.time() - began, 1)
     entries = [json.loads(line)["data"] for line in journal.read_text().splitlines()]
-    steps = [entry for entry in entries if "training/global_step" in entry]
-    return {**figures(steps, first_step_done), "run_s": round(time.monotonic() - began, 1)}
+    steps = [entry for entry in entries if STEP in entry]
+    found = {**figures(steps, steps[0][LOGGED_AT] - began), **generation_of_run(directory, steps[1:] or steps)}
+    if load_file.exists() and len(steps) > 1:
+        lines = load_file.read_text().splitlines()
+        found["gpus"] = load(lines, steps[0][LOGGED_AT], steps[-1][LOGGED_AT])
+    return {**found, "run_s": run_s}
 
 
 def figures(steps: Sequence[Mapping[str, float]], first_step_done_s: float) -> dict[str, Any]:
@@ -187,11 +204,32 @@ def figures(steps: Sequence[Mapping[str, float]], first_step_done_s: float) -> d
     }
 
 
+def peak_flops(file: Path) -> float:
+    """Return the FLOP/s of a large bf16 product, measured in a process of its own, which leaves nothing on the GPU."""
+    process = multiprocessing.get_context("spawn").Process(target=measure_peak, args=(file,))
+    process.start()
+    process.join()
+    return float(json.loads(file.read_text())["flops"])
+
+
+def told(arm: Arm, found: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measured arm's figures with what follows from them; `result` holds the arms before it."""
+    if arm.extrapolates is None:
+        return found | derived(compose(arm.experiment, arm.overrides), found, result["gpu"])
+    base = next((other for other in result["arms"] if other["name"] == arm.extrapolates), {"failed": ""})
+    if "failed" in base:
+        return {"failed": f"the arm {arm.extrapolates} that it extrapolates has no figures"}
+    whole = one_at_a_time(base, found)
+    if "floor_s" in base:
+        whole |= {"floor_s": base["floor_s"], "ratio_to_floor": round(whole["s_per_step"] / base["floor_s"], 1)}
+    return {**whole, "launch_to_first_step_s": found["launch_to_first_step_s"], "run_s": found["run_s"]}
+
+
 def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict[str, Any]:
     """Return what follows from an arm's figures: tokens a second, padded rows, MFU by phase, ratio to the floor.
 
-    FLOPs are those that the rollouts' tokens need (`guidelines_core/shapes.py`), peaks those of `known/gpus.yaml`; on
-    other hardware there is neither MFU nor floor.
+    FLOPs are those that the rollouts' tokens need (`guidelines_core/shapes.py`); MFU is of the peak measured in the
+    same call, the floor of the peaks of `known/gpus.yaml`; on other hardware there is neither.
     """
     metrics, seconds = found["metrics"], found["phases"]
     real, padded = padded_sequences(config)
@@ -206,7 +244,7 @@ def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict
     floor = estimated_step(config, gpu, lengths, PEAK)
     workers = training_gpus(config)
     length = lengths.prompt + lengths.guideline
-    forward = real * length * shapes_of(config)[0].forward_flops(length) / workers / gpu.flops
+    forward = real * length * shapes_of(config)[0].forward_flops(length) / workers / found.get("peak_flops", gpu.flops)
     passes = {"old_log_prob": 1, "ref": 1, "update_actor": 3}
     if metrics.get(FROM_ROLLOUT):
         del passes["old_log_prob"]

@@ -29,6 +29,6 @@ def test_a_steps_table_is_told_from_an_updates() -> None:
     arm = {"name": "a", "s_per_step": 2.0, "phases": {"step": 2.0}, "launch_to_first_step_s": 9.0}
     about = {"gpu": "G", "gpu_count": 1}
     failed = {"name": "a", "failed": "exit code 1", "peak_flops": 1e12}
-    assert bench_table.table({**about, "arms": [arm]}).columns[1].header == "step"
+    assert bench_table.table({**about, "arms": [arm]}).columns[0].header == "seconds"
     measured = json.loads((ROOT / "analysis/results/update-h200.json").read_text())["arms"][0]
     assert bench_table.table({**about, "arms": [failed, measured]}).columns[1].header == "workload"

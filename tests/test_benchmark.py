@@ -7,7 +7,8 @@ from pathlib import Path
 import benchmark
 import pytest
 from bench_table import step_table
-from benchmark import Arm, config_hash, derived, figures, read_arms
+from benchmark import Arm, config_hash, derived, figures, read_arms, told
+from rich.table import Table
 
 from guidelines_core.config import ConfigError, compose
 from guidelines_core.paths import ROOT
@@ -68,7 +69,7 @@ def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
     kept, refused = json.loads(out.read_text())["arms"]
     assert kept == {**done, "ratio_to_first": 1.0}
     assert refused["failed"] == "exit code 2: refused before it started"
-    assert "ratio" in capsys.readouterr().out
+    assert "of the first arm's" in capsys.readouterr().out
 
 
 def test_what_follows_from_an_arms_figures() -> None:
@@ -83,15 +84,59 @@ def test_what_follows_from_an_arms_figures() -> None:
     assert more["mfu"] == {name: pytest.approx(0.293, abs=0.005) for name in phases}
     assert more["ratio_to_floor"] == pytest.approx(20.0 / more["floor_s"], abs=0.1)
     assert 2 < more["floor_s"] < 8
+    slower = derived(config, {**found, "peak_flops": 989.5e12 / 2}, "NVIDIA H200")
+    assert slower["mfu"]["ref"] == pytest.approx(2 * more["mfu"]["ref"], rel=0.01)
+    assert slower["floor_s"] == more["floor_s"]
+
+
+def test_an_arm_that_extrapolates_tells_the_step_of_another() -> None:
+    arm = Arm("sequential", "quickstart", (), extrapolates="reference")
+    sample = {"metrics": {"reward/graded": 8.0}, "solver_s": 16.0, "solver_tokens_per_s": 300.0, "run_s": 90.0}
+    sample["launch_to_first_step_s"] = 50.0
+    base = {"name": "reference", "s_per_step": 60.0, "phases": {"reward": 8.0, "step": 60.0}, "solver_s": 5.0}
+    base |= {"metrics": {"reward/graded": 120.0}, "floor_s": 5.0}
+    found = told(arm, sample, {"gpu": "G", "arms": [base]})
+    assert (found["s_per_step"], found["ratio_to_floor"]) == (295.0, 59.0)
+    for arms in ([], [{"name": "reference", "failed": "exit code 1"}]):
+        assert "no figures" in told(arm, sample, {"gpu": "G", "arms": arms})["failed"]
 
 
 def test_the_table_compares_with_the_first_arm() -> None:
     entries = [
-        {"name": name, "s_per_step": seconds, "phases": {"step": seconds}, "launch_to_first_step_s": 100.0}
+        {"name": name, "s_per_step": seconds, "phases": {"step": seconds}, "ratio_to_first": seconds / 50.0}
         for name, seconds in (("a", 50.0), ("b", 40.0))
     ]
-    table = step_table({"gpu": "G", "gpu_count": 1, "arms": entries})
-    assert list(table.columns[-1].cells) == ["1.00", "0.80"]
+    assert row(step_table({"gpu": "G", "gpu_count": 1, "arms": entries}), "step, of the first arm's") == [
+        "1.00",
+        "0.80",
+    ]
+
+
+def test_the_table_says_how_busy_each_gpu_was_and_what_is_extrapolated() -> None:
+    entry = {"name": "a", "s_per_step": 50.0, "phases": {"step": 50.0}, "launch_to_first_step_s": 100.0}
+    entry |= {"mfu": {"update_actor": 0.481}, "peak_flops": 7.9e14, "solver_tokens_per_s": 16250.0, "padded_share": 0.0}
+    entry["gpus"] = [{"index": n, "idle_share": 0.1 * n, "memory_gib": 80.0 + n} for n in (1, 2)]
+    sequential = {"name": "b", "s_per_step": 90.0, "phases": {"step": 90.0}, "extrapolated": {"from": "a"}}
+    failed = {"name": "c", "failed": "exit code 1"}
+    table = step_table({"gpu": "G", "gpu_count": 2, "arms": [entry, sequential, failed]})
+    shown = {
+        "step": ["50.00", "90.00", ""],
+        "MFU update_actor": ["48%", "", ""],
+        "  of TFLOP/s": ["790", "", ""],
+        "solver_tokens_per_s": ["16,250", "", ""],
+        "padded_share": ["0%", "", ""],
+        "memory_gib": ["81 82", "", ""],
+        "idle_share": ["10% 20%", "", ""],
+        "extrapolated from": ["", "a", ""],
+        "failed": ["", "", "exit code 1"],
+    }
+    assert {name: row(table, name) for name in shown} == shown
+
+
+def row(table: Table, name: str) -> list[object]:
+    """Return the cells of the row that begins with `name`."""
+    cells = [list(column.cells) for column in table.columns]
+    return [column[cells[0].index(name)] for column in cells[1:]]
 
 
 def test_another_gpus_results_are_not_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,47 @@
+"""What `nvidia-smi` saw of the GPUs while an arm ran: the share of time without a kernel, and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+EVERY_MS = 200
+QUERY = "index,timestamp,utilization.gpu,memory.used"
+
+
+@contextlib.contextmanager
+def sampled(file: Path) -> Iterator[None]:
+    """Write a line for each GPU and each `EVERY_MS` to `file` until the block ends."""
+    command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits", f"--loop-ms={EVERY_MS}"]
+    with file.open("w") as lines, subprocess.Popen(command, stdout=lines) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def load(lines: Sequence[str], began: float, ended: float) -> list[dict[str, Any]]:
+    """Return each GPU's `index`, `idle_share` and highest `memory_gib` between two times, in seconds since 1970.
+
+    Idle is the time in which no kernel ran, as the driver counts it (`utilization.gpu`).
+    """
+    seen: dict[int, list[tuple[float, float]]] = {}
+    for line in lines:
+        words = line.split(",")
+        if len(words) != len(QUERY.split(",")):
+            continue  # the line that was under way at the end
+        at = datetime.strptime(words[1].strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp()
+        if began <= at <= ended:
+            seen.setdefault(int(words[0]), []).append((float(words[2]), float(words[3])))
+    return [
+        {
+            "index": index,
+            "idle_share": round(1 - sum(busy for busy, _ in samples) / len(samples) / 100, 4),
+            "memory_gib": round(max(used for _, used in samples) / 1024, 1),
+        }
+        for index, samples in sorted(seen.items())
+    ]
