@@ -54,11 +54,14 @@ def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
     arms, out = tmp_path / "arms.yaml", tmp_path / "out.json"
     # The source is a file that is not there: run.py refuses the arm before anything starts.
     arms.write_text(
-        "experiment: quickstart\narms:\n- name: done\n- {name: refused, overrides: [guidelines.data.source=no.jsonl]}\n"
+        "experiment: quickstart\narms:\n- name: done\n- {name: slower, overrides: [data.seed=2]}\n"
+        "- {name: refused, overrides: [guidelines.data.source=no.jsonl]}\n"
     )
-    done = {"name": "done", "config_hash": config_hash(read_arms(arms)[0]), "s_per_step": 2.0, "phases": {"step": 2.0}}
-    done["launch_to_first_step_s"] = 9.0
-    out.write_text(json.dumps({**benchmark.hardware(), "arms": [done]}))
+    done, slower = (
+        {"name": arm.name, "config_hash": config_hash(arm), "s_per_step": s, "phases": {"step": s}}
+        for arm, s in zip(read_arms(arms), (2.0, 3.0), strict=False)
+    )
+    out.write_text(json.dumps({**benchmark.hardware(), "arms": [done, slower]}))
     left = tmp_path / "work/refused/run"
     left.mkdir(parents=True)
     monkeypatch.setattr(
@@ -66,8 +69,8 @@ def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
     )
     assert benchmark.main() == 1
     assert not left.exists()
-    kept, refused = json.loads(out.read_text())["arms"]
-    assert kept == {**done, "ratio_to_first": 1.0}
+    *kept, refused = json.loads(out.read_text())["arms"]
+    assert kept == [{**done, "ratio_to_first": 1.0}, {**slower, "ratio_to_first": 1.5}]
     assert refused["failed"] == "exit code 2: refused before it started"
     assert "of the first arm's" in capsys.readouterr().out
 
