@@ -191,9 +191,9 @@ class Loop:
     def leftovers(self, since: float, seconds: float = 20.0) -> list[str]:
         """Return what is left of the run that has ended: processes, shared memory, temporary folders."""
         deadline = time.monotonic() + seconds
-        while processes.leftovers(self.run_id) and time.monotonic() < deadline:
+        while processes.leftovers(self.directory) and time.monotonic() < deadline:
             time.sleep(0.2)
-        left = [f"process {process.pid}" for process in processes.leftovers(self.run_id)]
+        left = [f"process {process.pid}" for process in processes.leftovers(self.directory)]
         left += [segment.name for segment in processes.segments_since(since)]
         folders = Path(os.environ.get("TMPDIR", "/tmp")).glob(f"{TEMPORARY}????????")
         return left + [folder.name for folder in folders if folder.stat().st_mtime >= since]

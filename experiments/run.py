@@ -24,7 +24,7 @@ from guidelines_core.preflight import Refused, check, draw, prepare
 from guidelines_core.recorder import Recorder
 from guidelines_core.resume import ResumeError, resume
 from guidelines_core.tracking import ClaimError, Run, claim
-from guidelines_core.trainer import Training
+from guidelines_core.trainer import Ahead, Training
 
 out = Console()
 err = Console(stderr=True)
@@ -43,6 +43,8 @@ def main() -> int:
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config), flush=True)
             err.print(draw(config))
+        else:
+            ahead = Ahead(config)
         findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume)
         for finding in findings:
             style = "red" if finding.severity == "error" else "yellow"
@@ -62,7 +64,7 @@ def main() -> int:
     except (ConfigError, Refused, ClaimError, ResumeError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    return train(config, run, notes)
+    return train(config, run, ahead, notes)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -79,9 +81,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def train(config: DictConfig, run: Run, notes: list[str]) -> int:
+def train(config: DictConfig, run: Run, ahead: Ahead, notes: list[str]) -> int:
     """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
-    training, recorder = Training(config, run), Recorder(run)
+    training, recorder = Training(config, run, ahead), Recorder(run)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
     for note in notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)

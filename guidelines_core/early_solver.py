@@ -1,4 +1,4 @@
-"""The solver's server, started beside the actor's workers and not after them."""
+"""The solver's server, started beside the actor's workers, on their GPU too, and not after them."""
 
 from __future__ import annotations
 
@@ -28,30 +28,29 @@ class EarlySolver:
             trainer_base.RewardLoopManager = original
 
     def _init_resource_pool_mgr(self) -> None:
-        """Set up verl's pools and start the solver in its own."""
+        """Set up verl's pools and start the solver, in its own or, if it may start there, on the training GPUs."""
         super()._init_resource_pool_mgr()  # type: ignore[misc]
-        self._starting = ThreadPoolExecutor(max_workers=1)
         self._solver: Future[SolverLoop] | None = None
-        if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
-            self.resource_pool_manager.create_resource_pool()  # type: ignore[attr-defined]
-            pool = self.resource_pool_manager.get_resource_pool(Role.RewardModel)  # type: ignore[attr-defined]
-            self._solver = self._starting.submit(SolverLoop, config=self.config, rm_resource_pool=pool)  # type: ignore[attr-defined]
+        config, pools = self.config, self.resource_pool_manager  # type: ignore[attr-defined]
+        pools.create_resource_pool()
+        # verl makes them again (`trainer_base.py:237`); the solver's would not be the trainer's then.
+        pools.create_resource_pool = lambda: None
+        if config.reward.reward_model.enable_resource_pool or started_together(config):
+            pool = pools.get_resource_pool(Role.RewardModel)
+            # Made here, for the actor's workers may look for it at the same time as the solver's.
+            pool.get_placement_groups(device_name=config.trainer.device)
+            self._solver = ThreadPoolExecutor(max_workers=1).submit(SolverLoop, config, pool)
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop at once; who first uses it waits until its server is up.
-
-        Where the solver shares the training GPUs its server starts beside the rollout's. vLLM measures free memory to
-        size its cache, which two that start at once falsify: they must be told the size.
-        """
-        if self._solver is None:
-            if not started_together(config):
-                return SolverLoop(config, rm_resource_pool)
-            self._solver = self._starting.submit(SolverLoop, config, rm_resource_pool)
-        return _Later(self._solver)
+        """Return the reward loop at once; who first uses it waits until its server is up."""
+        return SolverLoop(config, rm_resource_pool) if self._solver is None else _Later(self._solver)
 
 
 def started_together(config: Any) -> bool:
-    """Say whether the rollout's and the solver's servers may start at once on one GPU: both know their cache's size."""
+    """Say whether the solver's server may start on a GPU where the actor's workers and the rollout's server start.
+
+    vLLM measures free memory to size its cache, which others that start at once falsify: both must know its size.
+    """
     engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
     return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
 

@@ -48,12 +48,12 @@ FDS_MAX = 250
 
 @contextlib.contextmanager
 def forked_processes(modules: Sequence[str]) -> Iterator[Path]:
-    """Import `modules`, serve forks of this process until the block ends, and yield the executable that asks for them.
+    """Start a process that imports `modules` and then serves forks of itself until the block ends.
 
-    Inside the block `multiprocessing` starts its processes through it, in the forks too.
+    Yields the executable that asks for a fork, at once: who asks before the imports are done waits for them. An import
+    that fails ends this process, with the reason on its standard error. Inside the block `multiprocessing` starts its
+    processes through that executable, in the forks too.
     """
-    for module in modules:
-        importlib.import_module(module)
     folder = Path(tempfile.mkdtemp(prefix="forkserver-", dir=os.environ.get(FOLDER)))
     address, executable = str(folder / "socket"), folder / "python"
     words = [sys.executable, "-I", "-S", str(CLIENT), address, sys.executable]
@@ -62,13 +62,11 @@ def forked_processes(modules: Sequence[str]) -> Iterator[Path]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(128)
-    # Pages that the collector never touches stay shared with the forks.
-    gc.collect()
-    gc.freeze()
-    python = sys.executable
+    python, owner = sys.executable, os.getpid()
     multiprocessing.set_executable(str(executable))
     server = os.fork()
     if server == 0:
+        _import_or_end(modules, owner)
         _Server(listener).serve()
     listener.close()
     try:
@@ -78,6 +76,22 @@ def forked_processes(modules: Sequence[str]) -> Iterator[Path]:
         os.kill(server, signal.SIGTERM)
         os.waitpid(server, 0)
         shutil.rmtree(folder)
+
+
+def _import_or_end(modules: Sequence[str], owner: int) -> None:
+    """Import `modules`; a failure ends this process and its `owner`, whose children would wait for ever."""
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except BaseException:
+        # The owner's own, which may have become another file since this process was forked.
+        with open(f"/proc/{owner}/fd/2", "a") as stderr:
+            traceback.print_exc(file=stderr)
+        os.kill(owner, signal.SIGTERM)
+        os._exit(1)
+    # Pages that the collector never touches stay shared with the forks.
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass

@@ -17,11 +17,11 @@ import psutil
 GRACE_S = 6.0
 """Seconds that processes get to end by themselves before they are killed."""
 
-MARK = "MLFLOW_RUN_ID"
-"""Names the run in the environment of each of its processes."""
-
 FOLDER = "GUIDELINES_FOLDER"
-"""Names, in the environment, the run's folder for sockets, which ends with it."""
+"""Names, in the environment of each process of an attempt, its folder for sockets, which ends with it."""
+
+FOLDER_OF_ATTEMPT = ".folder"
+"""Ends the name of the file, among a run's logs, that names an attempt's folder."""
 
 SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
 """Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
@@ -52,12 +52,13 @@ def end_descendants() -> None:
     end(lambda: psutil.Process().children(recursive=True))
 
 
-def leftovers(run_id: str) -> list[psutil.Process]:
-    """Return the living processes of run `run_id`; who holds its directory's lock knows that there should be none."""
+def leftovers(run: Path) -> list[psutil.Process]:
+    """Return the living processes of a run's attempts; who holds the lock of its directory, `run`, expects none."""
+    folders = {file.read_text() for file in (run / "logs").glob(f"*{FOLDER_OF_ATTEMPT}")}
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and process.environ().get(MARK) == run_id:
+            if process.pid != os.getpid() and process.environ().get(FOLDER) in folders:
                 found.append(process)
         except psutil.Error:
             continue

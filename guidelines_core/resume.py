@@ -117,8 +117,8 @@ def clear(run: Run, since: float) -> list[str]:
 
     `since` is when that attempt started, in seconds since 1970.
     """
-    left = processes.leftovers(run.claim.run_id)
-    processes.end(lambda: processes.leftovers(run.claim.run_id))
+    left = processes.leftovers(run.directory)
+    processes.end(lambda: processes.leftovers(run.directory))
     segments = processes.segments_since(since)
     processes.remove_shared_memory(segments)
     gone = [segment for segment in segments if not segment.exists()]

@@ -1,12 +1,15 @@
 """The process that is verl: Ray, and verl's driver in it.
 
-`python -m guidelines_core.rl_loop CONFIG.yaml` trains what a composed configuration says. It is started by
-`guidelines_core.trainer`, which owns its life, its log and its MLflow run.
+`python -m guidelines_core.rl_loop CONFIG.yaml` does its imports while preflight still looks at the composed
+configuration, and then waits for a line of its standard input, `{"config", "log", "environment"}`: what to train, where
+to write, what to add to its environment. Without that line it ends. It is started by `guidelines_core.trainer`, which
+owns its life, its log and its MLflow run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -42,16 +45,37 @@ WARM_MODULES_CPU = ("vllm.v1.worker.cpu_worker",)
 attribute 'elapsed_time'"; this module is thought to be the cause."""
 
 
-def main(config_file: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTaskRunner) -> None:
-    """Train what `config_file` says, to the end; `task_runner` is verl's driver."""
+def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTaskRunner) -> None:
+    """Import what the configuration in `composed` needs, wait, and train to the end; `task_runner` is verl's driver."""
     end_with(int(os.environ[PARENT]), signal.SIGKILL)
-    config = OmegaConf.load(config_file)
-    assert isinstance(config, DictConfig)
+    expected = OmegaConf.load(composed)
     with contextlib.ExitStack() as stack:
-        if config.guidelines.fork_processes:
-            python = stack.enter_context(forked_processes(warm_modules(config.trainer.device)))
+        python: Path | None = None
+        if expected.guidelines.fork_processes:
+            python = stack.enter_context(forked_processes(warm_modules(expected.trainer.device)))
+        # Beside the server's imports and after its fork, see WARM_MODULES.
+        import verl.trainer.main_ppo  # noqa: F401
+
+        config = told()
+        if python is not None:
             OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", str(python), force_add=True)
         train(config, task_runner)
+
+
+def told() -> DictConfig:
+    """Wait for the line that tells what to train, write to its log from then on, and return its configuration."""
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit()
+    begin = json.loads(line)
+    log = os.open(begin["log"], os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    os.environ.update(begin["environment"])
+    config = OmegaConf.load(begin["config"])
+    assert isinstance(config, DictConfig)
+    return config
 
 
 def warm_modules(device: str) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -55,6 +57,62 @@ class Outcome:
         return {"FINISHED": 0, "FAILED": 1, "KILLED": 130}[self.status]
 
 
+class Ahead:
+    """verl's process, at its imports while preflight looks. It holds nothing, and ends unless an attempt begins.
+
+    Attributes:
+        folder: the attempt's, for sockets.
+        process: the warden's.
+    """
+
+    def __init__(self, config: DictConfig, module: str = "guidelines_core.rl_loop") -> None:
+        """Start `module`, whose processes end with this one from now on."""
+        processes.adopt_orphans()
+        self.folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
+        composed = self.folder / "composed.yaml"
+        OmegaConf.save(config, composed)
+        environment = {
+            **os.environ,
+            **dict(config.guidelines.environment),
+            PARENT: str(os.getpid()),
+            # Sockets, which nobody removes when a process is killed. Caches stay in the machine's own folder.
+            processes.FOLDER: str(self.folder),
+            "VLLM_RPC_BASE_PATH": str(self.folder),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "PYTHONUNBUFFERED": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray would have its workers, which do all the work, wait for everything else on the machine.
+            "RAY_worker_niceness": "0",
+        }
+        # It has no name, so that whatever ends first leaves it to be read here, and nothing to remove.
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "guidelines_core.warden", sys.executable, "-m", module, str(composed)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+
+    def begin(self, config: Path, log: Path, environment: dict[str, str]) -> None:
+        """Have it train the configuration in file `config`. One that has ended since is not told: it has a reason."""
+        line = {"config": str(config), "log": str(log), "environment": environment}
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(line) + "\n")
+            self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def said(self) -> str:
+        """Return what it has printed before it had a log."""
+        self._said.seek(0)
+        return self._said.read()
+
+
 class Training:
     """One attempt at a run: verl's processes, their log and the journal of the steps.
 
@@ -62,14 +120,12 @@ class Training:
         attempt: its number, from 1.
         log: everything that verl, Ray and vLLM print.
         journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
-        module: what is run in verl's process.
     """
 
-    module = "guidelines_core.rl_loop"
-
-    def __init__(self, config: DictConfig, run: Run) -> None:
+    def __init__(self, config: DictConfig, run: Run, ahead: Ahead) -> None:
         self._config = config
         self._run = run
+        self._ahead = ahead
         folder = run.directory / "logs"
         folder.mkdir(exist_ok=True)
         self.attempt = len(list(folder.glob("attempt-*.log"))) + 1
@@ -78,57 +134,32 @@ class Training:
         self.journal = folder / f"{name}.jsonl"
         self._config_file = folder / f"{name}.yaml"
         OmegaConf.save(config, self._config_file)
+        (folder / f"{name}{processes.FOLDER_OF_ATTEMPT}").write_text(str(ahead.folder))
         self.log.touch()
         self.journal.touch()
         self._lines = Journal(self.journal)
         self._began = time.time()
         self._kills_before = processes.memory_kills()
-        self._folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
         self._stop_file = folder / f"{name}.stop"
         self._stop_deadline = 0.0
         self._signal: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._started = False
 
     def start(self) -> None:
-        """Start verl; from now on its processes end with this one."""
-        processes.adopt_orphans()
+        """Start verl."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
-        environment = {
-            **os.environ,
-            **dict(self._config.guidelines.environment),
-            "MLFLOW_TRACKING_URI": self._run.claim.tracking_uri,
-            processes.MARK: self._run.claim.run_id,
-            PARENT: str(os.getpid()),
-            # Sockets, which nobody removes when a process is killed. Caches stay in the machine's own folder.
-            processes.FOLDER: str(self._folder),
-            "VLLM_RPC_BASE_PATH": str(self._folder),
-            "VERL_FILE_LOGGER_PATH": str(self.journal),
-            STOP_FILE: str(self._stop_file),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-            "PYTHONUNBUFFERED": "1",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # Ray would have its workers, which do all the work, wait for everything else on the machine.
-            "RAY_worker_niceness": "0",
-        }
-        with self.log.open("w") as log:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "guidelines_core.warden",
-                    sys.executable,
-                    "-m",
-                    self.module,
-                    str(self._config_file),
-                ],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self._started = True
+        self._ahead.begin(
+            self._config_file,
+            self.log,
+            {
+                "MLFLOW_TRACKING_URI": self._run.claim.tracking_uri,
+                "MLFLOW_RUN_ID": self._run.claim.run_id,
+                "VERL_FILE_LOGGER_PATH": str(self.journal),
+                STOP_FILE: str(self._stop_file),
+            },
+        )
 
     def _remember(self, number: int, frame: object) -> None:
         self._signal = number
@@ -139,7 +170,7 @@ class Training:
     @property
     def running(self) -> bool:
         """Whether verl is at work and may go on: after SIGTERM to the end of its step, after Ctrl-C not at all."""
-        if self._process is None or self._process.poll() is not None:
+        if not self._started or self._ahead.process.poll() is not None:
             return False
         stopping = self._signal == signal.SIGTERM and time.monotonic() < self._stop_deadline
         return self._signal is None or stopping
@@ -148,12 +179,18 @@ class Training:
         """Yield the journal's lines that were written since the last call."""
         return self._lines.lines()
 
+    def failure(self) -> str:
+        """Return the log's line that names what ended verl; what it said before it had a log is the log then."""
+        if self.log.stat().st_size == 0:
+            self.log.write_text(self._ahead.said())
+        return failure_line(self.log)
+
     def end(self) -> Outcome:
         """End whatever still runs, clear up, and return how the attempt ended."""
-        code = self._process.poll() if self._process else None
+        code = self._ahead.process.poll()
         processes.end_descendants()
         processes.remove_shared_memory(processes.segments_since(self._began))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._ahead.folder, ignore_errors=True)
         total = self._config.trainer.total_training_steps
         saved = last_checkpoint(self._run.directory)
         if code == 0 and (self._config.trainer.save_freq <= 0 or saved == total):
@@ -165,7 +202,7 @@ class Training:
             memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""
             # The log lies on the same disk, so it cannot say so.
             disk = f"the disk of {self._run.directory} is full; " if is_full(self._run.directory) else ""
-            return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {failure_line(self.log)}{memory}")
+            return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {self.failure()}{memory}")
         return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
 
 

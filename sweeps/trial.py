@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.trainer import Training, failure_line
+from guidelines_core.trainer import Ahead, Training
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.leftovers import WORKER, alive, await_free_gpus, clear_leftovers, identity
 from sweeps.objective import GAP, WALL, Measured, Step, measure, rate
@@ -74,13 +74,15 @@ class TrainerProcess(Training):
     Attributes:
         cold: the cold values that it was started with.
         ready_s: seconds from its start until it took trials.
+        module: what is run in verl's process.
     """
 
     module = "sweeps.warm"
 
     def __init__(self, config: DictConfig, cold: Any, record: Record, folder: Path) -> None:
         folder.mkdir(parents=True)
-        super().__init__(config, record.trainer(folder))
+        os.environ[FOLDER], os.environ[WORKER] = str(folder), identity(psutil.Process())
+        super().__init__(config, record.trainer(folder), Ahead(config, self.module))
         self.cold = cold
         self.folder = folder
         self.commands, self.events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
@@ -94,7 +96,6 @@ class TrainerProcess(Training):
             Failed: it ended, or took longer than `START_S`.
         """
         began = time.monotonic()
-        os.environ[FOLDER], os.environ[WORKER] = str(self.folder), identity(psutil.Process())
         self.start()
         for _ in self.ticks():
             if self.events.new():
@@ -117,7 +118,7 @@ class TrainerProcess(Training):
             if self._signal is not None:
                 raise KeyboardInterrupt
             if not self.running:
-                raise Failed(f"the trainer ended: {failure_line(self.log)}")
+                raise Failed(f"the trainer ended: {self.failure()}")
             if time.monotonic() - looked > 1:
                 looked = time.monotonic()
                 lost = [engine.pid for engine in self._engines if not alive(engine)]

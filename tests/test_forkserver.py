@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from guidelines_core.forkserver import forked_processes
+from guidelines_core.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,11 @@ def warm_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def test_a_process_is_a_fork_with_the_imports_done(python: Path) -> None:
     code = "import os, sys; print(sys.modules['this_is_warm'].imported_by, os.getpid())"
-    imported_by, child = subprocess.check_output([python, "-c", code], text=True).split()
-    assert int(imported_by) == os.getpid() != int(child)
+    importers, forks = zip(
+        *(subprocess.check_output([python, "-c", code], text=True).split() for _ in range(2)), strict=True
+    )
+    assert len({*importers}) == 1
+    assert len({*importers, *forks, str(os.getpid())}) == 4
 
 
 def test_arguments_environment_directory_and_streams_are_the_callers(python: Path, tmp_path: Path) -> None:
@@ -101,12 +105,38 @@ def test_two_forks_draw_different_random_numbers(python: Path) -> None:
 def test_multiprocessing_starts_its_processes_as_forks(python: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        assert pool.apply(imported_by) == os.getpid()
+        importer, process = pool.apply(importer_and_own)
+    assert importer not in (process, os.getpid())
 
 
-def imported_by() -> int:
-    """Return the process that imported the warm module; runs in a pool's process."""
-    return int(sys.modules["this_is_warm"].imported_by)
+def importer_and_own() -> tuple[int, int]:
+    """Return the process that imported the warm module and this one; runs in a pool's process."""
+    return int(sys.modules["this_is_warm"].imported_by), os.getpid()
+
+
+FAILS = """
+import sys, time
+from guidelines_core.forkserver import forked_processes
+with forked_processes(["there_is_no_such_module"]):
+    time.sleep(60)
+"""
+
+
+def test_a_failed_import_ends_the_owner_and_is_named_in_its_log() -> None:
+    done = subprocess.run([sys.executable, "-c", FAILS], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert done.returncode == -signal.SIGTERM
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'there_is_no_such_module'"
+
+
+def test_who_asks_before_the_imports_are_done_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "this_is_slow.py").write_text("import time\ntime.sleep(1)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    began = time.monotonic()
+    with forked_processes(["this_is_slow"]) as executable:
+        assert time.monotonic() - began < 0.5
+        code = "import sys; print('this_is_slow' in sys.modules)"
+        assert subprocess.check_output([executable, "-c", code], text=True) == "True\n"
+    assert time.monotonic() - began >= 1
 
 
 def test_without_a_server_the_interpreter_itself_starts() -> None:

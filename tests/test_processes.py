@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,17 +42,19 @@ subprocess.Popen([sys.executable, "-m", "guidelines_core.warden", sys.executable
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Start what stands for run.py, with the warden and four stubborn processes, and return it and the run's id."""
-    run_id = uuid.uuid4().hex
-    (tmp_path / "sockets").mkdir()
-    own = {processes.MARK: run_id, processes.FOLDER: str(tmp_path / "sockets"), "PYTHONPATH": str(ROOT)}
+def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start what stands for run.py, with the warden and four stubborn processes; return it and the run's directory."""
+    run = tmp_path / "run"
+    for folder in (tmp_path / "sockets", run / "logs"):
+        folder.mkdir(parents=True)
+    (run / "logs" / "attempt-1.folder").write_text(str(tmp_path / "sockets"))
+    own = {processes.FOLDER: str(tmp_path / "sockets"), "PYTHONPATH": str(ROOT)}
     environment = {**os.environ, **own}
     starter = subprocess.Popen([sys.executable, "-c", START, STUBBORN, str(tmp_path)], env=environment)
     wait_for(lambda: len(segments(tmp_path)) == 4)
-    assert len(processes.leftovers(run_id)) == 6
-    yield starter, run_id
-    for process in processes.leftovers(run_id):
+    assert len(processes.leftovers(run)) == 6
+    yield starter, run
+    for process in processes.leftovers(run):
         process.kill()
     starter.wait()
     for segment in segments(tmp_path):
@@ -72,34 +73,34 @@ def segments(folder: Path) -> list[Path]:
 
 
 def test_everything_ends_with_run_py_however_it_ends(
-    started: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+    started: tuple[subprocess.Popen[bytes], Path], tmp_path: Path
 ) -> None:
-    starter, run_id = started
+    starter, run = started
     assert all(segment.exists() for segment in segments(tmp_path))
     starter.kill()
     starter.wait()
-    wait_for(lambda: processes.leftovers(run_id) == [])
+    wait_for(lambda: processes.leftovers(run) == [])
     assert not any(segment.exists() for segment in segments(tmp_path))
     assert not (tmp_path / "sockets").exists()
 
 
 def test_the_next_start_finds_and_ends_what_even_the_warden_could_not(
-    started: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+    started: tuple[subprocess.Popen[bytes], Path], tmp_path: Path
 ) -> None:
-    starter, run_id = started
+    starter, run = started
     began = psutil.Process(starter.pid).create_time()
     (warden,) = psutil.Process(starter.pid).children()
     warden.kill()
     starter.wait()
-    assert len(processes.leftovers(run_id)) == 4
-    run: Any = SimpleNamespace(claim=SimpleNamespace(run_id=run_id))
-    (said,) = resume.clear(run, began)
+    assert len(processes.leftovers(run)) == 4
+    taken: Any = SimpleNamespace(directory=run)
+    (said,) = resume.clear(taken, began)
     assert "4 processes" in said
-    assert processes.leftovers(run_id) == []
+    assert processes.leftovers(run) == []
     assert not any(segment.exists() for segment in segments(tmp_path))
 
 
-def test_shared_memory_in_use_is_left_alone(started: tuple[subprocess.Popen[bytes], str], tmp_path: Path) -> None:
+def test_shared_memory_in_use_is_left_alone(started: tuple[subprocess.Popen[bytes], Path], tmp_path: Path) -> None:
     starter, _ = started
     processes.remove_shared_memory(segments(tmp_path))
     assert all(segment.exists() for segment in segments(tmp_path))
