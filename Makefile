@@ -13,7 +13,7 @@ help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
 	@echo 'make test              install, lint, unit tests, end-to-end tests'
 	@echo 'make test-slow         the long fuzz and fault runs'
-	@echo 'make lint              ruff and mypy'
+	@echo 'make lint              ruff, mypy, import-linter'
 	@echo 'make ui                the runs (MLflow) and the sweeps (optuna-dashboard) in a browser'
 	@echo 'make sweep-demo        a sweep of ten trials on a tiny model, its best point exported and confirmed'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
@@ -25,7 +25,7 @@ install: $(STAMP)
 # Nothing is resolved: constraints/cpu.txt is complete. The step for torch does nothing with a CPU build and
 # fetches CUDA's libraries where a CUDA build is what the package index had.
 $(STAMP): constraints/cpu.txt constraints/dev.txt constraints/vllm-name/pyproject.toml pyproject.toml
-	@$(PYTHON) guidelines_core/host.py
+	@$(PYTHON) guidelines_core/hardware/host.py
 	@echo 'Installing into .venv (about 2 minutes) ...'
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --no-deps $$(grep -E '^(setuptools|wheel)==' constraints/cpu.txt)
@@ -42,7 +42,7 @@ quickstart: $(STAMP)
 	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
 
 test: lint
-	.venv/bin/python -m pytest tests --ignore=tests/e2e -n 2 --dist loadfile
+	.venv/bin/python -m pytest tests/unit -n 2 --dist loadfile
 	.venv/bin/python -m pytest tests/e2e
 
 test-slow: $(STAMP)
@@ -52,6 +52,7 @@ lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 
 ui: $(STAMP)
 	@.venv/bin/optuna-dashboard --host 127.0.0.1 --port 8080 sqlite:///optuna.db & trap "kill $$!" EXIT; \
@@ -62,7 +63,7 @@ sweep-demo: $(STAMP)
 	@.venv/bin/python sweeps/throughput.py --name tiny --trials 10 --truncated 1 --export tiny-swept --confirm
 
 bench-quickstart: $(STAMP)
-	@.venv/bin/python analysis/bench_quickstart.py --out analysis/results/quickstart.json
+	@.venv/bin/python -m analysis.bench.quickstart --out analysis/results/quickstart.json
 
 chaos: $(STAMP)
-	@.venv/bin/python analysis/chaos.py --runs 20 --seed 0
+	@.venv/bin/python -m tests.chaos.run --runs 20 --seed 0

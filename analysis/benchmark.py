@@ -26,26 +26,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import yaml
-from bench_table import PHASES, step_table
-from generation import generation_of_run, one_at_a_time
-from gpu_load import load, sampled
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from update_arm import measure_peak
 
-from guidelines_core.config import ConfigError, compose
-from guidelines_core.estimate import PEAK, Lengths, estimated_step, padded_sequences, shapes_of, tokens_per_step
-from guidelines_core.journal import LOGGED_AT, STEP
-from guidelines_core.layout import training_gpus
-from guidelines_core.old_log_probs import DIFFERENCE, FROM_ROLLOUT
+from analysis.bench.generation import generation_of_run, one_at_a_time
+from analysis.bench.gpu_load import load, sampled
+from analysis.bench.table import PHASES, step_table
+from analysis.bench.update_arm import measure_peak
+from guidelines_core.config.compose import ConfigError, compose
+from guidelines_core.config.layout import training_gpus
+from guidelines_core.hardware.estimate import (
+    PEAK,
+    Lengths,
+    estimated_step,
+    padded_sequences,
+    shapes_of,
+    tokens_per_step,
+)
+from guidelines_core.hardware.gpus import devices
+from guidelines_core.hardware.shapes import gpus
+from guidelines_core.launch.training import failure_line
 from guidelines_core.paths import ROOT
-from guidelines_core.preflight.gpus import devices
-from guidelines_core.provenance import provenance
-from guidelines_core.shapes import gpus
-from guidelines_core.trainer import failure_line
+from guidelines_core.runs.journal import LOGGED_AT, STEP
+from guidelines_core.runs.provenance import provenance
+from guidelines_core.verl_adapter.old_log_probs import DIFFERENCE, FROM_ROLLOUT
 
 KEPT = (
     "prompt_length/mean", "guideline/tokens", "solution/tokens", "reward/graded", "reward/ungraded", "perf/mfu/actor",

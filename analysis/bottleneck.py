@@ -10,15 +10,13 @@ file says what is known of it. Exit codes: 0 done, 1 failed, 2 refused.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 if __name__ != "__main__":
     # pandas looks for a package of this name (`pandas/core/nanops.py`) and would take this script for it, for which
     # reason there is nothing else in it.
     raise ImportError("analysis/bottleneck.py is a script; import diagnosis_report instead")
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from diagnosis_report import main
+from analysis.diagnosis.report import main
 
 sys.exit(main())

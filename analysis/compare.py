@@ -16,19 +16,17 @@ import string
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import page
 import pandas as pd
-from comparison import Comparison, answer, compare
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from runs import Run, RunError, open_store, require_folders, resolve_all
-from summary import curves, in_words
-from tables import show
-from verdicts import Judged, pairs_to_grade
 
-from guidelines_core.grading import GradingPool
+from analysis.pages import page
+from analysis.pages.tables import show
+from analysis.stats.comparison import Comparison, answer, compare
+from analysis.stats.summary import curves, in_words
+from analysis.stats.verdicts import Judged, pairs_to_grade
+from analysis.store.runs import Run, RunError, open_store, require_folders, resolve_all
+from guidelines_core.grading.pool import GradingPool
 
 WRONGED = (
     "Answers that math-verify calls right and exact match wrong, of those that math-verify calls right; training and "

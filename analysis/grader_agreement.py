@@ -14,13 +14,11 @@ import csv
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 from math_verify import parse, verify  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.table import Table
 
-from guidelines_core.grading import GRADERS, GradingPool
+from guidelines_core.grading.pool import GRADERS, GradingPool
 from guidelines_core.paths import ROOT
 
 Row = dict[str, str]

@@ -21,23 +21,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import lift_report
-import runs
-from lift_arms import NONE, TRAINED, UNTRAINED, GenerationFailed, Plan, measure
-from lift_data import Problems, load, trained_on
-from lift_stats import Lift, lift
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from guidelines_core.checkpoints import Checkpoint, sealed
-from guidelines_core.config import model_location
-from guidelines_core.export import CHECKPOINTS, ExportError, pick
+from analysis.lifts import report as lift_report
+from analysis.lifts.arms import NONE, TRAINED, UNTRAINED, GenerationFailed, Plan, measure
+from analysis.lifts.data import Problems, load, trained_on
+from analysis.lifts.stats import Lift, lift
+from analysis.store import runs
+from guidelines_core.config.compose import model_location
+from guidelines_core.data.problems import DatasetError
+from guidelines_core.hardware.shapes import config_file
+from guidelines_core.models.export import CHECKPOINTS, ExportError, pick
 from guidelines_core.paths import ROOT
-from guidelines_core.problems import DatasetError
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
-from guidelines_core.shapes import config_file
+from guidelines_core.runs.checkpoints import Checkpoint, sealed
 
 
 class LiftRefused(ValueError):
@@ -80,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             Path(given.json).write_text(text, encoding="utf-8")
     if given.html:
-        import lift_page
+        from analysis.lifts import page as lift_page
 
         given.html.write_text(lift_page.page(list(results.values())), encoding="utf-8")
     return 0
@@ -169,7 +167,7 @@ def merged(config: DictConfig, checkpoint: Path, out: Path, console: Console) ->
         return folder
     console.print(f"merging {checkpoint} …", style="dim")
     dtype = ["--dtype", str(config.actor_rollout_ref.rollout.dtype)]
-    command = [sys.executable, "-m", "guidelines_core.merging", str(checkpoint), str(folder), *dtype]
+    command = [sys.executable, "-m", "guidelines_core.models.merge", str(checkpoint), str(folder), *dtype]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode != 0:
         raise GenerationFailed(f"merging {checkpoint}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")

@@ -15,13 +15,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import page
-from comparison import answer, compare
 from rich.console import Console
-from run_report import Report, report
-from runs import Run, RunError, labels, open_store, require_folders, resolve_all
+
+from analysis.pages import page
+from analysis.pages.run import Report, report
+from analysis.stats.comparison import answer, compare
+from analysis.store.runs import Run, RunError, labels, open_store, require_folders, resolve_all
 
 FOLDER = "report"
 

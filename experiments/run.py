@@ -11,20 +11,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from guidelines_core.config import ConfigError, compose, experiments
-from guidelines_core.console import summary, watch
+from guidelines_core.config.compose import ConfigError, compose, experiments
+from guidelines_core.launch.console import summary, watch
+from guidelines_core.launch.resume import ResumeError, resume
+from guidelines_core.launch.training import Ahead, Training
 from guidelines_core.preflight import Refused, check, draw, prepare
-from guidelines_core.recorder import Recorder
-from guidelines_core.resume import ResumeError, resume
-from guidelines_core.tracking import ClaimError, Run, claim
-from guidelines_core.trainer import Ahead, Training
+from guidelines_core.runs.mlflow_sync import Recorder
+from guidelines_core.runs.tracking import ClaimError, Run, claim
 
 out = Console()
 err = Console(stderr=True)
@@ -105,7 +102,7 @@ def train(config: DictConfig, run: Run, ahead: Ahead, notes: list[str]) -> int:
     if unrecorded:
         out.print(
             f"MLflow did not take all of it ({unrecorded}). It is kept; when the store is back: "
-            f"python -m guidelines_core.replay {run.directory}",
+            f"python -m guidelines_core.runs.replay {run.directory}",
             style="yellow",
             markup=False,
             soft_wrap=True,

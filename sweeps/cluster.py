@@ -12,12 +12,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from guidelines_core import layout
-from guidelines_core.config import ConfigError
-from guidelines_core.host import GB, MEMORY_GB
+from guidelines_core.config import layout
+from guidelines_core.config.compose import ConfigError
+from guidelines_core.hardware.host import GB, MEMORY_GB
+from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
-from guidelines_core.stores import tracking_uri
-from guidelines_core.warden import PARENT
+from guidelines_core.runs.stores import tracking_uri
 
 NAMES = {"num_cpus": "CPU", "num_gpus": "GPU"}
 """Ray's names of a machine's resources, by those of a task's options."""
@@ -102,7 +102,7 @@ def work(command: list[str], variables: dict[str, str]) -> int:
     """Run one worker to its end and return its exit code; it ends with this process, whatever ends that."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     worker = subprocess.Popen(
-        [sys.executable, "-m", "guidelines_core.warden", *command],
+        [sys.executable, "-m", "guidelines_core.launch.supervisor", *command],
         cwd=ROOT,
         env={**clean, "PYTHONPATH": str(ROOT), **variables, PARENT: str(os.getpid())},
     )

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from scipy import stats
 
-from guidelines_core.config import ConfigError, compose
+from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.paths import CONF
 from sweeps.objective import Measured
 from sweeps.sampler import RATE, REFERENCE

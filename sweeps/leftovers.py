@@ -7,8 +7,8 @@ import time
 
 import psutil
 
-from guidelines_core.preflight.gpus import devices
-from guidelines_core.processes import GRACE_S
+from guidelines_core.hardware.gpus import devices
+from guidelines_core.launch.processes import GRACE_S
 
 WORKER = "GUIDELINES_SWEEP_WORKER"
 """Names the sweep's process, `pid:start`, in the environment of all that it starts."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Step = Mapping[str, float]
-"""One step's metrics, by the names that verl and `guidelines_core.recording` log, and `WALL`."""
+"""One step's metrics, by the names that verl and `guidelines_core.verl_adapter.trainer` log, and `WALL`."""
 
 WALL = "sweep/step_s"
 """Seconds of wall clock from the end of the step before to the end of this one: all phases and all in between."""

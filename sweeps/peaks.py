@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from guidelines_core.preflight.gpus import devices
+from guidelines_core.hardware.gpus import devices
 
 EVERY_S = 1.0
 

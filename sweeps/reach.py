@@ -52,7 +52,7 @@ def change_reward(worker: Any, values: Mapping[str, Any]) -> None:
     The next rollout makes a new solver client of them, which knows no answer of an earlier trial; where the servers are
     stays as it was last told.
     """
-    from guidelines_core import reward
+    from guidelines_core.reward import score as reward
 
     # The new manager must use the loop of the actor, which is not the one that this function runs in.
     loop = worker.reward_manager.loop

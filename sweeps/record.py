@@ -14,11 +14,11 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from optuna.study import Study
 
-from guidelines_core.journal import Journal
-from guidelines_core.provenance import provenance
-from guidelines_core.recorder import BATCH, missing_metrics
-from guidelines_core.stores import tracking_uri
-from guidelines_core.tracking import Claim, Run, experiment_id
+from guidelines_core.runs.journal import Journal
+from guidelines_core.runs.mlflow_sync import BATCH, missing_metrics
+from guidelines_core.runs.provenance import provenance
+from guidelines_core.runs.stores import tracking_uri
+from guidelines_core.runs.tracking import Claim, Run, experiment_id
 from sweeps.leftovers import identity, this_worker
 from sweeps.study import MAKER
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from guidelines_core.console import duration
+from guidelines_core.launch.console import duration
 from sweeps.objective import Measured
 from sweeps.plots import draw, importances
 from sweeps.record import Record

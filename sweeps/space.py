@@ -19,14 +19,14 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core import layout
-from guidelines_core.config import ConfigError, finished, own_layout, unresolved
-from guidelines_core.estimate import padded_sequences
-from guidelines_core.footprint import memory
+from guidelines_core.config import layout
+from guidelines_core.config.compose import ConfigError, finished, own_layout, unresolved
+from guidelines_core.hardware.estimate import padded_sequences
+from guidelines_core.hardware.footprint import memory
+from guidelines_core.hardware.gpus import devices, known_gpu
+from guidelines_core.hardware.shapes import Gpu, find_shape
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight import config_findings
-from guidelines_core.preflight.gpus import devices, known_gpu
-from guidelines_core.shapes import Gpu, find_shape
 
 Point = dict[str, Any]
 """An axis's name to one of its values."""

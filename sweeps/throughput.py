@@ -17,14 +17,12 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import optuna
 from rich.console import Console
 
-from guidelines_core.config import ConfigError, compose
+from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.preflight import Refused, check, prepare
-from guidelines_core.stores import tracking_uri
+from guidelines_core.runs.stores import tracking_uri
 from sweeps.cluster import environment, needs, refuse_local_stores, run_workers
 from sweeps.export import ExportError, confirm, export
 from sweeps.objective import OBJECTIVES

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.trainer import Ahead, Training
+from guidelines_core.launch.training import Ahead, Training
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.leftovers import WORKER, alive, await_free_gpus, clear_leftovers, identity
 from sweeps.objective import GAP, WALL, Measured, Step, measure, rate

@@ -20,8 +20,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core import rl_loop
-from guidelines_core.task_runner import GuidelinesTaskRunner
+from guidelines_core.launch import driver as rl_loop
+from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.objective import GAP, WALL
 from sweeps.reach import (
@@ -55,7 +55,7 @@ class TrialServer(GuidelinesTaskRunner):
 
     def trainer_class(self, mode: str) -> Any:
         """Return the trainer's class: with our records and the clock of a trial."""
-        from guidelines_core.recording import recorded_trainer
+        from guidelines_core.verl_adapter.trainer import recorded_trainer
 
         return type("TrialTrainer", (Trial, recorded_trainer(mode)), {})
 

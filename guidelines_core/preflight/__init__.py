@@ -9,22 +9,23 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from guidelines_core.cpu.models import ModelError, ensure_model
-from guidelines_core.dataset import ensure
-from guidelines_core.footprint import memory
-from guidelines_core.host import available_memory
-from guidelines_core.layout import table
+from guidelines_core.config.layout import table
+from guidelines_core.data.prepare import ensure
+from guidelines_core.data.problems import DatasetError
+from guidelines_core.hardware.footprint import memory
+from guidelines_core.hardware.gpus import devices, known_gpu
+from guidelines_core.hardware.host import available_memory
+from guidelines_core.hardware.shapes import find_shape
+from guidelines_core.models.bundled import ModelError, ensure_model
 from guidelines_core.paths import anchored
 from guidelines_core.preflight.engines import engine_findings
 from guidelines_core.preflight.files import file_findings, model_keys
 from guidelines_core.preflight.findings import Finding
-from guidelines_core.preflight.gpus import devices, known_gpu, memory_findings, missing_gpus
+from guidelines_core.preflight.gpus import memory_findings, missing_gpus
 from guidelines_core.preflight.machine import environment_findings, machine_findings, main_memory_findings
 from guidelines_core.preflight.probe import Probe
 from guidelines_core.preflight.sizes import size_findings
-from guidelines_core.problems import DatasetError
 from guidelines_core.prompts import planner_messages
-from guidelines_core.shapes import find_shape
 
 __all__ = ["Finding", "Refused", "check", "config_findings", "draw", "prepare"]
 

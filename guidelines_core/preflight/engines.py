@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from guidelines_core import layout
+from guidelines_core.config import layout
+from guidelines_core.hardware.shapes import Shape
 from guidelines_core.preflight.findings import Finding, error, warning
-from guidelines_core.shapes import Shape
 
 ROLLOUT, POOL = "actor_rollout_ref.rollout", "reward.reward_model"
 SOLVER = f"{POOL}.rollout"

@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from omegaconf import DictConfig
 
-from guidelines_core.manifest import MANIFEST, verify
+from guidelines_core.data.manifest import MANIFEST, verify
 from guidelines_core.paths import ROOT, anchored
 from guidelines_core.preflight.findings import Finding, error, warning
 
 WEIGHTS = ("*.safetensors", "*.bin")
 BUILT = ("SmolLM2-135M-Instruct", "tiny-random")
-"""The models that `cpu.models.ensure_model` builds on first use."""
+"""The models that `models.bundled.ensure_model` builds on first use."""
 
 
 def model_keys(config: DictConfig) -> dict[str, str]:

@@ -1,92 +1,18 @@
-"""The machine's GPUs: how many, who else is on them, and whether each role fits."""
+"""Are there enough GPUs, is somebody else on them, and does each role fit?"""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig
 
-from guidelines_core import layout
-from guidelines_core.footprint import memory
+from guidelines_core.config import layout
+from guidelines_core.hardware.footprint import memory
+from guidelines_core.hardware.gpus import Device, known_gpu
+from guidelines_core.hardware.shapes import Shape
 from guidelines_core.preflight.findings import Finding, error, warning
-from guidelines_core.shapes import Gpu, Shape, gpus
-
-ASSUMED = "H100"
-"""The GPU that memory is estimated for where there is none."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """A GPU of this machine.
-
-    Attributes:
-        index, uuid, name: as `nvidia-smi` says.
-        total, free: memory in MiB.
-        processes: who computes on it, each as `PID name`.
-    """
-
-    index: int
-    uuid: str
-    name: str
-    total: int
-    free: int
-    processes: tuple[str, ...] = ()
-
-
-def devices(environ: Mapping[str, str] = os.environ) -> list[Device]:
-    """Return the GPUs that a run may use; none where there is no driver."""
-    asked = "index,uuid,name,memory.total,memory.free"
-    rows = _nvidia_smi(f"--query-gpu={asked}")
-    apps = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name") if rows else []
-    return visible(parse_devices(rows, apps), environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def _nvidia_smi(query: str) -> list[str]:
-    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
-
-
-def parse_devices(rows: Sequence[str], apps: Sequence[str]) -> list[Device]:
-    """Return the GPUs of `nvidia-smi`'s lines: `index, uuid, name, total, free` and `uuid, pid, name`."""
-    users: dict[str, list[str]] = {}
-    for line in apps:
-        uuid, process, name = (field.strip() for field in line.split(",", 2))
-        users.setdefault(uuid, []).append(f"{process} {name}")
-    found = []
-    for line in rows:
-        index, uuid, name, total, free = (field.strip() for field in line.split(","))
-        found.append(Device(int(index), uuid, name, int(total), int(free), tuple(users.get(uuid, ()))))
-    return found
-
-
-def visible(found: Sequence[Device], chosen: str | None) -> list[Device]:
-    """Return the GPUs that `CUDA_VISIBLE_DEVICES` leaves: numbers or the beginnings of UUIDs, up to the first wrong."""
-    if chosen is None:
-        return list(found)
-    left: list[Device] = []
-    for word in (word.strip() for word in chosen.split(",")):
-        device = next((d for d in found if word and (word == str(d.index) or d.uuid.startswith(word))), None)
-        if device is None:
-            break
-        left.append(device)
-    return left
-
-
-def known_gpu(found: Sequence[Device]) -> Gpu:
-    """Return the figures of this machine's first GPU, with its own memory; of `ASSUMED` where there is none."""
-    known = gpus()
-    if not found:
-        return known[ASSUMED]
-    like = next((gpu for name, gpu in known.items() if name in found[0].name), known[ASSUMED])
-    return Gpu(found[0].name, like.flops, like.bandwidth, found[0].total / 1024)
 
 
 def missing_gpus(config: DictConfig, found: Sequence[Device]) -> Finding | None:

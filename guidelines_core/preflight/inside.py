@@ -18,13 +18,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core import layout
+from guidelines_core.config import layout
+from guidelines_core.hardware.shapes import config_file
 from guidelines_core.paths import anchored
 from guidelines_core.preflight.files import model_keys
 from guidelines_core.preflight.findings import Finding, error
 from guidelines_core.prompts import planner_messages, solver_messages
-from guidelines_core.shapes import config_file
-from guidelines_core.stores import masked
+from guidelines_core.runs.stores import masked
 
 
 def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:

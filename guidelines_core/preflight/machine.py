@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 from omegaconf import DictConfig
 
-from guidelines_core.config import environment_notes
-from guidelines_core.footprint import GIB, checkpoint_bytes, checkpoints, host_memory
-from guidelines_core.host import MEMORY_GB
+from guidelines_core.config.compose import environment_notes
+from guidelines_core.hardware.footprint import GIB, checkpoint_bytes, checkpoints, host_memory
+from guidelines_core.hardware.host import MEMORY_GB
+from guidelines_core.hardware.shapes import Shape
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.findings import Finding, error, warning
-from guidelines_core.shapes import Shape
 
 DISK_GB = 6
 """Room for a small run: its models, data, logs and MLflow's files."""

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight.findings import Finding, warning
-from guidelines_core.stores import tracking_uri
+from guidelines_core.runs.stores import tracking_uri
 
 SECONDS = 60.0
 """How long the probe may take. It guards against what hangs: imports from a cold disk have taken more than 18 s."""

@@ -17,11 +17,11 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
-from postgres import Server, binaries
 
-from guidelines_core.checkpoints import SEAL
+from guidelines_core.launch.processes import SEGMENTS
 from guidelines_core.paths import ROOT
-from guidelines_core.processes import SEGMENTS
+from guidelines_core.runs.checkpoints import SEAL
+from tests.support.postgres import Server, binaries
 
 STEPS = 4
 PROMPTS = 4

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import STEPS, Loop
 from mlflow import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from guidelines_core.paths import ROOT
+from tests.e2e.conftest import STEPS, Loop
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +40,7 @@ def exported(unbroken: Loop, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def export(loop: Loop, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "guidelines_core.export", *words],
+        [sys.executable, "-m", "guidelines_core.models.export", *words],
         cwd=ROOT,
         env={**os.environ, "MLFLOW_TRACKING_URI": loop.uri},
         capture_output=True,

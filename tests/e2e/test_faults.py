@@ -21,14 +21,14 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
-from conftest import PROMPTS, ROLLOUTS, command
-from faulty_reward import OUTAGE_S, PLAN, RAISING
 from mlflow import MlflowClient
 from rich.console import Console
 from rich.table import Table
 
-from guidelines_core.grading import GradingPool
+from guidelines_core.grading.pool import GradingPool
 from guidelines_core.paths import ROOT
+from tests.e2e.conftest import PROMPTS, ROLLOUTS, command
+from tests.support.faulty_reward import OUTAGE_S, PLAN, RAISING
 
 pytestmark = pytest.mark.slow
 

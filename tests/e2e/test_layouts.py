@@ -6,11 +6,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from chaos_loop import CLOCKED, differences
-from conftest import STEPS, Loop, start
 
-from guidelines_core.checkpoints import SEAL, last_checkpoint
-from guidelines_core.journal import STEP, Journal, attempts, history
+from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
+from guidelines_core.runs.journal import STEP, Journal, attempts, history
+from tests.chaos.loop import CLOCKED, differences
+from tests.e2e.conftest import STEPS, Loop, start
 
 pytestmark = pytest.mark.e2e
 

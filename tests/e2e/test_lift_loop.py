@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import PROMPTS, STEPS, Loop
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-from guidelines_core.grading import GradingPool
-from guidelines_core.merging import MergeError, merge
+from guidelines_core.grading.pool import GradingPool
+from guidelines_core.models.merge import MergeError, merge
 from guidelines_core.paths import MODELS, ROOT
+from tests.e2e.conftest import PROMPTS, STEPS, Loop
 
 pytestmark = pytest.mark.e2e
 

@@ -8,12 +8,12 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from chaos_loop import CLOCKED
-from conftest import PROMPTS, ROLLOUTS, SECRETS, STEPS, Loop
 from mlflow import MlflowClient
-from postgres import PASSWORD
 
-from guidelines_core.grading import GradingPool
+from guidelines_core.grading.pool import GradingPool
+from tests.chaos.loop import CLOCKED
+from tests.e2e.conftest import PROMPTS, ROLLOUTS, SECRETS, STEPS, Loop
+from tests.support.postgres import PASSWORD
 
 pytestmark = pytest.mark.e2e
 

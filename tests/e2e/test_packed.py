@@ -16,7 +16,15 @@ pytestmark = pytest.mark.e2e
 
 def test_packed_rows_give_the_padded_ones_log_probs_loss_and_gradient(tmp_path: Path) -> None:
     out = tmp_path / "update.json"
-    command = [sys.executable, "analysis/bench_update.py", "--arms", "analysis/arms/update-cpu.yaml", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "analysis.bench.update",
+        "--arms",
+        "analysis/arms/update-cpu.yaml",
+        "--out",
+        str(out),
+    ]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]
     padded, *others = json.loads(out.read_text())["arms"]

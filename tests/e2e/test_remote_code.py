@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from guidelines_core import solver_servers
 from guidelines_core.paths import MODELS
+from guidelines_core.verl_adapter import reward_loop as solver_servers
 
 pytestmark = pytest.mark.e2e
 

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from chaos_loop import CLOCKED
-from conftest import STEPS, Loop, start
 from mlflow import MlflowClient
 
-from guidelines_core.journal import Journal
-from guidelines_core.old_log_probs import FROM_ROLLOUT
+from guidelines_core.runs.journal import Journal
+from guidelines_core.verl_adapter.old_log_probs import FROM_ROLLOUT
+from tests.chaos.loop import CLOCKED
+from tests.e2e.conftest import STEPS, Loop, start
 
 pytestmark = pytest.mark.e2e
 

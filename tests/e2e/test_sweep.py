@@ -16,7 +16,6 @@ import mlflow.entities
 import optuna
 import psutil
 import pytest
-from conftest import problems
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
@@ -26,6 +25,7 @@ from sweeps.objective import GAP, WALL
 from sweeps.sampler import CAUSE, REFERENCE
 from sweeps.study import counted
 from sweeps.trial import is_engine
+from tests.e2e.conftest import problems
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from itertools import islice
 
 import pytest
-from fuzzing import GOLDS, grade_all, hostile_pairs, mutations, solutions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from guidelines_core.grading import GradingPool
+from guidelines_core.grading.pool import GradingPool
+from tests.support.fuzzing import GOLDS, grade_all, hostile_pairs, mutations, solutions
 
 pytestmark = pytest.mark.slow
 

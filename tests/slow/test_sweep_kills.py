@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_sweep_study import HERE, kill_and_continue
 
 from sweeps.space import SPACES, Space
+from tests.support.study import HERE, kill_and_continue
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,211 @@
+"""One arm of `analysis.bench.update` in a process of its own: verl's worker of actor and reference policy, timed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, open_dict
+
+from analysis.bench.update_batch import batch_of, lengths, part, positions, responses_of
+from guidelines_core.hardware.estimate import PADDING_TOKENS, padded_sequences
+from guidelines_core.hardware.shapes import Shape, find_shape
+
+PASSES = {"old_log_prob": 1, "ref": 1, "update": 3}
+"""Forward passes' worth of FLOPs in a phase; what gradient checkpointing computes twice does not count."""
+
+LONG_S = 3.0
+"""A phase is timed three times, or until so many seconds are spent."""
+
+
+def run_arm(config: DictConfig, workloads: Sequence[str], phases: Sequence[str], file: Path, peak: float) -> None:
+    """Time one arm in this process and write its figures to `file` after each phase.
+
+    Beside `file` it leaves the old log-probs that it computed before its first update, for `compare`.
+    """
+    found: dict[str, Any] = {}
+    try:
+        began = now()
+        bench = Bench(config, phases)
+        found["build_s"] = round(now() - began, 1)
+        for workload in workloads:
+            found[workload] = {}
+            for phase, figures in bench.run(workload, peak, None if found.get("grad_norm") else file.with_suffix("")):
+                found[workload][phase] = figures
+                file.write_text(json.dumps(found))
+            found |= {"grad_norm": bench.grad_norm, "loss": bench.loss}
+        file.write_text(json.dumps(found))
+    except Exception as error:
+        traceback.print_exc()
+        found["failed"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:400]
+        file.write_text(json.dumps(found))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not through the interpreter's end, which would wait for threads of CUDA's and gloo's.
+    os._exit(int("failed" in found))
+
+
+class Bench:
+    """verl's workers of actor and reference policy in this process, and the batches for them."""
+
+    def __init__(self, config: DictConfig, phases: Sequence[str]) -> None:
+        import socket
+
+        from verl.utils.device import set_expandable_segments
+        from verl.workers.engine_workers import ActorRolloutRefWorker
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        rank = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({key: str(value) for key, value in rank.items()})
+        self.config = config
+        self.phases = phases
+        shape = find_shape(config.actor_rollout_ref.model.path)
+        assert shape is not None
+        self.shape: Shape = shape
+        self.grad_norm: float | None = None
+        self.loss: float | None = None
+        roles = config.actor_rollout_ref
+        with open_dict(roles):
+            # As verl's trainer does before it makes its workers.
+            roles.actor.optim.total_training_steps = config.trainer.total_training_steps
+        if config.trainer.device == "cuda":
+            import torch
+
+            torch.cuda.set_device(0)
+            set_expandable_segments(True)
+        self.workers = {}
+        for role in ("actor", "ref") if len(phases) > 1 else ("actor",):
+            self.workers[role] = ActorRolloutRefWorker(config=copy.deepcopy(roles), role=role)
+            self.workers[role].init_model()
+
+    def run(self, workload: str, peak: float, keep: Path | None) -> Any:
+        """Yield each phase and its figures; the log-probs before any update go to `keep`."""
+        roles = self.config.actor_rollout_ref
+        real, padded = padded_sequences(self.config)
+        n = roles.rollout.n
+        said = lengths(workload, real // n, n, self.config.data.max_response_length)
+        rows = [*said, *[(PADDING_TOKENS - 1, 1)] * (padded - real)]
+        batch = batch_of(rows, real, self.shape.vocab)
+        sizes = [sum(row) for row in rows]
+        need = sum(size * self.shape.forward_flops(size) for size in sizes[:real])
+        micro = {
+            "old_log_prob": roles.rollout.log_prob_micro_batch_size_per_gpu,
+            "ref": roles.ref.log_prob_micro_batch_size_per_gpu,
+            "update": roles.actor.ppo_micro_batch_size_per_gpu,
+        }
+        for phase in self.phases:
+            reset_peak_memory()
+            output, seconds = self._time(phase, batch)
+            computed = positions(sizes, micro[phase] or 1, roles.model.use_remove_padding)
+            yield (
+                phase,
+                {
+                    "s": round(statistics.median(seconds), 3),
+                    "every_s": [round(second, 3) for second in seconds],
+                    "mfu": round(PASSES[phase] * need / statistics.median(seconds) / peak, 4),
+                    "tokens_per_s": round(sum(sizes[:real]) / statistics.median(seconds)),
+                    "padded_share": round(1 - sum(sizes[:real]) / computed, 4),
+                    "peak_gib": peak_memory(),
+                },
+            )
+            if phase == "old_log_prob" and keep:
+                np.save(keep, responses_of(output, batch, real))
+            if phase == "update" and self.grad_norm is None:
+                metrics = output["metrics"]
+                self.grad_norm, self.loss = (first_of(metrics[name]) for name in ("grad_norm", "loss"))
+
+    def _time(self, phase: str, batch: Any) -> tuple[Any, list[float]]:
+        """Run a phase on a small part of the batch first, then on all of it; return the first output and seconds."""
+        roles = self.config.actor_rollout_ref
+        rows = min(24, len(batch))
+        step: Callable[[Any, int], Any] = {
+            "old_log_prob": lambda data, _: self.workers["actor"].compute_log_prob(data),
+            "ref": lambda data, _: self.workers["ref"].compute_ref_log_prob(data),
+            "update": lambda data, rows: self.workers["actor"].update_actor(self._for_update(data, rows)),
+        }[phase]
+        asked = {"calculate_entropy": phase == "old_log_prob", "compute_loss": False,
+                 "temperature": roles.rollout.temperature}  # fmt: skip
+        step(part(batch, rows, asked), rows)
+        seconds: list[float] = []
+        output: Any = None
+        while not seconds or (len(seconds) < 3 and sum(seconds) < LONG_S):
+            data = part(batch, len(batch), asked)
+            began = now()
+            got = step(data, roles.actor.ppo_mini_batch_size * roles.rollout.n)
+            seconds.append(now() - began)
+            output = output if output is not None else got
+        if phase in ("old_log_prob", "ref"):
+            from verl.workers.utils.padding import response_from_nested
+
+            name = {"old_log_prob": "old_log_probs", "ref": "ref_log_prob"}[phase]
+            batch[name] = response_from_nested(output["log_probs"], batch["response_mask"])
+        return output, seconds
+
+    def _for_update(self, data: Any, rows: int) -> Any:
+        """Return `data` with what verl's trainer says of an update (`trainer_base.py:1847`)."""
+        from verl.utils import tensordict_utils as tu
+
+        actor = self.config.actor_rollout_ref.actor
+        tu.assign_non_tensor(
+            data, calculate_entropy=actor.calculate_entropy or actor.entropy_coeff != 0, global_batch_size=rows,
+            mini_batch_size=rows, epochs=actor.ppo_epochs, seed=actor.data_loader_seed,
+            dataloader_kwargs={"shuffle": actor.shuffle}, distillation_use_topk=False, distillation_only=False,
+        )  # fmt: skip
+        return data
+
+
+def measure_peak(file: Path) -> None:
+    """Write the FLOP/s of a large bf16 matrix product, the best of five."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    size = 8192 if cuda else 512
+    left, right = (torch.randn(size, size, device="cuda" if cuda else "cpu", dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(8):
+        began = now()
+        for _ in range(10 if cuda else 1):
+            left @ right
+        seconds.append((now() - began) / (10 if cuda else 1))
+    file.write_text(json.dumps({"flops": 2 * size**3 / min(seconds[3:])}))
+
+
+def now() -> float:
+    """Return the clock, in seconds, when the device has done all it was given."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def first_of(values: Any) -> float:
+    """Return a metric of the first mini-batch."""
+    return float(values[0] if isinstance(values, list) else values)
+
+
+def reset_peak_memory() -> None:
+    """Forget the GPU memory's highest level."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> float | None:
+    """Return the GPU memory's highest level since `reset_peak_memory`, in GiB; a CPU has none."""
+    import torch
+
+    return round(torch.cuda.max_memory_allocated() / 2**30, 1) if torch.cuda.is_available() else None

@@ -1,0 +1,276 @@
+"""What to try next: changes of a configuration, each with the seconds of a step that it should save.
+
+A phase that the estimate knows is scaled by the estimate's ratio of after to before, so that only the ratio need be
+right and not the hardware's figures. Each change is taken alone: what two of them save together is less than the sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from analysis.diagnosis.step_time import Slowest, Step
+from guidelines_core.config import layout
+from guidelines_core.hardware.estimate import MEASURED, PEAK, Efficiency, Lengths, generation, padded_sequences, phases
+from guidelines_core.hardware.footprint import GIB, memory
+from guidelines_core.hardware.shapes import Gpu, Shape
+from guidelines_core.paths import CONF
+
+POLLED = replace(MEASURED, poll=0.05)
+"""The estimate's efficiency with the replay buffer polled ten times a second, as `verl_adapter` does."""
+
+AT_ONCE = 512
+"""Requests in flight that a solver's server on a GPU makes good use of."""
+
+_LIMITS = (
+    "guidelines.solver.max_concurrency",
+    "actor_rollout_ref.rollout.max_num_seqs",
+    "reward.reward_model.rollout.max_num_seqs",
+)
+
+AGREEMENT = 0.01
+"""The mean difference of a token's probability up to which `…-fast` takes the two for the same."""
+
+WAITS = 0.05
+"""Share of a step that a trainer with rollout beside it waits, above which the rollout is what holds it up."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the estimate needs to know of a run: shapes, hardware, lengths."""
+
+    planner: Shape
+    solver: Shape
+    gpu: Gpu
+    lengths: Lengths
+
+    def phases(self, config: DictConfig, efficiency: Efficiency = POLLED) -> dict[str, float]:
+        """Return a step's estimated seconds by phase; at `PEAK` the hardware's floor."""
+        return phases(config, self.planner, self.solver, self.gpu, self.lengths, efficiency)
+
+    def generation(self, config: DictConfig) -> tuple[float, float]:
+        """Return the estimated seconds that a step's guidelines and its solutions take."""
+        sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+        return generation(config, self.planner, self.solver, self.gpu, self.lengths, POLLED, sequences)
+
+    def floor(self, config: DictConfig) -> dict[str, float]:
+        """Return the seconds by phase that the hardware's peak allows; with the solver in turns, `reward` apart.
+
+        The hardware sets no limit to the sequences that are written at once, so the configuration's are lifted.
+        """
+        sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+        config = with_values(config, dict.fromkeys(_LIMITS, sequences))
+        floor = self.phases(config, PEAK)
+        if not layout.solver_gpus(config):
+            parts = generation(config, self.planner, self.solver, self.gpu, self.lengths, PEAK, sequences)
+            floor |= {"gen": parts[0], "reward": parts[1]}
+        return floor
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something to try.
+
+    Attributes:
+        overrides: the exact words for the command line.
+        why: what is wrong now.
+        caveat: what else it changes, "" if nothing.
+        saves: seconds of a step.
+    """
+
+    overrides: tuple[str, ...]
+    why: str
+    caveat: str
+    saves: float
+
+
+@dataclass(frozen=True)
+class _Idea:
+    """A change whose gain is still to be estimated, unless `saves` says it."""
+
+    values: Mapping[str, Any]
+    why: str
+    caveat: str = ""
+    saves: float | None = None
+    overrides: tuple[str, ...] = ()
+
+
+def best(
+    config: DictConfig, step: Step, model: Model | None, slow: Slowest | None, beside: Mapping[str, float]
+) -> list[Change]:
+    """Return every change that would gain something, the largest gain first.
+
+    Args:
+        config: the run's configuration.
+        step: its median step.
+        model: None where the estimate cannot be made: then only changes whose gain was measured are named.
+        slow: the slowest solver calls, None where not known.
+        beside: seconds a step, on average, of validation (`testing`) and checkpoints (`save_checkpoint`).
+    """
+    found = []
+    ideas = [*_measured(config, step, slow, beside), *(_modelled(config, step, model) if model else ())]
+    for idea in ideas:
+        saves = idea.saves
+        if saves is None:
+            assert model is not None
+            saves = step.total - predicted(config, step, model, with_values(config, idea.values))
+        if saves >= 0.01 * step.total or saves >= 1.0:
+            words = idea.overrides or tuple(f"{key}={value}" for key, value in idea.values.items())
+            found.append(Change(words, idea.why, idea.caveat, saves))
+    return sorted(found, key=lambda change: -change.saves)
+
+
+def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """Return a copy of `config` with other values."""
+    changed = config.copy()
+    for key, value in values.items():
+        OmegaConf.update(changed, key, value, force_add=True)
+    return changed
+
+
+def predicted(config: DictConfig, step: Step, model: Model, changed: DictConfig) -> float:
+    """Return the seconds that the step would take with the configuration `changed`."""
+    before, after = model.phases(config), model.phases(changed)
+    (wrote, solved), (writes, solves) = model.generation(config), model.generation(changed)
+    if not layout.solver_gpus(config):
+        before |= {"gen": wrote, "reward": solved}
+        after |= {"gen": writes, "reward": solves}
+    seconds = {
+        name: taken * (after.get(name, 0.0) / before[name] if before.get(name) else 1.0)
+        for name, taken in step.seconds.items()
+    }
+    now, then = (sum(s for name, s in phase.items() if name != "gen") for phase in (step.seconds, seconds))
+    if layout.separate(config):
+        # `gen` is only the trainer's wait, while the rollout works through the whole step.
+        waits = step.seconds["gen"]
+        if waits > WAITS * step.total:
+            return step.total - min(waits, step.total * (1 - after["gen"] / before["gen"]))
+        return step.total - (now - then)
+    return max(seconds["gen"], then) if layout.separate(changed) else seconds["gen"] + then
+
+
+def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapping[str, float]) -> Iterator[_Idea]:
+    """Yield the changes whose gain can be read off what was measured."""
+    old = OmegaConf.select(config, "guidelines.old_log_probs")
+    taken = OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode")
+    if "old_log_prob" in step.seconds and old and old.agreement is None and not (taken or layout.separate(config)):
+        yield _Idea(
+            {"guidelines.old_log_probs.agreement": AGREEMENT},
+            "the planner's log-probs are computed again, which the rollout engine knows already",
+            f"trusts the rollout engine's while training/rollout_probs_diff_mean, measured every {old.check_every} "
+            f"steps, is below {AGREEMENT}",
+            saves=step.seconds["old_log_prob"] * (1 - 1 / old.check_every),
+        )
+    if slow is not None and not layout.separate(config) and slow.enough is not None:
+        yield _Idea(
+            {"guidelines.solver.max_tokens": slow.enough},
+            f"the slowest {len(slow.calls)} of {slow.of} solver calls hold a step up",
+            f"cuts {len(slow.calls) / slow.of:.1%} of the solutions short",
+            saves=slow.held,
+        )
+    for key, name in (("testing", "test_freq"), ("save_checkpoint", "save_freq")):
+        freq = config.trainer[name]
+        if freq > 0 and beside.get(key):
+            what = "validation" if key == "testing" else "writing checkpoints"
+            lost = "half of the validations" if key == "testing" else "half of the checkpoints to go back to"
+            yield _Idea(
+                {f"trainer.{name}": 2 * freq}, f"{what} takes {beside[key]:.1f} s a step", lost, saves=beside[key] / 2
+            )
+
+
+def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
+    """Yield the changes whose gain the estimate knows."""
+    yield from _generating(config)
+    yield from _batching(config)
+    if config.trainer.device == "cuda":
+        yield from _on_gpus(config, step, model)
+
+
+def _generating(config: DictConfig) -> Iterator[_Idea]:
+    """Yield the changes of how many sequences are written at once."""
+    sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    asked = config.guidelines.solver.max_concurrency * config.reward.num_workers
+    if asked < sequences:
+        how = "one after the other" if asked == 1 else f"{asked} at a time"
+        yield _Idea(
+            {"guidelines.solver.max_concurrency": max(AT_ONCE, sequences)},
+            f"guidelines.solver.max_concurrency={config.guidelines.solver.max_concurrency}: a step's {sequences} "
+            f"solver calls go {how}",
+        )
+    for key, engines, who in (
+        ("actor_rollout_ref.rollout", layout.rollout_engines(config), "planner"),
+        ("reward.reward_model.rollout", layout.solver_engines(config), "solver"),
+    ):
+        each = math.ceil(sequences / engines)
+        at_once = OmegaConf.select(config, f"{key}.max_num_seqs")
+        if at_once < each:
+            yield _Idea(
+                {f"{key}.max_num_seqs": each},
+                f"the {who}'s engine writes {at_once} of its {each} sequences at a time",
+                "more memory for keys and values",
+            )
+
+
+def _batching(config: DictConfig) -> Iterator[_Idea]:
+    """Yield the mini-batch nearest to the present one with which verl pads nothing."""
+    real, padded = padded_sequences(config)
+    if padded == real:
+        return
+    actor, n = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout.n
+    key = "actor_rollout_ref.actor.ppo_mini_batch_size"
+    sizes = [size for size in range(1, real // n + 1) if _fits(config, key, size)]
+    if not sizes:
+        return
+    size = min(sizes, key=lambda size: (abs(math.log(size / actor.ppo_mini_batch_size)), -size))
+    updates = padded // (actor.ppo_mini_batch_size * n), real // (size * n)
+    yield _Idea(
+        {key: size},
+        f"{real} rollouts are padded to {padded}: {1 - real / padded:.0%} of the sequences trained on are waste",
+        f"{updates[1]} optimizer step{'s' * (updates[1] > 1)} for each batch instead of {updates[0]}",
+    )
+
+
+def _fits(config: DictConfig, key: str, size: int) -> bool:
+    real, padded = padded_sequences(with_values(config, {key: size}))
+    return real == padded
+
+
+def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
+    """Yield what GPUs alone allow, where their memory does."""
+    held = memory(config, model.planner, model.gpu)
+    offload = "actor_rollout_ref.ref.fsdp_config.param_offload"
+    weights = 4 * model.planner.parameters / layout.training_gpus(config) / GIB
+    fits = all(held[role] + weights <= model.gpu.memory for role in ("training", "rollout"))
+    if layout.uses_reference(config) and OmegaConf.select(config, offload) and fits:
+        yield _Idea(
+            {offload: False},
+            "the reference model's weights come from main memory for every micro-batch",
+            f"{weights:.1f} GiB more on each training GPU",
+        )
+    checkpointing = "actor_rollout_ref.model.enable_gradient_checkpointing"
+    without = with_values(config, {checkpointing: False})
+    fits = memory(without, model.planner, model.gpu)["training"] <= model.gpu.memory
+    if config.actor_rollout_ref.model.enable_gradient_checkpointing and fits:
+        # Forward twice and backward, which is as much as two more, against forward once and backward.
+        saves = step.seconds.get("update_actor", 0.0) / 4
+        yield _Idea({checkpointing: False}, "the update computes its forward pass twice", "more memory", saves=saves)
+    split = OmegaConf.load(CONF / "layout" / "split-1p2p1.yaml")
+    mini = "actor_rollout_ref.actor.ppo_mini_batch_size"
+    if config.trainer.v1.trainer_mode == "sync" and layout.gpus_needed(config) == 4 and layout.solver_gpus(config) == 1:
+        yield _Idea(
+            {
+                "trainer.n_gpus_per_node": split.trainer.n_gpus_per_node,
+                "trainer.v1.trainer_mode": split.trainer.v1.trainer_mode,
+                "trainer.v1.separate_async.parameter_sync_step": split.trainer.v1.separate_async.parameter_sync_step,
+                "actor_rollout_ref.rollout.nnodes": split.actor_rollout_ref.rollout.nnodes,
+                "actor_rollout_ref.rollout.n_gpus_per_node": split.actor_rollout_ref.rollout.n_gpus_per_node,
+                mini: config.data.train_batch_size,
+            },
+            "the GPUs that train wait while guidelines and solutions are written",
+            "learns from rollouts that are one step old",
+            overrides=("layout=split-1p2p1", f"{mini}={config.data.train_batch_size}"),
+        )

@@ -1,0 +1,264 @@
+"""Where a step's time goes: by phase, by GPU, and by the solver's calls. Pure functions of what a run recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig
+
+from guidelines_core.config import layout
+from guidelines_core.hardware.estimate import Lengths
+
+PHASES = {
+    "gen": "guidelines, solutions, verdicts",
+    "reward": "solutions and verdicts",
+    "old_log_prob": "old log-probs",
+    "ref": "reference log-probs",
+    "values": "values",
+    "adv": "advantages",
+    "update_critic": "update of the critic",
+    "update_actor": "update of the planner",
+    "update_weights": "weights to the rollout engines",
+    "other": "between the phases",
+}
+"""verl's `timing_s/*` inside a step, in their order, and what they are; `other` is the rest of the step."""
+
+BESIDE = {"testing": "validation", "save_checkpoint": "checkpoint"}
+"""verl's `timing_s/*` that come after a step, where they are due."""
+
+CALLS = ["step", "guideline_tokens", "solution_tokens", "solution_truncated", "solver_s", "grader_s", "asked_at",
+         "question", "problem_id"]  # fmt: skip
+"""The columns of the graded rows that are looked at; a run may lack some."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a run, the one of median length among those after the first, which compiles and warms up.
+
+    Attributes:
+        number: which step; 0 for figures that were given and not recorded.
+        total: its seconds.
+        seconds: its seconds by phase, in order, `other` included.
+        lengths: mean tokens of its prompts, guidelines and solutions.
+        estimated: whether `seconds` are the estimate's shares of `total` and not measured.
+        calls: its solver calls (`solver_calls`), None where nothing is known of them.
+    """
+
+    number: int
+    total: float
+    seconds: dict[str, float]
+    lengths: Lengths
+    estimated: bool = False
+    calls: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Lane:
+    """What some GPUs did in a step.
+
+    Attributes:
+        label: the GPUs' numbers and role.
+        gpus: how many.
+        bars: (begin, end, phase) in s from the step's begin, none overlapping.
+    """
+
+    label: str
+    gpus: int
+    bars: list[tuple[float, float, str]] = field(default_factory=list)
+
+    @property
+    def busy(self) -> float:
+        """Seconds of the step in which these GPUs had something to do."""
+        return sum(end - begin for begin, end, _ in self.bars)
+
+    def idle(self, total: float) -> float:
+        """Share of a step of `total` s in which these GPUs had nothing to do."""
+        return max(0.0, 1 - self.busy / total)
+
+
+def median_step(history: pd.DataFrame) -> int:
+    """Return the number of the step of median length (the shorter of two) among those after the first.
+
+    Args:
+        history: index `step`, with `timing_s/step`; at least one step has it.
+    """
+    taken = history["timing_s/step"].dropna().sort_index()
+    later = taken.iloc[1:] if len(taken) > 1 else taken
+    return int(later.sort_values(kind="stable").index[(len(later) - 1) // 2])
+
+
+def phase_seconds(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return a step's seconds by phase, in order; `other` is what no phase accounts for.
+
+    Args:
+        metrics: one step's metrics, NaN where one was not logged.
+    """
+    timed = {name: float(metrics.get(f"timing_s/{name}", math.nan)) for name in PHASES if name != "other"}
+    found = {name: seconds for name, seconds in timed.items() if not math.isnan(seconds)}
+    return {**found, "other": max(0.0, float(metrics["timing_s/step"]) - sum(found.values()))}
+
+
+def solver_calls(rows: pd.DataFrame, seconds: Mapping[str, float], in_turns: bool) -> tuple[pd.DataFrame, bool]:
+    """Return when each solver call of a step began and ended, and whether that was recorded.
+
+    A row says how long its call took, and in newer runs when it was asked. Where it does not, all guidelines are
+    taken to begin with the phase and to grow at one rate; the highest rate at which no call ends after the phase
+    then says when each was asked.
+
+    Args:
+        rows: a step's graded rows.
+        seconds: the step's seconds by phase.
+        in_turns: whether the solver begins only after all guidelines are written, in the phase `reward`.
+
+    Returns:
+        Columns `asked`, `answered`, `graded` in s from the step's begin, `tokens`, `truncated`, by `answered`.
+    """
+    window = seconds["gen"]
+    took = rows["solver_s"] + rows["grader_s"].fillna(0.0)
+    recorded = bool(rows["asked_at"].notna().all())
+    if recorded:
+        end = window + (seconds.get("reward", 0.0) if in_turns else 0.0)
+        moments = pd.to_datetime(rows["asked_at"], format="ISO8601", utc=True)
+        asked = (moments - moments.min()).dt.total_seconds()
+        asked += end - (asked + took).max()
+    elif in_turns:
+        asked = pd.Series(window, index=rows.index)
+    else:
+        asked = rows["guideline_tokens"] * float(((window - took) / rows["guideline_tokens"].clip(lower=1)).min())
+    asked = asked.clip(lower=0.0)
+    calls = pd.DataFrame(
+        {
+            "asked": asked,
+            "answered": asked + rows["solver_s"],
+            "graded": asked + took,
+            "tokens": rows["solution_tokens"],
+            "truncated": rows["solution_truncated"],
+        }
+    )
+    ordered: pd.DataFrame = calls.sort_values("answered", ignore_index=True)
+    return ordered, recorded
+
+
+def in_waves(config: DictConfig, wrote: float, solved: float) -> pd.DataFrame:
+    """Return the calls of a step of which only the estimate is known, in the columns of `solver_calls`.
+
+    Args:
+        config: the configuration, which says how many calls there are and how many go at once.
+        wrote, solved: seconds for all guidelines, which end together, and then for all solutions.
+    """
+    count = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    at_once = min(count, config.guidelines.solver.max_concurrency * config.reward.num_workers)
+    waves = np.arange(count) // at_once + 1
+    answered = wrote + waves * solved / waves[-1]
+    nothing = np.full(count, np.nan)
+    columns = {"asked": wrote, "answered": answered, "graded": answered, "tokens": nothing, "truncated": nothing}
+    calls: pd.DataFrame = pd.DataFrame(columns)
+    return calls
+
+
+def in_flight(calls: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return the moments (s) at which the number of calls under way changes, and the number from each on."""
+    moments = np.concatenate([calls["asked"].to_numpy(), calls["answered"].to_numpy()])
+    changes = np.concatenate([np.ones(len(calls)), -np.ones(len(calls))])
+    # At one moment ends count before begins, so that two calls in a row never look like two at once.
+    order = np.lexsort((changes, moments))
+    return moments[order], np.cumsum(changes[order])
+
+
+def spans(calls: pd.DataFrame) -> list[tuple[float, float]]:
+    """Return the stretches (begin, end) in s in which at least one call was under way."""
+    found: list[tuple[float, float]] = []
+    for asked, answered in calls[["asked", "answered"]].sort_values("asked").itertuples(index=False):
+        if found and asked <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], answered))
+        else:
+            found.append((asked, answered))
+    return found
+
+
+def lanes(config: DictConfig, step: Step) -> list[Lane]:
+    """Return what each GPU pool of the layout did in the step.
+
+    Within `gen` the GPUs that roll out are busy until the last guideline is written, the solver's from the first
+    call to the last. Where nothing is known of the calls, both are taken as busy throughout. A trainer whose rollout
+    has GPUs of its own (`separate_async`) only waits in `gen`, while those work through the whole step.
+    """
+    bars: list[tuple[float, float, str]] = []
+    moment = 0.0
+    for name, seconds in step.seconds.items():
+        if name != "other":
+            bars.append((moment, moment + seconds, name))
+            moment += seconds
+    window = step.seconds["gen"]
+    separate, in_turns = layout.separate(config), not layout.solver_gpus(config)
+    calls = None if separate else step.calls
+    writing = window if calls is None or in_turns else min(window, float(calls["asked"].max()))
+    solving = [(0.0, step.total if separate else window)] if calls is None else spans(calls)
+    training = [bar for bar in bars if bar[2] not in ("gen", "reward")]
+    found = []
+    for placement in layout.placements(config):
+        roles = placement.role.split(" + ")
+        mine: list[tuple[float, float, str]] = []
+        if "rollout" in roles:
+            mine.append((0.0, step.total if separate else writing, "gen"))
+        if "solver" in roles:
+            mine += [bar for bar in bars if bar[2] == "reward"] if in_turns else [(*span, "solver") for span in solving]
+        if "training" in roles:
+            mine += training
+        count = len(placement.gpus) * placement.nodes
+        kind = "GPU" if config.trainer.device == "cuda" else "slot"
+        label = f"{kind}{'s' * (count > 1)} {placement.label}: {placement.role}"
+        found.append(Lane(label, count, mine))
+    return found
+
+
+def overlap(config: DictConfig, step: Step) -> float:
+    """Return the seconds in which guidelines and solutions were written at the same time, 0 where not known."""
+    if step.calls is None or not layout.solver_gpus(config) or layout.separate(config):
+        return 0.0
+    written = float(step.calls["asked"].max())
+    return float(sum(max(0.0, min(end, written) - begin) for begin, end in spans(step.calls)))
+
+
+@dataclass(frozen=True)
+class Slowest:
+    """The slowest 1 % of a run's solver calls, at least one.
+
+    Attributes:
+        calls: their rows, slowest first.
+        of: how many calls there were.
+        threshold: seconds of the quickest of them.
+        held: seconds that they held up a step, on average over the steps: what their step's last call would have
+            come earlier without them.
+        enough: tokens of the longest other solution, if all of these are longer; None: it is not their length.
+    """
+
+    calls: pd.DataFrame
+    of: int
+    threshold: float
+    held: float
+    enough: int | None
+
+
+def slowest(rows: pd.DataFrame, by_step: Mapping[int, pd.DataFrame]) -> Slowest:
+    """Return the slowest 1 % of the calls.
+
+    Args:
+        rows: every graded row, at least one with `solver_s`.
+        by_step: each step's calls (`solver_calls`).
+    """
+    known = rows.dropna(subset=["solver_s"])
+    count = math.ceil(len(known) / 100)
+    calls = known.nlargest(count, "solver_s")
+    threshold = float(calls["solver_s"].min())
+    held = []
+    for step in by_step.values():
+        others = step.loc[step["answered"] - step["asked"] < threshold - 1e-9, "graded"]
+        held.append(float(step["graded"].max() - others.max()) if len(others) else 0.0)
+    longest = known.drop(calls.index)["solution_tokens"].max()
+    enough = int(longest) if longest < calls["solution_tokens"].min() else None
+    return Slowest(calls, len(known), threshold, float(np.mean(held)) if held else 0.0, enough)

@@ -1,0 +1,114 @@
+"""Lets one model answer many chats, in a process of its own, so that its memory is free when it ends.
+
+    python -m analysis.lifts.generate JOB.json
+
+`lift.py` starts it. A job is `model`, `engine` (vLLM's arguments), `sampling` (vLLM's, without seed) and `tasks`: pairs
+of files, `requests` (lines `{"id", "messages", "seed"}`) and `answers` (lines `{"id", "text", "tokens", "finish"}`).
+Each answer is written as it comes, and what has one is not asked again, so that a job can be stopped and continued.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+TOO_LONG = "too_long"
+"""The `finish` of a prompt that leaves no room for an answer in the model's context."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A chat that has no answer yet: its id, its tokens, its sampling's seed and where the answer goes."""
+
+    id: str
+    prompt: list[int]
+    seed: int
+    answers: Path
+
+
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON lines of a file that may not exist, without a last one that a kill cut short."""
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for line in lines:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def appending(file: Path) -> TextIO:
+    """Open `file` for more lines, after its last whole one."""
+    if file.exists():
+        content = file.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            with file.open("rb+") as stream:
+                stream.truncate(whole)
+    return file.open("a", encoding="utf-8", buffering=1)
+
+
+def main(job_file: str) -> int:
+    """Answer what the job asks and has no answer yet."""
+    job = json.loads(Path(job_file).read_text(encoding="utf-8"))
+    requests, too_long = unanswered(job)
+    files = {Path(task["answers"]): appending(Path(task["answers"])) for task in job["tasks"]}
+    for request in too_long:
+        write(files[request.answers], request.id, "", 0, TOO_LONG)
+    if requests:
+        answer(job, requests, files)
+    return 0
+
+
+def unanswered(job: dict[str, Any]) -> tuple[list[Request], list[Request]]:
+    """Return the requests that have no answer yet, and of them apart those too long for the model's context."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(job["model"])
+    context = AutoConfig.from_pretrained(job["model"]).max_position_embeddings
+    fitting: list[Request] = []
+    too_long: list[Request] = []
+    for task in job["tasks"]:
+        answers = Path(task["answers"])
+        done = {line["id"] for line in read_lines(answers)}
+        for asked in read_lines(Path(task["requests"])):
+            if asked["id"] in done:
+                continue
+            text = tokenizer.apply_chat_template(asked["messages"], add_generation_prompt=True, tokenize=False)
+            prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
+            room = len(prompt) + job["sampling"]["max_tokens"] <= context
+            (fitting if room else too_long).append(Request(asked["id"], prompt, asked["seed"], answers))
+    return fitting, too_long
+
+
+def answer(job: dict[str, Any], requests: list[Request], files: dict[Path, TextIO]) -> None:
+    """Let vLLM answer the requests, as many at once as it takes, and write each answer as it comes."""
+    from vllm import LLM, SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    longest = max(len(request.prompt) for request in requests) + job["sampling"]["max_tokens"]
+    engine = job["engine"]
+    if not engine.get("enable_chunked_prefill", True):
+        engine["max_num_batched_tokens"] = max(longest, engine.get("max_num_batched_tokens") or 0)
+    llm = LLM(model=job["model"], max_model_len=longest, **engine).llm_engine
+    for number, request in enumerate(requests):
+        kind = RequestOutputKind.FINAL_ONLY
+        sampling = SamplingParams(**job["sampling"], seed=request.seed, output_kind=kind)
+        llm.add_request(str(number), {"prompt_token_ids": request.prompt}, sampling)
+    while llm.has_unfinished_requests():
+        for output in llm.step():
+            if output.finished:
+                request, written = requests[int(output.request_id)], output.outputs[0]
+                write(files[request.answers], request.id, written.text, len(written.token_ids), written.finish_reason)
+
+
+def write(file: TextIO, request_id: str, text: str, tokens: int, finish: str) -> None:
+    """Write an answer as a line."""
+    file.write(json.dumps({"id": request_id, "text": text, "tokens": tokens, "finish": finish}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

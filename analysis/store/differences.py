@@ -1,0 +1,77 @@
+"""What differs between runs' configurations and origins, without what differs in any two starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.store.runs import Run, manifest
+
+ATTEMPT = frozenset(
+    {
+        "trainer.experiment_name",
+        "trainer.default_local_dir",
+        "actor_rollout_ref.rollout.trace.experiment_name",
+        "guidelines.description",
+        "data.train_files",  # the problems' checksums say it better
+        "data.val_files",
+    }
+)
+"""Keys of one attempt: its name, its folders, its words."""
+
+COPIES = (
+    "distillation.",
+    "reward.custom_reward_function.reward_kwargs.",
+    "actor_rollout_ref.rollout.prompt_length",
+    "actor_rollout_ref.rollout.response_length",
+)
+"""Keys that take their values from others, which are shown."""
+
+ORIGIN = ("mlflow.source.git.commit", "git.changed", "guidelines.prompts", "python", "version.", "hardware.")
+"""The tags that say where a run came from, by their beginning."""
+
+
+def differing(runs: Sequence[Run], names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the keys whose values differ: a row a key, a column a run under its name, nothing where a run lacks it.
+
+    The keys are those of the composed configuration, then the problems' checksums, then the origin's tags.
+    """
+    sides = [described(run, config) for run, config in zip(runs, configs, strict=True)]
+    keys = dict.fromkeys(key for side in sides for key in side)
+    rows = {key: [side.get(key) for side in sides] for key in keys}
+    unlike = {key: values for key, values in rows.items() if len(set(map(repr, values))) > 1}
+    cells = {key: ["" if value is None else str(value) for value in values] for key, values in unlike.items()}
+    table: pd.DataFrame = pd.DataFrame.from_dict(cells, orient="index", columns=list(names))
+    table.index.name = "key"
+    return table
+
+
+def described(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run was made from, flat: its configuration, problems, origin."""
+    keys = {
+        key: value
+        for key, value in flat(config).items()
+        if key not in ATTEMPT and not key.startswith(COPIES) and value is not None
+    }
+    problems = {f"problems, {file}": checksum[:12] for file, checksum in manifest(run).get("sha256", {}).items()}
+    return {**keys, **problems, **origin(run)}
+
+
+def origin(run: Run) -> dict[str, str]:
+    """Return the run's tags that say where it came from."""
+    return {
+        key.removeprefix("mlflow.source."): value for key, value in sorted(run.tags.items()) if key.startswith(ORIGIN)
+    }
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a tree's leaves under their dotted keys; a list is a leaf."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves.update(flat(value, f"{prefix}{key}."))
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves

@@ -1,0 +1,263 @@
+"""Reads recorded runs back: which run is meant, its metrics, its graded rows, its configuration.
+
+A run is named by its MLflow id or its name; a bare name means its newest FINISHED top-level run. Reading goes through
+MLflow's client, so any store that it knows will do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import mlflow.artifacts
+import mlflow.entities
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from guidelines_core.runs.stores import tracking_uri
+
+PARENT = "mlflow.parentRunId"
+Split = Literal["train", "validation"]
+_LISTED = 10  # candidates that an error names
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads 1e-06 as the number that OmegaConf wrote; YAML 1.1 wants 1.0e-06."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+class RunError(ValueError):
+    """A RUN that cannot be used; one sentence, and where there are candidates a line for each."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recorded run and the store that holds it."""
+
+    client: MlflowClient
+    entity: mlflow.entities.Run
+
+    @property
+    def id(self) -> str:
+        """MLflow's id of the run."""
+        return str(self.entity.info.run_id)
+
+    @property
+    def name(self) -> str:
+        """The run's name, which two runs may share."""
+        return str(self.entity.info.run_name)
+
+    @property
+    def status(self) -> str:
+        """MLflow's status: FINISHED, FAILED, KILLED, RUNNING or SCHEDULED."""
+        return str(self.entity.info.status)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The run's tags."""
+        return dict(self.entity.data.tags)
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The last value of each metric."""
+        return dict(self.entity.data.metrics)
+
+
+def open_store() -> MlflowClient:
+    """Return the client of the store that runs are recorded in; never makes one.
+
+    Raises:
+        RunError: the SQLite file of the store is not there.
+    """
+    uri = tracking_uri()
+    file = uri.removeprefix("sqlite:///")
+    if file != uri and not Path(file).exists():
+        raise RunError(
+            f"MLFLOW_TRACKING_URI={uri}: there is no such file, so no run; start one with experiments/run.py"
+        )
+    return MlflowClient(uri)
+
+
+def resolve(text: str, client: MlflowClient) -> Run:
+    """Return the run that `text` names: an id, or a name, which means its newest FINISHED top-level run.
+
+    Raises:
+        RunError: no run is meant, or more than one; the message lists the candidates.
+    """
+    if re.fullmatch(r"[0-9a-f]{32}", text):
+        try:
+            return Run(client, client.get_run(text))
+        except MlflowException:
+            raise RunError(f"run {text}: no run of this id in {client.tracking_uri}") from None
+    experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
+    if "'" in text or not text:
+        raise RunError(f"run {text!r}: expected a run's id or name, which has no quotes")
+    named = _search(client, experiments, f"attributes.run_name = '{text}' AND tags.`{PARENT}` IS NULL", 100)
+    finished = [run for run in named if run.info.status == "FINISHED"]
+    if finished:
+        homes = {run.info.experiment_id: run for run in reversed(finished)}
+        if len(homes) > 1:
+            raise RunError(
+                f"run {text!r}: {len(homes)} MLflow experiments have finished runs of this name; give an id:"
+                + _listing(list(homes.values()))
+            )
+        return Run(client, finished[0])
+    if named:
+        raise RunError(
+            f"run {text!r}: none of this name is FINISHED; give an id to read one all the same:" + _listing(named)
+        )
+    trials = _search(client, experiments, f"attributes.run_name = '{text}'", _LISTED)
+    if trials:
+        raise RunError(
+            f"run {text!r}: only nested runs (a sweep's trials) have this name; give an id:" + _listing(trials)
+        )
+    similar = _search(client, experiments, f"attributes.run_name ILIKE '%{text}%'", _LISTED)
+    newest = similar or _search(client, experiments, "", _LISTED)
+    if not newest:
+        raise RunError(f"run {text!r}: {client.tracking_uri} holds no runs yet; start one with experiments/run.py")
+    which = "runs with similar names" if similar else "the newest runs"
+    raise RunError(f"run {text!r}: no run has this name or id; {which}:" + _listing(newest))
+
+
+def require_folders(*files: str | Path | None) -> None:
+    """Check, before minutes of work, that what is to be written has a folder.
+
+    Raises:
+        RunError: one of the files has none.
+    """
+    for file in files:
+        if file and str(file) != "-" and not Path(file).resolve().parent.is_dir():
+            raise RunError(f"{file}: there is no folder {Path(file).resolve().parent}; make it or name another file")
+
+
+def resolve_all(texts: Sequence[str], client: MlflowClient) -> list[Run]:
+    """Return the runs that `texts` name.
+
+    Raises:
+        RunError: one of them names no run, or two name the same.
+    """
+    runs = [resolve(text, client) for text in texts]
+    ids = [run.id for run in runs]
+    for text, run in zip(texts, runs, strict=True):
+        if ids.count(run.id) > 1:
+            raise RunError(f"run {text!r}: given twice, it is {run.id} both times; give each run once")
+    return runs
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Return a short name for each run, no two alike: its name, with the start of its id where names are shared."""
+    names = [run.name for run in runs]
+    return [f"{run.name} {run.id[:6]}" if names.count(run.name) > 1 else run.name for run in runs]
+
+
+def history(run: Run, metrics: Collection[str] | None = None) -> pd.DataFrame:
+    """Return the run's metrics over its steps: index `step`, a column for each metric, NaN where none was logged.
+
+    A step that was logged twice (a resumed run repeats what came after its checkpoint) counts as logged last.
+
+    Args:
+        run: the run.
+        metrics: the names that are wanted, a query each (6 ms for 300 steps in SQLite); None: all of the run's.
+            Those that the run does not have are left out.
+    """
+    wanted = [name for name in run.final if metrics is None or name in metrics]
+    columns = {}
+    for name in wanted:
+        values = sorted(run.client.get_metric_history(run.id, name), key=lambda metric: metric.timestamp)
+        columns[name] = pd.Series({metric.step: metric.value for metric in values}, dtype=float)
+    table: pd.DataFrame = pd.DataFrame(columns, columns=wanted, dtype=float).sort_index()
+    table.index = pd.Index(table.index.astype(int), name="step")
+    return table
+
+
+def rows(
+    run: Run,
+    kind: Split,
+    columns: Sequence[str] | None = None,
+    steps: Collection[int] | None = None,
+) -> pd.DataFrame:
+    """Return every graded row of the run's training or validation, steps in order; empty if it has none.
+
+    The columns are what `verl_adapter/trainer.py` keeps: step, group, problem_id, question, guideline, solution, gold,
+    score, reason, the graders' verdicts, lengths in tokens, seconds.
+
+    Args:
+        run: the run.
+        kind: whose rows.
+        columns: the columns that are wanted, which saves memory (solutions are most of it); those that a file lacks
+            are NaN. None: all.
+        steps: the steps that are wanted. None: all.
+    """
+    files = sorted(artifact(run, "rows").glob(f"{kind}_*.parquet")) if "rows" in artifacts(run) else []
+    if steps is not None:
+        files = [file for file in files if int(file.stem.removeprefix(f"{kind}_")) in steps]
+    tables = [_read(file, columns) for file in files]
+    table: pd.DataFrame = pd.DataFrame()
+    if tables:
+        table = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    return table if columns is None else table.reindex(columns=pd.Index(columns))
+
+
+def config(run: Run) -> dict[str, Any]:
+    """Return the composed configuration that the run was started with; empty if the run recorded none."""
+    return dict(yaml.load(_text(run, "config.yaml"), _Loader) or {})
+
+
+def manifest(run: Run) -> dict[str, Any]:
+    """Return what the run's problems were made of, with their checksums; empty if the run recorded none."""
+    return dict(json.loads(_text(run, "manifest.json") or "{}"))
+
+
+def artifacts(run: Run, folder: str = "") -> list[str]:
+    """Return the paths of what lies in a folder of the run's artifacts, none if there is no such folder."""
+    # By the address, as below: asked by the run's id, MLflow reads the run's thousand parameters each time.
+    uri = f"{run.entity.info.artifact_uri.rstrip('/')}/{folder}"
+    found = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=run.client.tracking_uri)
+    return [f"{folder}/{Path(item.path).name}" if folder else str(item.path) for item in found]
+
+
+def artifact(run: Run, path: str) -> Path:
+    """Return where the run's artifact `path`, a file or a folder, lies; it is fetched if that is another machine."""
+    # By its address: asked by the run's id, MLflow copies what lies on this machine, too.
+    uri = f"{run.entity.info.artifact_uri.rstrip('/')}/{path}"
+    return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=run.client.tracking_uri))
+
+
+def _text(run: Run, path: str) -> str:
+    if path not in artifacts(run):
+        return ""
+    return artifact(run, path).read_text(encoding="utf-8")
+
+
+def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
+    read = pq.ParquetFile(file)
+    there = read.schema_arrow.names
+    present = None if columns is None else [name for name in columns if name in there]
+    return read.read(columns=present, use_threads=False)  # a step's rows are too few to share out
+
+
+def _search(client: MlflowClient, experiments: list[str], where: str, limit: int) -> list[mlflow.entities.Run]:
+    if not experiments:
+        return []
+    return list(client.search_runs(experiments, where, max_results=limit, order_by=["attributes.start_time DESC"]))
+
+
+def _listing(runs: Sequence[mlflow.entities.Run]) -> str:
+    lines = []
+    for run in runs[:_LISTED]:
+        started = datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc)
+        lines.append(f"\n  {run.info.run_id}  {run.info.status:8}  {started:%Y-%m-%d %H:%M}  {run.info.run_name}")
+    return "".join(lines)

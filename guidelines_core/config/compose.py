@@ -1,0 +1,164 @@
+"""A run's configuration: an experiment's name and overrides, composed over verl's own, typed and checked.
+
+An experiment is `experiments/conf/NAME.yaml`. Everything that verl knows is set under verl's own key; what is
+ours lives in the one typed section `guidelines`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from guidelines_core.config.overrides import override_findings
+from guidelines_core.config.schema import GuidelinesConfig, bad_values
+from guidelines_core.paths import CONF, DATA, MODELS, ROOT, anchored
+from guidelines_core.prompts import VERSION as PROMPTS_VERSION
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run; the message lists every finding with its key, value and remedy."""
+
+
+# Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.
+OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
+OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
+
+ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
+
+
+def _verl_folder() -> Path:
+    """Return where verl is installed. Importing it, as `pkg://verl` would, costs 5 s of torch and ray."""
+    spec = importlib.util.find_spec("verl")
+    if spec is None or spec.origin is None:
+        raise ImportError("verl is not installed: run `make install`")
+    return Path(spec.origin).parent
+
+
+SEARCH_PATH = f"hydra.searchpath=['file://{_verl_folder() / 'trainer' / 'config'}']"
+
+
+def experiments() -> dict[str, str]:
+    """Return every named experiment with its line of description."""
+    names = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem != "base")
+    return {name: str(OmegaConf.load(CONF / f"{name}.yaml").guidelines.description) for name in names}
+
+
+def compose(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> DictConfig:
+    """Return the whole configuration of experiment `name`, every reference to another key resolved.
+
+    Raises:
+        ConfigError: the name, a key or a value is wrong.
+    """
+    return finished(unresolved(name, overrides, environ))
+
+
+def finished(config: DictConfig) -> DictConfig:
+    """Resolve every reference of an `unresolved` configuration, close it to new keys, and return it."""
+    OmegaConf.resolve(config)
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def own_layout(name: str, overrides: Sequence[str] = ()) -> str:
+    """Return the layout that experiment `name` is on."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        composed = hydra_compose(name, overrides=[SEARCH_PATH, *overrides], return_hydra_config=True)
+        return str(composed.hydra.runtime.choices.layout)
+
+
+def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> DictConfig:
+    """Return what `compose` does before references are resolved: a value set now reaches all that follow from it.
+
+    Raises:
+        ConfigError: the name, a key or a value is wrong.
+    """
+    if name not in experiments():
+        raise ConfigError(f"no experiment is called {name!r}: expected one of {', '.join(experiments())}")
+    with initialize_config_dir(str(CONF), version_base=None):
+        plain = _plain(name)
+        findings = list(override_findings(plain, overrides))
+        if findings:
+            raise ConfigError("\n".join(findings))
+        try:
+            config: DictConfig = hydra_compose(name, overrides=[SEARCH_PATH, *overrides])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"{name} with {' '.join(overrides)}: {error}") from error
+    OmegaConf.set_struct(config, False)
+    _apply_environment(config, environ)
+    _anchor(config, name)
+    findings = [*_missing(config), *bad_values(config)]
+    if findings:
+        raise ConfigError("\n".join(findings))
+    return config
+
+
+@lru_cache
+def _plain(name: str) -> DictConfig:
+    """Return experiment `name` without overrides, references unresolved."""
+    config: DictConfig = hydra_compose(name, overrides=[SEARCH_PATH])
+    return config
+
+
+def _apply_environment(config: DictConfig, environ: Mapping[str, str]) -> None:
+    """Let the environment's two variables override the solver's model and the grader."""
+    if model := environ.get("VERL_GUIDELINES_SOLVER_MODEL"):
+        config.guidelines.solver.model = model
+    if flag := environ.get("VERL_GUIDELINES_USE_MATH_VERIFY"):
+        if flag not in ("0", "1"):
+            raise ConfigError(f"VERL_GUIDELINES_USE_MATH_VERIFY={flag} in the environment: expected 0 or 1")
+        config.guidelines.grader.name = "math_verify" if flag == "1" else "exact_match"
+
+
+def environment_notes(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a line for each environment variable that overrides the configuration."""
+    names = ("VERL_GUIDELINES_SOLVER_MODEL", "VERL_GUIDELINES_USE_MATH_VERIFY")
+    return [
+        f"{name}={environ[name]} in the environment overrides the configuration" for name in names if environ.get(name)
+    ]
+
+
+def _anchor(config: DictConfig, name: str) -> None:
+    """Set what follows from the rest: run name, data files, absolute paths of models and checkpoints."""
+    config.trainer.experiment_name = name
+    config.trainer.default_local_dir = str(anchored(config.trainer.default_local_dir))
+    for section, key in ((config.guidelines.solver, "model"), (config.actor_rollout_ref.model, "path")):
+        if not OmegaConf.is_missing(section, key):
+            section[key] = model_location(section[key])
+    if OmegaConf.is_missing(config.guidelines.data, "source"):
+        return
+    folder = data_folder(OmegaConf.to_object(config.guidelines.data), config.guidelines.prompts.style)
+    for key, file in (("train_files", "train.parquet"), ("val_files", "val.parquet")):
+        if config.data[key] is None:
+            config.data[key] = str(folder / file)
+
+
+def model_location(model: str) -> str:
+    """Return a folder's absolute path, or a hub id as it is."""
+    local = model.startswith(("/", ".", f"{MODELS.name}/")) or (ROOT / model).exists()
+    return str(anchored(model)) if local else model
+
+
+def data_folder(data: Any, style: str) -> Path:
+    """Return where the data set of a `DataConfig` with prompts of `style` lies: a folder for each way to make one."""
+    source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
+    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, style, *data.exclude))
+    label = source.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+    return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def _missing(config: DictConfig) -> Iterator[str]:
+    """Yield a sentence for every value that must be given and is not."""
+    for key in sorted(OmegaConf.missing_keys(config)):
+        yield f"{key} has no value: give {key}=VALUE or set it in the experiment's YAML"

@@ -1,0 +1,121 @@
+"""Which role on which GPU: what the keys of a layout mean, drawn as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What some GPUs do.
+
+    Attributes:
+        gpus: their numbers on each of `nodes` nodes.
+        nodes: how many nodes have such GPUs.
+        role: the role's name, also the key of its memory in `estimate.memory`.
+        work: what runs there.
+    """
+
+    gpus: range
+    nodes: int
+    role: str
+    work: str
+
+    @property
+    def label(self) -> str:
+        """The GPUs in words: `0`, `0-2`, `0-2 of 2 nodes`."""
+        first, last = self.gpus[0], self.gpus[-1]
+        numbers = str(first) if first == last else f"{first}-{last}"
+        return numbers if self.nodes == 1 else f"{numbers} of {self.nodes} nodes"
+
+
+def training_gpus(config: DictConfig) -> int:
+    """Return the data-parallel size of actor and reference: the GPUs of verl's global pool."""
+    return int(config.trainer.n_gpus_per_node * config.trainer.nnodes)
+
+
+def separate(config: DictConfig) -> bool:
+    """Tell whether rollout has GPUs of its own."""
+    return bool(config.trainer.v1.trainer_mode == "separate_async")
+
+
+def rollout_engines(config: DictConfig) -> int:
+    """Return the number of the planner's vLLM engines (`verl/workers/rollout/llm_server.py:460`)."""
+    rollout = config.actor_rollout_ref.rollout
+    pool = rollout.nnodes * rollout.n_gpus_per_node if separate(config) else training_gpus(config)
+    return int(pool // (rollout.tensor_model_parallel_size * rollout.data_parallel_size))
+
+
+def solver_gpus(config: DictConfig) -> int:
+    """Return the GPUs that only the solver uses: none if it shares the training GPUs."""
+    pool = config.reward.reward_model
+    return int(pool.n_gpus_per_node * pool.nnodes) if pool.enable_resource_pool else 0
+
+
+def solver_engines(config: DictConfig) -> int:
+    """Return the number of the solver's vLLM engines (`verl/experimental/reward_loop/reward_model.py:64`)."""
+    rollout = config.reward.reward_model.rollout
+    return (solver_gpus(config) or training_gpus(config)) // int(
+        rollout.tensor_model_parallel_size * rollout.data_parallel_size
+    )
+
+
+def gpus_needed(config: DictConfig) -> int:
+    """Return the GPUs of all roles on all nodes."""
+    return sum(len(placement.gpus) * placement.nodes for placement in placements(config))
+
+
+def placements(config: DictConfig) -> list[Placement]:
+    """Return who sits where. The numbers are those of the pools; Ray picks the physical GPUs."""
+    trainer, rollout, solver = config.trainer, config.actor_rollout_ref.rollout, config.reward.reward_model
+    sequences = config.data.train_batch_size * rollout.n
+    sampling = f"{config.data.train_batch_size} prompts x {rollout.n} rollouts = {sequences} guidelines a step"
+    reference = uses_reference(config)
+    training = "actor and reference" if reference else "actor"
+    solving = f"solver, {sequences} solutions a step"
+    found: list[Placement] = []
+    after = 0
+    if separate(config):
+        after = rollout.n_gpus_per_node
+        found.append(Placement(range(after), rollout.nnodes, "rollout", f"planner's rollout: {sampling}"))
+    train = range(after, after + trainer.n_gpus_per_node)
+    if separate(config):
+        found.append(Placement(train, trainer.nnodes, "training", f"{training}, on what was rolled out before"))
+    elif solver_gpus(config):
+        found.append(
+            Placement(train, trainer.nnodes, "rollout + training", f"planner's rollout: {sampling}; {training}")
+        )
+    else:
+        work = f"in turns: planner's rollout ({sampling}), {solving}, {training}"
+        found.append(Placement(train, trainer.nnodes, "rollout + solver + training", work))
+    if solver_gpus(config):
+        gpus = range(train.stop, train.stop + solver.n_gpus_per_node)
+        found.append(Placement(gpus, solver.nnodes, "solver", solving))
+    return found
+
+
+def uses_reference(config: DictConfig) -> bool:
+    """Tell whether there is a reference policy (`verl/trainer/ppo/utils.py`, need_reference_policy)."""
+    return bool(config.algorithm.use_kl_in_reward or config.actor_rollout_ref.actor.use_kl_loss)
+
+
+def old_log_probs_from_rollout(config: DictConfig) -> bool:
+    """Tell whether steps may take old log-probs from the rollout engine, which must hold the weights to be trained."""
+    # The configuration of an older run has no such section.
+    settings = getattr(config.guidelines, "old_log_probs", None)
+    return bool(settings and settings.agreement is not None and config.trainer.v1.trainer_mode == "sync")
+
+
+def table(config: DictConfig, memory: dict[str, float], of: str) -> Table:
+    """Return the table of the layout; `memory` is each role's peak in GiB on one GPU, `of` says on which GPU."""
+    drawn = Table(title=f"{config.trainer.experiment_name}: {config.trainer.v1.trainer_mode} trainer")
+    for column in ("GPU", "Role", "What runs there", *([f"Peak memory{of}"] if memory else [])):
+        drawn.add_column(column)
+    for placement in placements(config):
+        parts = [f"{name} {memory[name]:.0f} GiB" for name in placement.role.split(" + ") if name in memory]
+        row = (placement.label, placement.role, placement.work)
+        drawn.add_row(*row, *([", ".join(parts) or "unknown"] if memory else []))
+    return drawn

@@ -1,0 +1,220 @@
+"""The section `guidelines` of a configuration: what verl has no key for, its types, defaults and ranges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from guidelines_core.grading.pool import GRADERS
+from guidelines_core.prompts import STYLES
+from guidelines_core.reward.leak import POLICIES as LEAK_POLICIES
+
+SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
+"""In the name of an environment variable, says that its value must be written nowhere."""
+
+
+@dataclass
+class DataConfig:
+    """Which problems a run learns from.
+
+    Attributes:
+        source: `word-problems`, a JSONL or parquet file, or a data set's hub id.
+        size: training problems at most.
+        val_size: held-out problems at most.
+        seed: chooses and orders the problems.
+        exclude: files of benchmarks, whose problems are left out.
+    """
+
+    source: str = MISSING
+    size: int = 30000
+    val_size: int = 500
+    seed: int = 0
+    exclude: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SolverConfig:
+    """How the frozen solver is asked.
+
+    Attributes:
+        model: folder or hub id; overridden by the environment's `VERL_GUIDELINES_SOLVER_MODEL`.
+        max_tokens: longest solution, in tokens.
+        temperature: of sampling in training; 0 is greedy.
+        val_temperature: of sampling in validation.
+        seed: seeds each request's sampling together with its text.
+        max_concurrency: requests in flight; 1 asks one after the other.
+        deadline_s: seconds for one solution from when it is its turn, retries included.
+        step_deadline_s: seconds for all solutions of a step, from the first request.
+        probe_every_s: seconds between two looks at the solver, each a generation of one token.
+        probe_s: seconds for that token, after which the solver's server is started again.
+        restart_within_s: seconds to bring it back, after which the run saves, ends and says why.
+        ignore_eos: go on to `max_tokens` whatever is written, for measurements at fixed lengths.
+    """
+
+    model: str = MISSING
+    max_tokens: int = MISSING
+    temperature: float = 0.0
+    val_temperature: float = 0.0
+    seed: int = 0
+    max_concurrency: int = 512
+    deadline_s: float = 900.0
+    step_deadline_s: float = 3600.0
+    probe_every_s: float = 10.0
+    probe_s: float = 60.0
+    restart_within_s: float = 600.0
+    ignore_eos: bool = False
+
+
+@dataclass
+class GraderConfig:
+    """Who judges a solution.
+
+    Attributes:
+        name: one of `grading.GRADERS`; overridden by the environment's `VERL_GUIDELINES_USE_MATH_VERIFY`.
+        deadline_s: seconds for one pair, after which its process is killed.
+        workers: grading processes.
+        memory_mb: memory limit of a grading process, in MiB.
+        leak: one of `leak.POLICIES`: what a guideline that contains the gold answer earns.
+    """
+
+    name: str = "math_verify"
+    deadline_s: float = 5.0
+    workers: int = 2
+    memory_mb: int = 1024
+    leak: str = "flag"
+
+
+@dataclass
+class PromptsConfig:
+    """How planner and solver are asked.
+
+    Attributes:
+        style: one of `prompts.STYLES`.
+    """
+
+    style: str = "instruct"
+
+
+@dataclass
+class CheckpointsConfig:
+    """Which checkpoints stay on the disk.
+
+    Attributes:
+        keep_last: the newest so many; None keeps all.
+        keep_best: besides them, so many with the highest validation accuracy; one that no validation fell on has none.
+    """
+
+    keep_last: int | None = None
+    keep_best: int = 1
+
+
+@dataclass
+class OldLogProbsConfig:
+    """When old log-probs are the rollout engine's own, see `old_log_probs.py`.
+
+    Attributes:
+        agreement: the mean difference of a token's probability (`training/rollout_probs_diff_mean`) below which they
+            are; None computes them at every step, as does a trainer whose rollouts may be of older weights.
+        check_every: of so many steps the first computes them and measures the difference.
+    """
+
+    agreement: float | None = None
+    check_every: int = 10
+
+
+@dataclass
+class GuidelinesConfig:
+    """The section `guidelines`: what verl has no key for.
+
+    Attributes:
+        description: one line for `run.py --list`.
+        data: the problems.
+        solver: the frozen solver.
+        grader: the judge.
+        prompts: the planner's and the solver's prompts.
+        checkpoints: which of them stay.
+        old_log_probs: where they come from.
+        rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
+            was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
+        environment: environment variables of the run's processes.
+        stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint.
+        fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
+    """
+
+    description: str = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    solver: SolverConfig = field(default_factory=SolverConfig)
+    grader: GraderConfig = field(default_factory=GraderConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    old_log_probs: OldLogProbsConfig = field(default_factory=OldLogProbsConfig)
+    rollout_seed: int | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_within_s: float = 270.0
+    fork_processes: bool = False
+
+
+def bad_values(config: DictConfig) -> Iterator[str]:
+    """Yield a sentence for every value of the section `guidelines` that is out of its range."""
+    grader = config.guidelines.grader.name
+    if grader not in GRADERS:
+        yield f"guidelines.grader.name={grader}: expected one of {', '.join(GRADERS)}"
+    if (leak := config.guidelines.grader.leak) not in LEAK_POLICIES:
+        yield f"guidelines.grader.leak={leak}: expected one of {', '.join(LEAK_POLICIES)}"
+    style = config.guidelines.prompts.style
+    if style not in STYLES:
+        yield f"guidelines.prompts.style={style}: expected one of {', '.join(STYLES)}"
+    positive = (
+        "data.size",
+        "data.val_size",
+        "solver.max_tokens",
+        "solver.max_concurrency",
+        "solver.deadline_s",
+        "solver.step_deadline_s",
+        "solver.probe_every_s",
+        "solver.probe_s",
+        "solver.restart_within_s",
+        "grader.deadline_s",
+        "grader.workers",
+        "grader.memory_mb",
+        "old_log_probs.agreement",
+        "old_log_probs.check_every",
+    )
+    for key in positive:
+        value = OmegaConf.select(config.guidelines, key)
+        if value is not None and value <= 0:
+            yield f"guidelines.{key}={value}: expected more than 0"
+    for name in config.guidelines.environment:
+        if SECRET.search(str(name)):
+            yield (
+                f"guidelines.environment.{name}: a configuration is recorded, and a secret must not be; export it in "
+                "the shell, the run's processes inherit it"
+            )
+    kept = config.guidelines.checkpoints
+    if kept.keep_last is not None and kept.keep_last < 1:
+        yield f"guidelines.checkpoints.keep_last={kept.keep_last}: expected 1 or more, or null to keep all"
+    if kept.keep_best < 0:
+        yield f"guidelines.checkpoints.keep_best={kept.keep_best}: expected 0 or more"
+    if config.trainer.max_actor_ckpt_to_keep is not None:
+        yield (
+            f"trainer.max_actor_ckpt_to_keep={config.trainer.max_actor_ckpt_to_keep}: verl would delete half of a "
+            "checkpoint, and the best one, too; give guidelines.checkpoints.keep_last instead"
+        )
+    if config.guidelines.old_log_probs.agreement is not None:
+        if config.algorithm.rollout_correction.bypass_mode:
+            yield (
+                "algorithm.rollout_correction.bypass_mode=True: no step measures the difference; expected False, or "
+                "guidelines.old_log_probs.agreement=null"
+            )
+        if not config.actor_rollout_ref.rollout.calculate_log_probs:
+            yield (
+                "actor_rollout_ref.rollout.calculate_log_probs=False: the rollout's log-probs are not kept; expected "
+                "True, or guidelines.old_log_probs.agreement=null"
+            )
+    for key in ("solver.temperature", "solver.val_temperature"):
+        value = OmegaConf.select(config.guidelines, key)
+        if value < 0:
+            yield f"guidelines.{key}={value}: expected 0 (greedy) or more"

@@ -1,0 +1,99 @@
+"""What a prepared data set was made from, and whether its files are still what was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from guidelines_core.data.problems import DatasetError
+
+SCHEMA_VERSION = 2
+"""Raised whenever the same source would give other files, so that `ensure` prepares them again."""
+
+MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a prepared data set was made from and what it holds; `manifest.json` is this as JSON.
+
+    `rows_read` is the sum of `dropped`'s counts, `train_rows`, `val_rows` and `not_selected`. `source_sha256`
+    is the file's (for `word-problems`, of the generator's code) and None for a hub id; `excluded` has each
+    benchmark file's. Golds are checked until there are rows enough, so that `not_selected` problems may have golds
+    that do not parse. `prompt_lengths` counts the training rows' prompts by length, under their bucket's upper end, in
+    `length_unit`: a model's tokens, or `pieces` (words, numbers and single signs).
+    """
+
+    schema: int
+    source: str
+    source_sha256: str | None
+    seed: int
+    size: int
+    val_size: int
+    prompts_version: str
+    golds_checked: bool
+    excluded: dict[str, str]
+    rows_read: int
+    dropped: dict[str, int]
+    not_selected: int
+    train_rows: int
+    val_rows: int
+    kept_by_source: dict[str, int]
+    dropped_by_source: dict[str, dict[str, int]]
+    length_unit: str
+    prompt_lengths: dict[str, int]
+    sha256: dict[str, str]
+
+    @classmethod
+    def load(cls, out: Path) -> Manifest:
+        """Read the manifest of the data set at `out`.
+
+        Raises:
+            DatasetError: there is none, or it is not one that this version writes.
+        """
+        path = out / MANIFEST
+        remedy = "prepare the data set again with python -m guidelines_core.data.prepare"
+        try:
+            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise DatasetError(f"{path} does not exist: {remedy}") from None
+        except (ValueError, TypeError) as error:
+            raise DatasetError(f"{path} is not a data set's manifest ({error}): {remedy}") from error
+        if manifest.schema != SCHEMA_VERSION:
+            raise DatasetError(f"{path} has schema {manifest.schema!r}, expected {SCHEMA_VERSION}: {remedy}")
+        return manifest
+
+
+def verify(out: Path) -> list[str]:
+    """Return one sentence for each way in which the files at `out` are not what their manifest says."""
+    try:
+        manifest = Manifest.load(out)
+    except DatasetError as error:
+        return [str(error)]
+    findings = []
+    for name in (TRAIN, VAL):
+        path, expected = out / name, manifest.sha256.get(name)
+        if not path.is_file():
+            findings.append(f"{path} does not exist: prepare the data set again")
+        elif (actual := file_sha256(path)) != expected:
+            findings.append(f"{path} has sha256 {actual}, the manifest says {expected}: prepare the data set again")
+    return findings
+
+
+def histogram(lengths: Iterable[int]) -> dict[str, int]:
+    """Return how many lengths lie in each bucket, by its upper end: 32, 64, 128 and so on."""
+    counts = Counter(max(32, 1 << (length - 1).bit_length()) for length in lengths)
+    return {str(end): counts[end] for end in sorted(counts)}
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes in hex digits; the file may be larger than the memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,124 @@
+"""Which of a source's rows become rows of a data set, and how long their prompts are."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from guidelines_core import prompts
+from guidelines_core.data.decontamination import Benchmarks
+from guidelines_core.data.problems import DatasetError, Drop, Problem, parse_row, source_of
+
+T = TypeVar("T")
+PlannerMessages = Callable[[str], list[prompts.Message]]
+
+
+def usable(
+    rows: Iterable[object], default_source: str, benchmarks: Benchmarks
+) -> tuple[list[Problem], dict[str, Counter[str]], int]:
+    """Return the distinct problems, the dropped rows by source and reason, and the rows read.
+
+    Of equal problems the least is kept, and none if their golds differ: neither depends on their order.
+    """
+    by_id: dict[str, Problem | None] = {}
+    dropped: dict[str, Counter[str]] = defaultdict(Counter)
+    rows_read = 0
+
+    def drop(source: str, reason: Drop) -> None:
+        dropped[source][reason.value] += 1
+
+    for row in rows:
+        rows_read += 1
+        problem = row if isinstance(row, Drop) else parse_row(row, default_source)
+        if not isinstance(problem, Drop) and benchmarks.overlap(problem.question):
+            problem = Drop.IN_BENCHMARK
+        if isinstance(problem, Drop):
+            drop(source_of(row, default_source), problem)
+            continue
+        problem_id = problem.problem_id
+        if problem_id not in by_id:
+            by_id[problem_id] = problem
+            continue
+        known = by_id[problem_id]
+        if known is not None and known.gold == problem.gold:
+            by_id[problem_id] = min(known, problem)
+            drop(max(known, problem).source, Drop.DUPLICATE)
+        else:
+            by_id[problem_id] = None
+            for conflicting in (known, problem):
+                if conflicting is not None:
+                    drop(conflicting.source, Drop.CONFLICTING_GOLDS)
+    return [problem for problem in by_id.values() if problem is not None], dropped, rows_read
+
+
+def with_parsed_golds(
+    problems: Sequence[Problem],
+    count: int,
+    gold_parses: Callable[[str], bool] | None,
+    dropped: dict[str, Counter[str]],
+) -> list[Problem]:
+    """Return the first `count` problems whose golds parse, and count the others before them as dropped.
+
+    A parse may take milliseconds, so that all of a large source would take an hour.
+    """
+    parses = functools.lru_cache(maxsize=100_000)(gold_parses) if gold_parses else lambda gold: True
+    found: list[Problem] = []
+    for problem in with_progress(problems, "golds checked"):
+        if len(found) == count:
+            break
+        if parses(problem.gold):
+            found.append(problem)
+        else:
+            dropped[problem.source][Drop.GOLD_UNPARSEABLE.value] += 1
+    return found
+
+
+_PIECE = re.compile(r"\w+|[^\w\s]")
+
+
+def prompt_lengths(
+    problems: Sequence[Problem], planner_messages: PlannerMessages, tokenizer: str | None
+) -> Iterator[int]:
+    """Yield the length of each problem's prompt, in tokens or pieces."""
+    chats = (planner_messages(problem.question) for problem in problems)
+    if tokenizer is None:
+        yield from (sum(len(_PIECE.findall(turn["content"])) for turn in chat) for chat in chats)
+        return
+    try:
+        from transformers import AutoTokenizer
+
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except Exception as error:  # the hub's client raises whatever its network stack raises
+        raise DatasetError(
+            f"tokenizer {tokenizer} cannot be loaded ({type(error).__name__}): name a model's folder or hub id"
+        ) from error
+    texts = (loaded.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats)
+    while batch := list(itertools.islice(texts, 1000)):
+        yield from map(len, loaded(batch, add_special_tokens=False)["input_ids"])
+
+
+def with_progress(rows: Iterable[T], what: str) -> Iterator[T]:
+    """Yield `rows`, counted by a live line where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield from rows
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.completed:,.0f} " + what),
+        TaskProgressColumn(show_speed=True),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None)
+        for number, row in enumerate(rows, start=1):
+            if number % 256 == 0:
+                progress.update(task, completed=number)
+            yield row

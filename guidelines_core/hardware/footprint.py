@@ -1,0 +1,121 @@
+"""What a run holds: each role's memory on a GPU, main memory, and the checkpoints on disk."""
+
+from __future__ import annotations
+
+import math
+
+from omegaconf import DictConfig
+
+from guidelines_core.config import layout
+from guidelines_core.hardware.shapes import Gpu, Shape
+
+GIB = 2**30
+
+PROCESSES_GIB = 11.0
+"""The run's processes without what is offloaded, with two engines and eight agent workers: the sum of what each was
+measured to hold (PSS) on a CPU, where none has a CUDA context."""
+
+
+def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
+    """Return each role's peak on one of its GPUs, in GiB, with every sequence as long as the limits allow.
+
+    Roles as in `layout.placements`. Training holds 16 bytes a weight, sharded, and the reference policy unless
+    offloaded; on top, while a micro-batch is computed, the largest layer unsharded, the checkpointed activations and,
+    without fused kernels, three copies of the logits in bf16 (the logits, their log-softmax and their gradient), or,
+    while Adam steps, a copy of the gradients unless fused. In the other turns of its GPU the actor keeps 12 bytes a
+    weight and the reference policy its own, unless offloaded; vLLM takes its `gpu_memory_utilization` whatever the
+    model. `analysis/results/update-h200.json` has measured peaks.
+    """
+    model, actor = config.actor_rollout_ref.model, config.actor_rollout_ref.actor
+    weights = planner.parameters
+    workers = layout.training_gpus(config)
+    tokens = micro_batch_tokens(config)
+    layers = planner.layers + 17 if model.enable_gradient_checkpointing else 17 * planner.layers
+    micro_batch = (
+        2 * 2 * max(planner.vocab * planner.hidden, 3 * planner.hidden * planner.intermediate)
+        + 2 * tokens * planner.hidden * layers
+        + (0 if model.use_fused_kernels else 3 * 2 * tokens * planner.vocab)
+    )
+    optimizer = 0 if (actor.optim.override_optimizer_config or {}).get("fused") else 4 * weights / workers
+    training = 16 * weights / workers + reference_bytes(config, planner) + max(micro_batch, optimizer)
+    offload = actor.fsdp_config
+    resting = (4 * (not offload.param_offload) + 8 * (not offload.optimizer_offload)) * weights / workers
+    resting += reference_bytes(config, planner)
+    beside = 0 if layout.separate(config) else resting / GIB
+    solver = config.reward.reward_model.rollout.gpu_memory_utilization * gpu.memory
+    return {
+        "training": training / GIB,
+        "rollout": config.actor_rollout_ref.rollout.gpu_memory_utilization * gpu.memory + beside,
+        "solver": solver if layout.solver_gpus(config) else solver + resting / GIB,
+    }
+
+
+def reference_bytes(config: DictConfig, planner: Shape) -> float:
+    """Return the bytes that the reference policy keeps on each training GPU."""
+    fsdp = config.actor_rollout_ref.ref.fsdp_config
+    if fsdp.param_offload or not layout.uses_reference(config):
+        return 0
+    return (2 if fsdp.model_dtype in ("bf16", "bfloat16") else 4) * planner.parameters / layout.training_gpus(config)
+
+
+def host_memory(config: DictConfig, planner: Shape, solver: Shape) -> dict[str, float]:
+    """Return what a node's main memory holds at the end of a step, in GiB, by part.
+
+    What is offloaded lies in page-locked memory: torch takes it for each copy from a GPU that does not block, and
+    rounds each piece up to a power of two (`ATen/core/CachingHostAllocator.h`). A piece is a layer's fp32 shard, or
+    the embeddings'. FSDP adds to an offloaded policy's weights a gradient of the same size, though the reference
+    policy never has one (`torch/distributed/fsdp/_flat_param.py:1260`). A solver that shares the training GPUs leaves
+    its weights in main memory when it sleeps (vLLM's sleep level 1); the planner's engine does not (level 2). What
+    Ray's object store and CUDA itself take is not counted.
+    """
+    actor, ref = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
+    one = _offloaded(planner, 4, layout.training_gpus(config)) * config.trainer.n_gpus_per_node
+    reference = layout.uses_reference(config) and ref.fsdp_config.param_offload
+    sleeps = not layout.solver_gpus(config) and config.reward.reward_model.rollout.free_cache_engine
+    return {
+        "actor": one * actor.fsdp_config.param_offload / GIB,
+        "optimizer": 2 * one * actor.fsdp_config.optimizer_offload / GIB,
+        "reference": (1 if ref.strategy == "fsdp2" else 2) * one * reference / GIB,
+        "solver": _sleeping(solver) * layout.solver_engines(config) * sleeps / GIB,
+        "processes": PROCESSES_GIB,
+    }
+
+
+def _offloaded(shape: Shape, each: int, workers: int) -> int:
+    """Return the page-locked bytes of one worker's shard of all weights, `each` bytes a weight."""
+    embeddings = shape.vocab * shape.hidden * (1 if shape.tied else 2)
+    layer = (shape.parameters - embeddings) // shape.layers
+    return shape.layers * _pinned(each * layer // workers) + _pinned(each * embeddings // workers)
+
+
+def _sleeping(shape: Shape) -> int:
+    """Return the page-locked bytes of a vLLM engine's bf16 weights, one piece for each matrix that it has."""
+    attention = (shape.heads + 2 * shape.kv_heads, shape.heads)
+    columns = (*(heads * shape.head_dim for heads in attention), 2 * shape.intermediate, shape.intermediate)
+    embeddings = (1 if shape.tied else 2) * _pinned(2 * shape.vocab * shape.hidden)
+    return shape.layers * sum(_pinned(2 * shape.hidden * width) for width in columns) + embeddings
+
+
+def _pinned(size: int) -> int:
+    """Return the bytes that torch's allocator of page-locked memory takes for `size` bytes."""
+    return 1 << (size - 1).bit_length()
+
+
+def micro_batch_tokens(config: DictConfig) -> int:
+    """Return the tokens of the actor's largest micro-batch."""
+    actor = config.actor_rollout_ref.actor
+    if actor.use_dynamic_bsz:
+        return int(actor.ppo_max_token_len_per_gpu)
+    micro = max(actor.ppo_micro_batch_size_per_gpu, config.actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu)
+    return int(micro * (config.data.max_prompt_length + config.data.max_response_length))
+
+
+def checkpoint_bytes(planner: Shape) -> int:
+    """Return a checkpoint's size: weights and Adam's two moments in fp32."""
+    return 12 * planner.parameters
+
+
+def checkpoints(config: DictConfig) -> int:
+    """Return how many checkpoints a run writes: one every `save_freq` steps and one at the end."""
+    freq, steps = config.trainer.save_freq, config.trainer.total_training_steps
+    return math.ceil(steps / freq) if freq > 0 else 0

@@ -1,0 +1,92 @@
+"""What a person sees of a run: one live line while it goes on, a small table at its end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from guidelines_core.launch.training import Outcome, Training
+
+PHASES = {
+    "timing_s/gen": "guidelines and rewards",
+    "timing_s/old_log_prob": "old log-probs",
+    "timing_s/ref": "reference log-probs",
+    "timing_s/update_actor": "update",
+    "timing_s/update_weights": "weights to rollout",
+    "timing_s/save_checkpoint": "checkpoint",
+    "timing_s/testing": "validation",
+}
+
+
+def watch(training: Training, config: DictConfig, console: Console) -> list[dict[str, Any]]:
+    """Show the run's progress until it ends; return every step's metrics, in order."""
+    total = config.trainer.total_training_steps
+    began = time.monotonic()
+    steps: list[dict[str, Any]] = []
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        while True:
+            running = training.running
+            for entry in training.new_steps():
+                if "training/global_step" not in entry["data"]:
+                    # What is known of a step only afterwards, such as its checkpoint's seconds.
+                    if steps:
+                        steps[-1].update(entry["data"])
+                else:
+                    steps.append(entry["data"])
+                    if not console.is_terminal:
+                        console.print(progress_line(steps, total, time.monotonic() - began))
+            live.update(Text(progress_line(steps, total, time.monotonic() - began), overflow="ellipsis", no_wrap=True))
+            if not running:
+                return steps
+            time.sleep(0.25)
+
+
+def progress_line(steps: list[dict[str, Any]], total: int, elapsed: float) -> str:
+    """Return one line: step k of N, mean reward, seconds a step, time left; `elapsed` in seconds."""
+    if not steps:
+        return f"starting servers and workers … {elapsed:.0f} s"
+    last = steps[-1]
+    step = int(last["training/global_step"])
+    later = [entry["timing_s/step"] for entry in steps[1:]] or [last["timing_s/step"]]
+    pace = sum(later) / len(later)
+    line = (
+        f"step {step} of {total} · reward {last['reward/mean']:.2f} · {pace:.1f} s a step · "
+        f"{duration((total - step) * pace)} left"
+    )
+    if last.get("reward/ungraded"):
+        line += f" · {last['reward/ungraded']:.0f} rollouts without verdict"
+    return line
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds` as a person says them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Table:
+    """Return the closing table: reward first → last, accuracy, where the time went, checkpoint."""
+    table = Table(title=f"{outcome.status}: {outcome.reason}", show_header=False, title_justify="left")
+    if steps:
+        first, last = steps[0], steps[-1]
+        table.add_row("reward, first → last step", f"{first['reward/mean']:.3f} → {last['reward/mean']:.3f}")
+        for grader in ("math_verify", "exact_match"):
+            key = f"reward/{grader}_accuracy"
+            table.add_row(f"solver accuracy by {grader}", f"{sum(s[key] for s in steps) / len(steps):.3f}")
+        checked = [s["validation/accuracy"] for s in steps if "validation/accuracy" in s]
+        if checked:
+            table.add_row("validation accuracy", f"{checked[-1]:.3f}")
+        for kind in ("guideline", "solution"):
+            share = sum(s[f"{kind}/truncated"] for s in steps) / len(steps)
+            table.add_row(f"{kind}s truncated", f"{share:.0%}")
+        spent = {name: sum(s.get(key, 0.0) for s in steps) for key, name in PHASES.items()}
+        table.add_row("seconds", ", ".join(f"{name} {value:.0f}" for name, value in spent.items() if value >= 0.5))
+    table.add_row("checkpoints", directory)
+    return table

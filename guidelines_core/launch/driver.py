@@ -1,0 +1,97 @@
+"""Starts Ray and verl's task runner: `python -m guidelines_core.launch.driver CONFIG.yaml`.
+
+It imports verl while preflight checks the composed configuration, then waits for one line of JSON on standard input,
+`{"config", "log", "environment"}`: the configuration file to train, the log file to write to, and variables to add to
+the environment. It exits if standard input closes first. `launch.training` starts it and owns its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.launch.forkserver import forked_processes
+from guidelines_core.launch.processes import end_with
+from guidelines_core.launch.supervisor import PARENT
+from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner
+
+WARM_MODULES = (
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "tensordict",
+    "transformers.generation",
+    "transformers.models.auto",
+    "transformers.models.llama.modeling_llama",
+    "peft",
+    "datasets",
+    "pandas",
+    "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "math_verify",
+    "vllm.entrypoints.openai.api_server",
+)
+"""What most of a run's processes import and what takes longest, but nothing that loads Ray's library: that reads a
+worker's identity from the environment when it is loaded (`RayConfig::JOB_ID`), so each process must load its own."""
+
+WARM_MODULES_CPU = ("vllm.v1.worker.cpu_worker",)
+"""What a CPU's processes import, too. Among a GPU's, vLLM died while it compiled: "'_EventPlaceholder' object has no
+attribute 'elapsed_time'"; this module is thought to be the cause."""
+
+
+def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTaskRunner) -> None:
+    """Import what the configuration in `composed` needs, wait, and train to the end; `task_runner` is verl's driver."""
+    end_with(int(os.environ[PARENT]), signal.SIGKILL)
+    expected = OmegaConf.load(composed)
+    with contextlib.ExitStack() as stack:
+        python: Path | None = None
+        if expected.guidelines.fork_processes:
+            python = stack.enter_context(forked_processes(warm_modules(expected.trainer.device)))
+        # Beside the server's imports and after its fork, see WARM_MODULES.
+        import verl.trainer.main_ppo  # noqa: F401
+
+        config = told()
+        if python is not None:
+            OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", str(python), force_add=True)
+        train(config, task_runner)
+
+
+def told() -> DictConfig:
+    """Wait for the line that tells what to train, write to its log from then on, and return its configuration."""
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit()
+    begin = json.loads(line)
+    log = os.open(begin["log"], os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    os.environ.update(begin["environment"])
+    config = OmegaConf.load(begin["config"])
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def warm_modules(device: str) -> tuple[str, ...]:
+    """Return what to import before a run on `device` forks its processes; nothing of it may start CUDA."""
+    return (*WARM_MODULES, *(WARM_MODULES_CPU if device == "cpu" else ()))
+
+
+def train(config: DictConfig, task_runner: type[GuidelinesTaskRunner]) -> None:
+    """Start Ray and verl's driver in it, and wait until it has trained to the last step of `config`."""
+    import ray
+    from verl.trainer.main_ppo import run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    run_ppo(config, task_runner_class=ray.remote(task_runner))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

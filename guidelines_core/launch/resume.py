@@ -1,0 +1,139 @@
+"""May a run go on with another configuration, and from where?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatch
+
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.launch import processes
+from guidelines_core.runs.checkpoints import choose
+from guidelines_core.runs.provenance import parameters
+from guidelines_core.runs.tracking import Run
+
+MAY_CHANGE = (
+    # What is seen, kept and waited for.
+    "guidelines/description",
+    "guidelines/checkpoints/*",
+    "guidelines/stop_within_s",
+    "trainer/save_freq",
+    "trainer/test_freq",
+    "trainer/val_before_train",
+    "trainer/logger/*",
+    "trainer/resume_*",
+    "*/profiler/*",
+    "global_profiler/*",
+    # How fast the same work is done, and in what memory.
+    "guidelines/environment/*",
+    "guidelines/fork_processes",
+    "guidelines/solver/max_concurrency",
+    "guidelines/solver/deadline_s",
+    "guidelines/grader/deadline_s",
+    "guidelines/grader/workers",
+    "guidelines/grader/memory_mb",
+    "reward/custom_reward_function/reward_kwargs/*/max_concurrency",
+    "reward/custom_reward_function/reward_kwargs/*/deadline_s",
+    "reward/custom_reward_function/reward_kwargs/grader/workers",
+    "reward/custom_reward_function/reward_kwargs/grader/memory_mb",
+    "reward/num_workers",
+    "*/agent/num_workers",
+    "*_micro_batch_size*",
+    "*max_token_len_per_gpu",
+    "*/use_dynamic_bsz",
+    "*/gpu_memory_utilization",
+    "*/max_num_seqs",
+    "*/max_num_batched_tokens",
+    "*_offload",
+    "*/enable_gradient_checkpointing",
+    "*/engine_kwargs/*",
+    "ray_kwargs/*",
+    "transfer_queue/*",
+)
+"""The keys that a resumed run may change, as patterns of their paths; all others are what its steps were made with."""
+
+LOST = {
+    "*/optim/*": "the checkpoint's optimizer and schedule would win over it without a word",
+    "trainer/total_training_steps": "the learning rate's schedule was laid out for the old number",
+    "data/*batch_size": "the checkpoint says which problems come next, and would say it of other batches",
+}
+"""What a change would come to, by the keys' patterns."""
+
+
+RENAMED = {
+    "pkg://guidelines_core.reward": "pkg://guidelines_core.reward.score",
+    "guidelines_core.gpu": "guidelines_core.verl_adapter.engine_gpu",
+    "guidelines_core.cpu.engine": "guidelines_core.verl_adapter.cpu.engine",
+    "guidelines_core.cpu.checkpoint_engine": "guidelines_core.verl_adapter.cpu.checkpoint_engine",
+    "guidelines_core.cpu.vllm_worker.CPUWorkerExtension": (
+        "guidelines_core.verl_adapter.cpu.vllm_worker.CPUWorkerExtension"
+    ),
+}
+"""Values of older runs' configurations whose modules have moved, with what they are called now."""
+
+
+class ResumeError(RuntimeError):
+    """A run cannot go on with this configuration; the message names every key with both values."""
+
+
+def changes(recorded: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return the keys that differ and may, and those that differ and may not, each as a line with both values.
+
+    A key that only one of the two has came or went with the project's own version and is no wish of anybody's.
+    """
+    allowed, refused = [], []
+    for key in sorted(recorded.keys() & wanted.keys()):
+        if RENAMED.get(recorded[key], recorded[key]) == wanted[key]:
+            continue
+        dotted = key.replace("/", ".")
+        if any(fnmatch(key, pattern) for pattern in MAY_CHANGE):
+            allowed.append(f"{dotted}: {recorded[key]} -> {wanted[key]}")
+        else:
+            why = next((why for pattern, why in LOST.items() if fnmatch(key, pattern)), "its steps were made with it")
+            refused.append(f"{dotted}={wanted[key]}: the run has {recorded[key]}, and {why}")
+    return allowed, refused
+
+
+def resume(config: DictConfig, run: Run) -> list[str]:
+    """Make `config` go on from the run's newest whole checkpoint and clear what its last attempt left behind.
+
+    Returns a line for each thing worth knowing: what was set aside, what changed, where it goes on.
+
+    Raises:
+        ResumeError: keys differ from the recorded configuration's that may not.
+    """
+    folder = run.directory / "logs"
+    attempts = sorted(folder.glob("attempt-*.yaml"), key=lambda path: path.stat().st_mtime)
+    if not attempts:
+        return []
+    recorded = OmegaConf.load(attempts[-1])
+    assert isinstance(recorded, DictConfig)
+    allowed, refused = changes(parameters(recorded), parameters(config))
+    if refused:
+        raise ResumeError(
+            "\n".join(refused) + "\nLeave it at the run's value, or start beside it with the new one: --new."
+        )
+    cleared = clear(run, attempts[-1].stat().st_mtime)
+    checkpoint, lines = choose(run.directory)
+    if checkpoint is None:
+        where = ["no whole checkpoint is there: the run starts again from its first step"]
+    else:
+        config.trainer.resume_mode = "resume_path"
+        config.trainer.resume_from_path = str(checkpoint)
+        where = [f"goes on from {checkpoint.name}"]
+    return [*cleared, *lines, *(f"changed: {line}" for line in allowed), *where]
+
+
+def clear(run: Run, since: float) -> list[str]:
+    """End the processes that the run's dead attempt left and remove its shared memory; return a line if there were any.
+
+    `since` is when that attempt started, in seconds since 1970.
+    """
+    left = processes.leftovers(run.directory)
+    processes.end(lambda: processes.leftovers(run.directory))
+    segments = processes.segments_since(since)
+    processes.remove_shared_memory(segments)
+    gone = [segment for segment in segments if not segment.exists()]
+    if not left and not gone:
+        return []
+    return [f"cleared what the last attempt left: {len(left)} processes, {len(gone)} segments of shared memory"]

@@ -1,0 +1,230 @@
+"""Starts verl in a process group of its own, forwards signals, and knows how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.launch import processes
+from guidelines_core.launch.supervisor import PARENT
+from guidelines_core.paths import ROOT
+from guidelines_core.runs.checkpoints import last_checkpoint
+from guidelines_core.runs.journal import STOP_FILE, Journal
+from guidelines_core.runs.tracking import Run
+
+ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
+"""What Ray puts before a line of another process's, and its colours."""
+
+FULL_BYTES = 16 * 2**20
+"""What is left of a disk that a checkpoint did not fit on."""
+
+TEMPORARY = "guidelines-"
+"""Begins the name of an attempt's folder for sockets."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        status: MLflow's word for it: FINISHED, FAILED or KILLED.
+        reason: one sentence.
+    """
+
+    status: str
+    reason: str
+
+    @property
+    def exit_code(self) -> int:
+        """The entry point's exit code for this end."""
+        return {"FINISHED": 0, "FAILED": 1, "KILLED": 130}[self.status]
+
+
+class Ahead:
+    """verl's process, at its imports while preflight looks. It holds nothing, and ends unless an attempt begins.
+
+    Attributes:
+        folder: the attempt's, for sockets.
+        process: the supervisor's.
+    """
+
+    def __init__(self, config: DictConfig, module: str = "guidelines_core.launch.driver") -> None:
+        """Start `module`, whose processes end with this one from now on."""
+        processes.adopt_orphans()
+        self.folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
+        composed = self.folder / "composed.yaml"
+        OmegaConf.save(config, composed)
+        environment = {
+            **os.environ,
+            **dict(config.guidelines.environment),
+            PARENT: str(os.getpid()),
+            # Sockets, which nobody removes when a process is killed. Caches stay in the machine's own folder.
+            processes.FOLDER: str(self.folder),
+            "VLLM_RPC_BASE_PATH": str(self.folder),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "PYTHONUNBUFFERED": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray would have its workers, which do all the work, wait for everything else on the machine.
+            "RAY_worker_niceness": "0",
+        }
+        # It has no name, so that whatever ends first leaves it to be read here, and nothing to remove.
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "guidelines_core.launch.supervisor", sys.executable, "-m", module, str(composed)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+
+    def begin(self, config: Path, log: Path, environment: dict[str, str]) -> None:
+        """Have it train the configuration in file `config`. One that has ended since is not told: it has a reason."""
+        line = {"config": str(config), "log": str(log), "environment": environment}
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(line) + "\n")
+            self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def said(self) -> str:
+        """Return what it has printed before it had a log."""
+        self._said.seek(0)
+        return self._said.read()
+
+
+class Training:
+    """One attempt at a run: verl's processes, their log and the journal of the steps.
+
+    Attributes:
+        attempt: its number, from 1.
+        log: everything that verl, Ray and vLLM print.
+        journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
+    """
+
+    def __init__(self, config: DictConfig, run: Run, ahead: Ahead) -> None:
+        self._config = config
+        self._run = run
+        self._ahead = ahead
+        folder = run.directory / "logs"
+        folder.mkdir(exist_ok=True)
+        self.attempt = len(list(folder.glob("attempt-*.log"))) + 1
+        name = f"attempt-{self.attempt}"
+        self.log = folder / f"{name}.log"
+        self.journal = folder / f"{name}.jsonl"
+        self._config_file = folder / f"{name}.yaml"
+        OmegaConf.save(config, self._config_file)
+        (folder / f"{name}{processes.FOLDER_OF_ATTEMPT}").write_text(str(ahead.folder))
+        self.log.touch()
+        self.journal.touch()
+        self._lines = Journal(self.journal)
+        self._began = time.time()
+        self._kills_before = processes.memory_kills()
+        self._stop_file = folder / f"{name}.stop"
+        self._stop_deadline = 0.0
+        self._signal: int | None = None
+        self._started = False
+
+    def start(self) -> None:
+        """Start verl."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._remember)
+        self._started = True
+        self._ahead.begin(
+            self._config_file,
+            self.log,
+            {
+                "MLFLOW_TRACKING_URI": self._run.claim.tracking_uri,
+                "MLFLOW_RUN_ID": self._run.claim.run_id,
+                "VERL_FILE_LOGGER_PATH": str(self.journal),
+                STOP_FILE: str(self._stop_file),
+            },
+        )
+
+    def _remember(self, number: int, frame: object) -> None:
+        self._signal = number
+        if number == signal.SIGTERM:
+            self._stop_file.touch()
+            self._stop_deadline = time.monotonic() + self._config.guidelines.stop_within_s
+
+    @property
+    def running(self) -> bool:
+        """Whether verl is at work and may go on: after SIGTERM to the end of its step, after Ctrl-C not at all."""
+        if not self._started or self._ahead.process.poll() is not None:
+            return False
+        stopping = self._signal == signal.SIGTERM and time.monotonic() < self._stop_deadline
+        return self._signal is None or stopping
+
+    def new_steps(self) -> Iterator[dict[str, Any]]:
+        """Yield the journal's lines that were written since the last call."""
+        return self._lines.lines()
+
+    def failure(self) -> str:
+        """Return the log's line that names what ended verl; what it said before it had a log is the log then."""
+        if self.log.stat().st_size == 0:
+            self.log.write_text(self._ahead.said())
+        return failure_line(self.log)
+
+    def end(self) -> Outcome:
+        """End whatever still runs, clear up, and return how the attempt ended."""
+        code = self._ahead.process.poll()
+        processes.end_descendants()
+        processes.remove_shared_memory(processes.segments_since(self._began))
+        shutil.rmtree(self._ahead.folder, ignore_errors=True)
+        total = self._config.trainer.total_training_steps
+        saved = last_checkpoint(self._run.directory)
+        if code == 0 and (self._config.trainer.save_freq <= 0 or saved == total):
+            return Outcome("FINISHED", f"all {total} steps done")
+        if self._signal is not None:
+            return Outcome("KILLED", f"stopped by {signal.Signals(self._signal).name}, saved at step {saved}")
+        if code != 0:
+            killed = processes.memory_kills() - self._kills_before
+            memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""
+            # The log lies on the same disk, so it cannot say so.
+            disk = f"the disk of {self._run.directory} is full; " if is_full(self._run.directory) else ""
+            return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {self.failure()}{memory}")
+        return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
+
+
+def is_full(folder: Path) -> bool:
+    """Say whether a folder's disk is full; one that is gone is not."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
+
+
+def exit_text(code: int | None) -> str:
+    """Say how a process ended that was started through the supervisor: 128 + N stands for signal N."""
+    number = -code if code is not None and code < 0 else (code or 0) - 128
+    if number in {each.value for each in signal.Signals}:
+        return f"was ended by {signal.Signals(number).name}"
+    return f"ended with exit code {code}"
+
+
+def failure_line(log: Path) -> str:
+    """Return the log's line that names the exception that ended the run, for a reason that can be read at a glance.
+
+    It is the last one that is ours, for other processes complain as they are ended; else the last one of all.
+    """
+    lines = [ACTOR.sub("", line).strip() for line in log.read_text(errors="replace").splitlines()]
+    ours = [line for line in lines if re.match(r"guidelines_core(\.\w+)+: ", line)]
+    named = [line for line in lines if "Error" in line.split(":")[0].split(" ")[-1] or "Error:" in line]
+    return (ours or named or lines or ["the log is empty"])[-1][:500]

@@ -1,0 +1,133 @@
+"""Make a trained planner into a Hugging Face folder that transformers and vLLM load.
+
+    python -m guidelines_core.models.export RUN [--checkpoint STEP|best|last] --out DIR [--register]
+
+RUN is a checkpoint directory, a run's id, or its name (of several the newest finished one). `best` is the checkpoint
+with the highest validation accuracy. verl's own merger does the work and writes bfloat16. `--register` copies the
+folder to the run's artifacts and makes it a version of the MLflow model of the run's name.
+
+Exit codes: 0 made, 2 refused, 1 failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from guidelines_core.runs.checkpoints import Checkpoint, best, fault, sealed
+from guidelines_core.runs.stores import tracking_uri
+from guidelines_core.runs.tracking import CLAIM
+
+CHECKPOINTS = "guidelines.checkpoints"
+"""The tag of a run that names its checkpoint directory."""
+
+
+class ExportError(ValueError):
+    """What was asked for is not there; the message says what is."""
+
+
+def main() -> int:
+    """Export, and register if asked; return the exit code."""
+    arguments = parse_arguments()
+    try:
+        run = find_run(arguments.run)
+        checkpoint = pick(sealed(Path(run.data.tags[CHECKPOINTS])), arguments.checkpoint)
+        if arguments.out.exists() and any(arguments.out.iterdir()):
+            raise ExportError(f"--out={arguments.out}: it holds files already; name a new folder")
+        if reason := fault(checkpoint.folder):
+            raise ExportError(f"{checkpoint.folder} is not whole: {reason}; name another --checkpoint")
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if code := merge(checkpoint, arguments.out):
+        return code
+    print(f"step {checkpoint.step} (validation accuracy {checkpoint.accuracy}) is in {arguments.out}")
+    if arguments.register:
+        version = register(run, checkpoint, arguments.out)
+        print(f"registered as version {version} of {run.info.run_name}")
+    return 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Return the command line's arguments."""
+    parser = argparse.ArgumentParser(description="Make a trained planner into a Hugging Face folder.")
+    parser.add_argument("run", metavar="RUN", help="a checkpoint directory, a run's id or its name")
+    parser.add_argument("--checkpoint", default="best", metavar="STEP|best|last", help="which one; best by default")
+    parser.add_argument("--out", type=Path, required=True, help="the new folder")
+    parser.add_argument("--register", action="store_true", help="make it a version of an MLflow model")
+    return parser.parse_args()
+
+
+def find_run(text: str) -> MlflowRun:
+    """Return the run that is meant by a directory, an id or a name.
+
+    Raises:
+        ExportError: there is none.
+    """
+    client = MlflowClient(tracking_uri())
+    claimed = Path(text) / CLAIM
+    try:
+        return client.get_run(json.loads(claimed.read_text())["run_id"] if claimed.is_file() else text)
+    except MlflowException:
+        pass
+    found = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()],
+        filter_string=f"attributes.run_name = '{text}' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time DESC"],
+    )
+    top = [run for run in found if CHECKPOINTS in run.data.tags]
+    if not top:
+        raise ExportError(f"RUN={text}: no checkpoint directory, no run's id and no finished run's name")
+    return top[0]
+
+
+def pick(checkpoints: list[Checkpoint], wanted: str) -> Checkpoint:
+    """Return the checkpoint that `wanted` means: a step, `best`, or `last`.
+
+    Without any validation the best one is the last.
+
+    Raises:
+        ExportError: it is not there.
+    """
+    there = {str(checkpoint.step): checkpoint for checkpoint in checkpoints}
+    if not there:
+        raise ExportError("the run has no whole checkpoint")
+    there["last"] = checkpoints[-1]
+    there["best"] = (best(checkpoints) or [checkpoints[-1]])[0]
+    if wanted not in there:
+        raise ExportError(f"--checkpoint={wanted}: expected one of {', '.join(there)}")
+    return there[wanted]
+
+
+def merge(checkpoint: Checkpoint, out: Path) -> int:
+    """Merge the shards of `checkpoint` into `out` by verl's merger; return its exit code."""
+    command = [sys.executable, "-m", "guidelines_core.models.merge", "--dtype", "bfloat16"]
+    folders = [str(checkpoint.folder), str(out)]
+    done = subprocess.run([*command, *folders], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+    return int(done.returncode != 0)
+
+
+def register(run: MlflowRun, checkpoint: Checkpoint, folder: Path) -> str:
+    """Copy `folder` to the run's artifacts and make it a version of the model of the run's name; return its number."""
+    client = MlflowClient(tracking_uri())
+    name, run_id = run.info.run_name, run.info.run_id
+    target = f"model/step-{checkpoint.step}"
+    client.log_artifacts(run_id, str(folder), target)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="a planner that writes guidelines")
+    tags = {"step": str(checkpoint.step), "validation_accuracy": str(checkpoint.accuracy)}
+    source = f"{run.info.artifact_uri}/{target}"
+    return str(client.create_model_version(name, source=source, run_id=run_id, tags=tags).version)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Copies what a run writes to its own directory into its MLflow run, as soon as the store takes it.
+
+The training writes journal and graded rows to the disk and never waits for MLflow; `run.py` copies them from a thread.
+What a store that is away did not get is copied when it is back, by the same run, by its next attempt, or by
+`python -m guidelines_core.runs.replay`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+
+from guidelines_core.runs.checkpoints import write_atomically
+from guidelines_core.runs.journal import Entry, Journal, attempts, history
+from guidelines_core.runs.tracking import Run
+
+BATCH = 1000
+"""Metrics in one request; MLflow takes no more."""
+
+COPIED = ".copied.json"
+"""Beside the rows: which of them MLflow has, by name, each with the size and time that it had then."""
+
+SHOWN_STEPS, SHOWN_ROWS = 20, 8
+"""The tables on MLflow's page show so many rows of so many of the last steps; the rows' files have all."""
+
+SHOWN = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
+
+# A store that does not answer is asked again later, from the journal; MLflow's own patience is minutes.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+log = logging.getLogger(__name__)
+# It prints a traceback for each try; the recorder says once that the store is away, and why.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+Held = dict[str, dict[int, set[float]]]
+"""The values that the store holds, by metric and step, each as `_comparable` makes it."""
+
+
+class Recorder:
+    """Copies one run's records; `start` does so from a thread until `stop`."""
+
+    def __init__(self, run: Run) -> None:
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        self._run = run
+        self._client = MlflowClient(run.claim.tracking_uri)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._copy_until_over, name="recorder", daemon=True)
+        self._journals: list[Journal] = []
+        self._waiting: list[Entry] = []
+        self._held: Held | None = None
+        self.failure: str | None = None
+
+    def start(self) -> None:
+        """Begin to copy."""
+        self._thread.start()
+
+    def stop(self, seconds: float = 30.0) -> None:
+        """Copy what is left and end; `failure` then says why the store did not take all, if so."""
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+            if self._thread.is_alive():
+                self.failure = self.failure or f"it did not answer for {seconds:.0f} s"
+
+    def copy(self) -> bool:
+        """Copy what is new; return whether the store took it all. What it did not take waits for the next call."""
+        try:
+            self._copy_metrics()
+            copy_rows(self._client, self._run)
+        except Exception as error:  # MLflow's stores raise what their network or database raises
+            # It may have taken a part: look again before the next try.
+            self._held = None
+            self._say(f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
+            return False
+        self._say(None)
+        return True
+
+    def _copy_until_over(self) -> None:
+        pause = 1.0
+        while not self._over.wait(pause):
+            pause = 1.0 if self.copy() else min(2 * pause, 30.0)
+        self.copy()
+
+    def _say(self, failure: str | None) -> None:
+        if failure and not self.failure:
+            log.warning(
+                "MLflow does not take the records (%s): they are kept in %s and copied when it is back",
+                failure,
+                self._run.directory / "logs",
+            )
+        elif self.failure and not failure:
+            log.warning("MLflow takes records again: all that was kept is copied")
+        self.failure = failure
+
+    def _copy_metrics(self) -> None:
+        self._take_new_entries()
+        if not self._waiting:
+            return
+        run_id = self._run.claim.run_id
+        if self._held is None:
+            self._held = held(self._client, run_id)
+        missing = missing_metrics(self._waiting, self._held)
+        for first in range(0, len(missing), BATCH):
+            batch = missing[first : first + BATCH]
+            self._client.log_batch(run_id, metrics=batch, synchronous=True)
+            for metric in batch:
+                self._held[metric.key][metric.step].add(_comparable(metric.value))
+        self._waiting = []
+
+    def _take_new_entries(self) -> None:
+        """Read on in the journals; a newer attempt's appears only while no older one is written."""
+        known = {journal.path for journal in self._journals}
+        new = [Journal(path) for path in attempts(self._run.directory) if path not in known]
+        if not self._journals:
+            self._waiting = history(journal.entries() for journal in new)
+        else:
+            self._waiting += [entry for journal in (*self._journals, *new) for entry in journal.entries()]
+        self._journals += new
+
+
+def held(client: MlflowClient, run_id: str) -> Held:
+    """Return what the store holds of a run's metrics."""
+    values: Held = defaultdict(lambda: defaultdict(set))
+    for key in client.get_run(run_id).data.metrics:
+        for metric in client.get_metric_history(run_id, key):
+            values[key][metric.step].add(_comparable(metric.value))
+    return values
+
+
+def missing_metrics(entries: Iterable[Entry], held: Held) -> list[Metric]:
+    """Return the metrics of `entries` that are not among `held`.
+
+    A step that is there with another value was trained again after a resume: its new value is missing, too, and
+    stands after the old one.
+    """
+    missing = []
+    for entry in entries:
+        milliseconds = int(1000 * (time.time() if entry.logged_at is None else entry.logged_at))
+        for key, value in entry.metrics.items():
+            if _comparable(value) not in held.get(key, {}).get(entry.step, ()):
+                missing.append(Metric(key, value, milliseconds, entry.step))
+    return missing
+
+
+def _comparable(value: float) -> float:
+    """Return a value that equals itself also for NaN; no metric that a journal holds is infinite."""
+    return math.inf if math.isnan(value) else value
+
+
+def copy_rows(client: MlflowClient, run: Run) -> None:
+    """Copy the graded rows that the store has not, or has of an earlier try of their step, and the tables of them."""
+    folder, run_id = run.directory / "rows", run.claim.run_id
+    copied_file = folder / COPIED
+    copied: dict[str, list[int]] = json.loads(copied_file.read_text()) if copied_file.exists() else {}
+    newest: dict[str, list[int]] = {}
+    for file in sorted(folder.glob("*.parquet")):
+        stands = [file.stat().st_size, file.stat().st_mtime_ns]
+        newest[file.name.split("_")[0]] = stands
+        if copied.get(file.name) != stands:
+            client.log_artifact(run_id, str(file), "rows")
+            copied[file.name] = stands
+            write_atomically(copied_file, json.dumps(copied))
+    for kind, stands in newest.items():
+        table = f"{kind}_rows.json"
+        if copied.get(table) != stands:
+            _copy_table(client, run_id, sorted(folder.glob(f"{kind}_*.parquet"))[-SHOWN_STEPS:], table)
+            copied[table] = stands
+            write_atomically(copied_file, json.dumps(copied))
+
+
+def _copy_table(client: MlflowClient, run_id: str, files: list[Path], name: str) -> None:
+    """Write a table of rows anew; MLflow's own `log_table` would add to it the rows of a step trained again."""
+    rows = pd.concat([pd.read_parquet(file, columns=SHOWN).head(SHOWN_ROWS) for file in files])
+    client.log_text(run_id, rows.astype({"step": int}).to_json(orient="split", index=False), name)
+    shown: list[dict[str, str]] = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+    table = {"path": name, "type": "table"}
+    if table not in shown:
+        client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*shown, table]))

@@ -1,0 +1,297 @@
+"""The MLflow run of an experiment and its claim on a checkpoint directory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TextIO
+
+from mlflow import MlflowClient
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
+from mlflow.store.db import utils as mlflow_database
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.paths import ROOT
+from guidelines_core.prompts import VERSION as PROMPTS_VERSION
+from guidelines_core.runs.checkpoints import last_checkpoint, write_atomically
+from guidelines_core.runs.description import EXPERIMENT_NOTE, NOTE, about
+from guidelines_core.runs.provenance import data_sets, parameters, provenance
+from guidelines_core.runs.stores import masked, tracking_uri
+
+# MLflow asks a database that is away ten times, for two minutes, before it says so; four times take a second.
+mlflow_database.MAX_RETRY_COUNT = 4
+
+CLAIM = "claim.json"
+END = "end.json"
+"""How the run's last attempt ended, as long as MLflow does not know it."""
+LOCK = ".lock"
+LOG_TAIL = 200
+"""Lines of the log of an attempt that did not finish that are kept in MLflow."""
+
+
+class ClaimError(RuntimeError):
+    """A checkpoint directory belongs to another run, and nobody said what to do about it."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which MLflow run owns a checkpoint directory.
+
+    Attributes:
+        run_id: the MLflow run.
+        run_name: its name, which is the directory's too.
+        tracking_uri: the store that holds it.
+        directory: the checkpoint directory, absolute.
+    """
+
+    run_id: str
+    run_name: str
+    tracking_uri: str
+    directory: str
+
+
+class Run:
+    """One MLflow run that owns one checkpoint directory, for as long as this object holds the directory's lock."""
+
+    def __init__(self, claim: Claim, lock: TextIO) -> None:
+        self.claim = claim
+        self._lock = lock
+        self.client = MlflowClient(claim.tracking_uri)
+
+    @property
+    def directory(self) -> Path:
+        """The checkpoint directory."""
+        return Path(self.claim.directory)
+
+    @property
+    def status(self) -> str:
+        """The run's MLflow status."""
+        return str(self.client.get_run(self.claim.run_id).info.status)
+
+    def record(self, config: DictConfig, attempt: int, note: str) -> None:
+        """Log what is known before an attempt's first step: configuration, data set, commit, versions and hardware.
+
+        The run's parameters are those of its first attempt, because MLflow lets none change; a later attempt adds
+        its configuration as `config-N.yaml` and the tag `guidelines.attempt.N`, whose text is `note`.
+        """
+        run_id = self.claim.run_id
+        self.client.log_text(
+            run_id, OmegaConf.to_yaml(config), "config.yaml" if attempt == 1 else f"config-{attempt}.yaml"
+        )
+        # The note of a resumed run may have been changed by a person.
+        described = NOTE in self.client.get_run(run_id).data.tags
+        for key, value in {**about(config), **provenance(), f"guidelines.attempt.{attempt}": note}.items():
+            if not (described and key == NOTE):
+                self.client.set_tag(run_id, key, value)
+        known = self.client.get_run(run_id).data.params
+        params = [Param(key, value) for key, value in parameters(config).items() if key not in known]
+        for first in range(0, len(params), 100):
+            self.client.log_batch(run_id, params=params[first : first + 100], synchronous=True)
+        self.client.log_inputs(run_id, list(data_sets(config)))
+        manifest = Path(config.data.train_files).parent / "manifest.json"
+        if manifest.exists():
+            self.client.log_artifact(run_id, str(manifest))
+        self.client.update_run(run_id, status="RUNNING")
+
+    def finish(self, status: str, reason: str, log: Path) -> str | None:
+        """Set the run's last word: `status` FINISHED, FAILED or KILLED, its reason, and the log's last lines.
+
+        Returns why the store did not take it, None if it did. It then waits in the directory for `settle`.
+        """
+        end = {"status": status, "reason": reason, "log": log.name}
+        with contextlib.suppress(OSError):  # a full disk must not keep the end from MLflow
+            write_atomically(self.directory / END, json.dumps(end))
+        try:
+            self._record_end(end)
+        except Exception as error:  # MLflow's stores raise what their network or database raises
+            return f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"
+        return None
+
+    def settle(self) -> None:
+        """Bring MLflow's status to the truth: the end that waits, or that the last attempt died without a word."""
+        waiting = self.directory / END
+        if waiting.exists():
+            self._record_end(json.loads(waiting.read_text()))
+        elif self.status == "RUNNING":
+            logs = sorted((self.directory / "logs").glob("attempt-*.log"), key=lambda log: log.stat().st_mtime)
+            reason = "its process was gone when the next start looked"
+            self._record_end({"status": "FAILED", "reason": reason, "log": logs[-1].name if logs else ""})
+
+    def _record_end(self, end: dict[str, str]) -> None:
+        run_id, log = self.claim.run_id, self.directory / "logs" / end["log"]
+        if end["status"] != "FINISHED" and log.is_file():
+            lines = log.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+            self.client.log_text(run_id, "\n".join(lines), f"log_tail/{log.name}")
+        self.client.set_tag(run_id, "guidelines.end", end["reason"])
+        self.client.set_terminated(run_id, end["status"])
+        (self.directory / END).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give up the directory's lock."""
+        self._lock.close()
+
+
+def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
+    """Take a run and its checkpoint directory, atomically; `config` gets the name that was taken.
+
+    The directory comes into being with its lock held, which only one of several starts can win; the lock lasts while
+    the run is alive. Without `resume` or `new` a directory that is there already is refused.
+
+    Raises:
+        ClaimError: the directory is taken.
+    """
+    wanted = Path(config.trainer.default_local_dir)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    directory = wanted
+    number = 1
+    while (lock := _make_locked(directory)) is None:
+        if not new:
+            run = _owner(directory)
+            if resume:
+                return run
+            description = describe(run)
+            run.release()
+            raise ClaimError(f"{description}\nGo on with it: --resume. Start afresh beside it: --new.")
+        number += 1
+        directory = wanted.with_name(f"{wanted.name}-{number}")
+    run_name = config.trainer.experiment_name if number == 1 else f"{config.trainer.experiment_name}-{number}"
+    config.trainer.experiment_name = run_name
+    config.trainer.default_local_dir = str(directory)
+    uri = tracking_uri()
+    try:
+        client = MlflowClient(uri)
+        run_id = client.create_run(
+            experiment_id(client, config.trainer.project_name),
+            run_name=run_name,
+            tags={
+                "guidelines.checkpoints": str(directory),
+                "guidelines.command": shlex.join(["python", "experiments/run.py", *sys.argv[1:]]),
+                "guidelines.prompts": PROMPTS_VERSION,
+                "mlflow.source.name": "experiments/run.py",
+                "mlflow.source.type": "LOCAL",
+            },
+        ).info.run_id
+        claimed = Claim(run_id=run_id, run_name=run_name, tracking_uri=uri, directory=str(directory))
+        written = replace(claimed, tracking_uri=masked(uri))
+        write_atomically(directory / CLAIM, json.dumps(asdict(written), indent=1))
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+    return Run(claimed, lock)
+
+
+def _make_locked(directory: Path) -> TextIO | None:
+    """Make `directory` and return its lock, held; return None if the directory is there already.
+
+    It is made under another name and renamed, so that nobody ever sees it without its lock.
+    """
+    if directory.exists():
+        return None
+    making = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    lock = _locked(making)
+    making.chmod(0o755)
+    try:
+        making.rename(directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        lock.close()
+        shutil.rmtree(making)
+        return None
+    return lock
+
+
+def _owner(directory: Path) -> Run:
+    """Return the run that owns `directory`; one that says RUNNING though nobody holds its lock has died."""
+    run = owned(directory)
+    run.settle()
+    return run
+
+
+def owned(directory: Path) -> Run:
+    """Return the run that owns `directory`, with its lock, as MLflow last heard of it.
+
+    Raises:
+        ClaimError: it is alive, `directory` belongs to none, or its store needs a password that is not given.
+    """
+    lock = _locked(directory)
+    try:
+        claimed = Claim(**json.loads((directory / CLAIM).read_text()))
+    except FileNotFoundError:
+        raise ClaimError(
+            f"{directory} is there and belongs to no run: expected {CLAIM} in it. "
+            "Move it away, or use --new to start beside it"
+        ) from None
+    if claimed.tracking_uri == masked(tracking_uri()):
+        claimed = replace(claimed, tracking_uri=tracking_uri())
+    elif "***" in claimed.tracking_uri:
+        raise ClaimError(
+            f"{claimed.run_name} is recorded in {claimed.tracking_uri}, and MLFLOW_TRACKING_URI is "
+            f"{masked(tracking_uri())}: set it to that store, with its password"
+        )
+    return Run(claimed, lock)
+
+
+def _locked(directory: Path) -> TextIO:
+    """Return the open lock file of `directory`; the lock ends with the process that holds it."""
+    lock = (directory / LOCK).open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        pid = lock.read().strip() or "unknown"
+        lock.close()
+        raise ClaimError(
+            f"{directory} is in use by a run that is alive (process {pid}): wait for it or end it"
+        ) from None
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def describe(run: Run) -> str:
+    """Return what stands at a run's directory: its status, steps and age."""
+    info = run.client.get_run(run.claim.run_id).info
+    started = datetime.fromtimestamp(info.start_time / 1000, timezone.utc)
+    minutes = (datetime.now(timezone.utc) - started).total_seconds() / 60
+    return (
+        f"{run.claim.run_name} is there already: MLflow run {run.claim.run_id}, {info.status}, "
+        f"last checkpoint at step {last_checkpoint(run.directory)}, started {minutes:.0f} min ago, in {run.directory}."
+    )
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Return the id of MLflow experiment `name`, made if needed.
+
+    A SQLite store's artifacts lie beside its file, another database's in the repository; a server has its own place.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    uri = client.tracking_uri
+    if uri.startswith("sqlite:///"):
+        location: str | None = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlruns").as_uri()
+    else:
+        location = None if uri.startswith(("http://", "https://")) else (ROOT / "mlruns").as_uri()
+    # MLflow's page would otherwise guess that this is about prompts and hide the metrics' columns and charts.
+    tags = {"mlflow.experimentKind": "custom_model_development", NOTE: EXPERIMENT_NOTE}
+    try:
+        return str(client.create_experiment(name, artifact_location=location, tags=tags))
+    except MlflowException:
+        # Another start made it in the same moment.
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)

@@ -1,0 +1,36 @@
+"""What verl lacks on GPUs, loaded by `actor_rollout_ref.model.external_lib`.
+
+Packed attention (`guidelines_core.verl_adapter.attention`), and a reference policy that stays on its GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+from guidelines_core.verl_adapter import attention as attention
+
+
+@EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
+class FSDPEngineResident(FSDPEngineWithLMHead):
+    """verl's engine, whose reference policy is kept in main memory only if `ref.fsdp_config.param_offload` says so.
+
+    verl offloads every engine that only does forward passes, whatever the key says (`transformer_impl.py:437,462`), and
+    copies all weights to the GPU again for each micro-batch.
+    """
+
+    engine_config: Any
+
+    def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
+        """Shard the module, without an offload policy where none is asked for."""
+        config = self.engine_config
+        if config.forward_only and not config.param_offload:
+            self.engine_config = dataclasses.replace(config, forward_only=False)
+        try:
+            return super()._build_fsdp_module(module)
+        finally:
+            self.engine_config = config

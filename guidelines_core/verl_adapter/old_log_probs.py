@@ -1,0 +1,62 @@
+"""Old log-probs where policy and rollout agree: the rollout engine's own, instead of another forward pass.
+
+The engine samples each token from the very weights that are trained next, and says how likely it was. What it says
+differs from what training would compute by rounding alone, as long as both hold the same weights; `training/
+rollout_probs_diff_mean` measures that at every step whose old log-probs are computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guidelines_core.config.layout import old_log_probs_from_rollout
+
+DIFFERENCE = "training/rollout_probs_diff_mean"
+"""verl's mean distance of a token's probability, as training computes it, from what the rollout engine said."""
+
+FROM_ROLLOUT = "training/old_log_probs_from_rollout"
+"""Metric: 1 at a step whose old log-probs are the rollout engine's, else 0."""
+
+
+def from_rollout(step: int, difference: float | None, agreement: float, check_every: int) -> bool:
+    """Say whether a step may take its old log-probs from the rollout.
+
+    Args:
+        step: its number, from 1.
+        difference: the last one measured, None before there is one.
+        agreement: below which the two agree.
+        check_every: of so many steps the first is measured.
+    """
+    return difference is not None and difference < agreement and (step - 1) % check_every != 0
+
+
+class OldLogProbs:
+    """What is added to verl's trainer: the choice at each step."""
+
+    _difference: float | None = None
+
+    def on_train_begin(self) -> None:
+        """Forget what was measured of other weights."""
+        self._difference = None
+        super().on_train_begin()  # type: ignore[misc]
+
+    def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """Take the batch's old log-probs from the rollout if the two agreed when last looked at, else compute them."""
+        settings = self.config.guidelines.old_log_probs  # type: ignore[attr-defined]
+        if not old_log_probs_from_rollout(self.config):  # type: ignore[attr-defined]
+            return super()._compute_old_log_prob(batch, metrics=metrics)  # type: ignore[misc]
+        step = self.global_steps  # type: ignore[attr-defined]
+        taken = from_rollout(step, self._difference, settings.agreement, settings.check_every)
+        if taken:
+            import transfer_queue as tq
+
+            data = tq.kv_batch_get(
+                keys=batch.keys, partition_id=batch.partition_id, select_fields=["rollout_log_probs"]
+            )
+            data["old_log_probs"] = data.pop("rollout_log_probs")
+            tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=data)
+        else:
+            batch = super()._compute_old_log_prob(batch, metrics=metrics)  # type: ignore[misc]
+            self._difference = float(metrics[DIFFERENCE])
+        metrics[FROM_ROLLOUT] = float(taken)
+        return batch

@@ -1,0 +1,141 @@
+"""The solver's servers and the reward workers that ask them, over verl's own.
+
+verl puts a router before the servers that turns every refusal into a 500, so that a client cannot tell what to try
+again, and that knows no server but the first ones (`reward_loop/router/naive_router.py`). Here the workers ask the
+servers themselves, and one that died can be replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from typing import Any
+
+import psutil
+import ray
+from omegaconf import DictConfig
+from verl.experimental.reward_loop import RewardLoopManager
+from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+from verl.experimental.reward_loop.reward_model import RewardModelManager
+from verl.protocol import DataProto
+from verl.single_controller.ray.base import split_resource_pool
+from verl.trainer.ppo.reward import load_reward_manager, resolve_reward_manager_cls
+from verl.utils import hf_tokenizer
+from verl.utils.fs import copy_to_local
+
+from guidelines_core.reward import score as reward
+
+logger = logging.getLogger(__name__)
+
+
+class SolverServers(RewardModelManager):
+    """verl's servers of the frozen model, without its router; one that is dead or wedged can be started again.
+
+    Attributes:
+        server_addresses: `host:port` of each.
+    """
+
+    def _initialize_llm_servers(self) -> None:
+        super()._initialize_llm_servers()
+        self._starts = 0
+        self._processes = [_processes(replica) for replica in self.rollout_replicas]
+        for rank in range(len(self.rollout_replicas)):
+            self._say_where(rank)
+
+    def _initialize_router(self) -> None:
+        self.router_address = ",".join(self.server_addresses)
+
+    def restart(self, rank: int) -> None:
+        """End server `rank` with its processes and start another on the same GPUs, from the same weights."""
+        old = self.rollout_replicas[rank]
+        _end(self._processes[rank])
+        for actor in (*old.servers, *old.workers):
+            ray.kill(actor)
+        self._starts += 1
+        # verl names its actors; those of the old server may not be gone from Ray's books yet.
+        new = type(old)(
+            replica_rank=rank,
+            config=self.config.rollout,
+            model_config=old.model_config,
+            gpus_per_node=self.config.n_gpus_per_node,
+            is_reward_model=True,
+            name_suffix=f"start_{self._starts}",
+        )
+        pools = split_resource_pool(self.resource_pool, split_size=old.world_size)
+        self._run_all([new.init_colocated(pools[rank])])
+        self.rollout_replicas[rank] = new
+        self.server_handles[rank] = new.server_handle
+        self.server_addresses[rank] = new.server_address
+        self._processes[rank] = _processes(new)
+        self._say_where(rank)
+
+    def _say_where(self, rank: int) -> None:
+        pids = " ".join(str(process.pid) for process in self._processes[rank])
+        logger.warning("solver server %d: %s, processes %s", rank, self.server_addresses[rank], pids)
+
+
+class SolverLoop(RewardLoopManager):
+    """verl's reward loop with servers that can be started again and workers that count what gets no verdict."""
+
+    def __init__(self, config: DictConfig, rm_resource_pool: Any = None) -> None:
+        self.config = config
+        self.reward_model_manager = SolverServers(config.reward.reward_model, rm_resource_pool)
+        self.reward_router_address = self.reward_model_manager.get_router_address()
+        self.reward_loop_workers_class = ray.remote(RewardWorker)
+        self.reward_manager_cls = resolve_reward_manager_cls(config)
+        self._init_reward_loop_workers()
+
+    def relocate(self, addresses: list[str]) -> None:
+        """Tell every reward worker where the servers are."""
+        told = [worker.__ray_call__.remote(partial(_relocate, addresses)) for worker in self.reward_loop_workers]
+        ray.get(told)
+
+
+class RewardWorker(RewardLoopWorker):
+    """verl's reward worker; its tokenizer runs no code that comes with a model."""
+
+    def _init_reward_fn(self) -> None:
+        model = self.config.actor_rollout_ref.model
+        self.input_tokenizer = hf_tokenizer(copy_to_local(model.tokenizer_path or model.path))
+        self.reward_model_tokenizer = None
+        self.reward_manager = load_reward_manager(
+            self.config, self.input_tokenizer, reward_router_address=self.reward_router_address
+        )
+
+    async def compute_score(self, data: DataProto) -> dict[str, Any]:
+        """Return the rollout's reward; whatever the reward function raises is counted, and travels through Ray."""
+        try:
+            result: dict[str, Any] = await super().compute_score(data)
+        except reward.RewardUnavailable:
+            raise
+        except Exception as error:
+            reward.ungraded[reward.RAISED] += 1
+            raise reward.RewardUnavailable(f"the reward function raised {error!r}") from None
+        return result
+
+
+def _relocate(addresses: list[str], worker: object) -> None:
+    """Take new addresses; runs in a reward worker."""
+    reward.relocate(addresses)
+
+
+def _processes(replica: Any) -> list[psutil.Process]:
+    """Return the processes of a server that run on this machine: its actors' and their children."""
+    actors = [*replica.servers, *replica.workers]
+    pids = ray.get([actor.__ray_call__.remote(lambda _: (_node(), os.getpid())) for actor in actors])
+    parents = [psutil.Process(pid) for node, pid in pids if node == _node()]
+    return [process for parent in parents for process in (parent, *parent.children(recursive=True))]
+
+
+def _node() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Kill processes, stopped ones, too, which a word from Ray would not reach."""
+    for process in processes:
+        # psutil compares start times: a process that has the number of one that ended is not killed.
+        if process.is_running():
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)

@@ -1,0 +1,59 @@
+"""verl's driver: its own V1 trainer, with every graded rollout recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+class GuidelinesTaskRunner:
+    """verl's driver process; does what `verl.trainer.main_ppo.TaskRunnerV1.run` does with our trainer."""
+
+    def trainer_class(self, mode: str) -> Any:
+        """Return the trainer's class for `trainer.v1.trainer_mode`."""
+        from guidelines_core.verl_adapter.trainer import recorded_trainer
+
+        return recorded_trainer(mode)
+
+    def train(self, trainer: Any, agent_loop_manager: Any) -> None:
+        """Train to the last step."""
+        trainer.fit(agent_loop_manager)
+
+    def run(self, config: DictConfig) -> None:
+        """Set up what `config` says and train."""
+        import transfer_queue as tq
+        from verl.trainer.ppo.v1 import AgentLoopManagerTQ
+        from verl.utils.logging_utils import configure_verl_logging
+
+        from guidelines_core.verl_adapter import rollout as seeded_rollout
+
+        configure_verl_logging()
+        config.transfer_queue.enable = True
+        # Where this attempt's processes come from is no parameter of the run.
+        config.ray_kwargs.ray_init.get("runtime_env", {}).pop("py_executable", None)
+        if config.guidelines.rollout_seed is not None:
+            seeded_rollout.use(config)
+        OmegaConf.resolve(config)
+        tq.init(config.transfer_queue)
+        trainer: Any = None
+        succeeded = False
+        try:
+            trainer = self.trainer_class(config.trainer.v1.trainer_mode)(config=config)
+            trainer.init()
+            self.train(
+                trainer,
+                AgentLoopManagerTQ.create(
+                    config=config,
+                    llm_client=trainer.get_llm_client(),
+                    teacher_client=trainer.get_teacher_client(),
+                    reward_loop_worker_handles=trainer.get_reward_handles(),
+                ),
+            )
+            succeeded = True
+        finally:
+            try:
+                if getattr(trainer, "logger", None) is not None:
+                    trainer.logger.finish(exit_code=0 if succeeded else 1)
+            finally:
+                tq.close()

@@ -1,0 +1,355 @@
+"""verl's trainer with its records: every graded rollout, the reward's metrics, and sealed checkpoints.
+
+All of it goes to the run's directory. `runs/mlflow_sync.py` copies it into MLflow from another process, so that no
+step waits for a store.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import ray
+import transfer_queue as tq
+from tensordict import NonTensorStack
+from verl.trainer.ppo.v1 import get_trainer_cls
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+from guidelines_core.reward.metrics import count_metrics, reward_metrics
+from guidelines_core.runs import checkpoints
+from guidelines_core.runs.journal import LOGGED_AT, STOP_FILE
+from guidelines_core.solver.watch import SolverLostError, SolverWatch
+from guidelines_core.verl_adapter import colocated
+from guidelines_core.verl_adapter.early_solver import EarlySolver
+from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
+from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
+
+
+def recorded_trainer(mode: str) -> type[PPOTrainer]:
+    """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
+    cls = get_trainer_cls(mode)
+    return type(f"Recorded{cls.__name__}", (Recording, EarlySolver, OldLogProbs, cls), {})
+
+
+class Recording:
+    """What is added to any of verl's V1 trainers, by the methods that it calls at fixed points of a step."""
+
+    _due = False
+    _gathering = False
+    _watch: SolverWatch | None = None
+
+    def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
+        """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
+        manager = self.reward_loop_manager  # type: ignore[has-type]
+        self.reward_loop_manager = with_problems = colocated.WithProblems(manager, batch)
+        try:
+            graded = super()._compute_reward_colocate(batch, metrics)  # type: ignore[misc]
+        finally:
+            self.reward_loop_manager = manager
+        colocated.keep(graded, with_problems.rows)
+        return graded
+
+    def _build_replay_buffer(self) -> Any:
+        """Build verl's replay buffer, polled ten times a second, and never waiting for the dead.
+
+        Its default of 2 s (`replay_buffer.py:144`) is no configuration key and rounds every short step up.
+        """
+        buffer = super()._build_replay_buffer()  # type: ignore[misc]
+        buffer.poll_interval = 0.1
+        wait = buffer._wait_for_next_poll
+
+        def look_and_wait(*args: Any) -> Any:
+            self._living.look()
+            if self._watch is not None:
+                self._watch.check()
+            return wait(*args)
+
+        buffer._wait_for_next_poll = look_and_wait
+        return buffer
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Train to the last step; what ends the run while rollouts are gathered leaves the last step's weights saved.
+
+        Raises:
+            NoVerdictError: no rollout of a step got a reward.
+            SolverLostError: the solver is gone.
+        """
+        # A solver that shares the training GPUs sleeps most of the time.
+        if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
+            loop = self._solver.result()  # type: ignore[attr-defined]
+            self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
+            self._watch.start()
+        self.agent_loop_manager = agent_loop_manager
+        self._living = self._liveness()
+        try:
+            super().fit(agent_loop_manager)  # type: ignore[misc]
+        except Exception as error:
+            if self._gathering:
+                self._save_last_step(all_alive=not isinstance(error, ProcessDiedError))
+            if isinstance(error, RuntimeError) and "no materializable trajectories" in str(error):
+                counts = ", ".join(f"{name} {count:.0f}" for name, count in self._reward_counts().items() if count)
+                raise NoVerdictError(f"step {self.global_steps}: no rollout got a reward: {counts}") from error  # type: ignore[attr-defined]
+            raise
+        finally:
+            if self._watch is not None:
+                self._watch.stop()
+
+    def on_init_end(self) -> None:
+        """Give the first weights to the rollout servers."""
+        self._rolling = Liveness(("rollout server", server) for server in self._rollout_servers())
+        self._rolling.during(super().on_init_end)  # type: ignore[misc]
+
+    def on_step_end(self) -> None:
+        """Give a step's weights to the rollout servers."""
+        self._rolling.during(super().on_step_end)  # type: ignore[misc]
+
+    def on_sample_begin(self) -> None:
+        """Note that the weights are the last step's until all rollouts are there."""
+        self._gathering = True
+        super().on_sample_begin()  # type: ignore[misc]
+
+    def on_sample_end(self) -> None:
+        """Note that the step goes on to change the weights."""
+        self._gathering = False
+        super().on_sample_end()  # type: ignore[misc]
+
+    def _validate(self) -> dict[str, Any]:
+        """Validate; if the solver is lost meanwhile, the step is recorded and saved without, and then the run ends."""
+        try:
+            metrics: dict[str, Any] = super()._validate()  # type: ignore[misc]
+        except SolverLostError as error:
+            if not isinstance(self.logger, _LogThenSave):  # type: ignore[has-type]
+                raise
+            self.logger.end_with(error)
+            return {}
+        return metrics
+
+    def _rollout_servers(self) -> list[Any]:
+        """Return Ray's handles of the servers that write guidelines, on the training GPUs or on others."""
+        managers = self._rollout_server_managers()  # type: ignore[attr-defined]
+        return [handle for manager in managers for handle in manager.server_handles]
+
+    def _liveness(self) -> Liveness:
+        """Return the watch over those that write, solve and grade; a solver that can be brought back has its own."""
+        rewards: Any = self.reward_loop_manager
+        actors = {
+            "agent loop worker": self.agent_loop_manager.agent_loop_workers,
+            "rollout server": self._rollout_servers(),
+            "reward worker": rewards.reward_loop_workers,
+            "solver's server": [] if self._watch else rewards.reward_model_manager.server_handles,
+        }
+        return Liveness((name, handle) for name, handles in actors.items() for handle in handles)
+
+    def _fetch_one_gen_batch(self) -> Any:
+        """Put the problems' order before verl's random names of their groups."""
+        batch = super()._fetch_one_gen_batch()  # type: ignore[misc]
+        first = getattr(self, "_groups", 0)
+        self._groups = first + len(batch)
+        names = [f"{number:09d}-{name}" for number, name in enumerate(batch["uid"], start=first)]
+        batch["uid"] = NonTensorStack(*names)
+        return batch
+
+    def _balance_batch(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        """Put the rollouts into the problems' order before verl deals them out.
+
+        They come in the order of their ends, which no two runs share, and gradients are sums whose order shows.
+        """
+        batch.reorder(sorted(range(len(batch.keys)), key=lambda place: batch.keys[place]))
+        return super()._balance_batch(batch, *args, **kwargs)  # type: ignore[misc]
+
+    def on_validate_begin(self) -> None:
+        """Refuse to go on untracked; the validation before training comes before `on_train_begin`."""
+        self._require_journal()
+        super().on_validate_begin()  # type: ignore[misc]
+
+    def on_train_begin(self) -> None:
+        """Refuse to take the first step untracked."""
+        self._require_journal()
+        self.logger = _LogThenSave(  # type: ignore[has-type]
+            self.logger,  # type: ignore[has-type]
+            self._save_due,
+            self.total_training_steps,  # type: ignore[attr-defined]
+        )
+        super().on_train_begin()  # type: ignore[misc]
+
+    def _save_checkpoint(self) -> None:
+        """Put the checkpoint off until the step's records are written.
+
+        verl saves first (`trainer_base.py:491`): a run that ends in between would be resumed after a step of which
+        nothing is known.
+        """
+        self._due = True
+
+    def _save_due(self, at_once: bool) -> dict[str, float]:
+        """Write the checkpoint that was put off, or one now if `at_once`; return the seconds that it took."""
+        self._data_read = self.train_dataloader.state_dict()  # type: ignore[attr-defined]
+        if not self._due and not at_once:
+            return {}
+        self._due = False
+        began = time.monotonic()
+        self._write_checkpoint()
+        return {"timing_s/save_checkpoint": time.monotonic() - began}
+
+    def _write_checkpoint(self) -> None:
+        """Write this step's checkpoint and its seal, and remove those that are not to be kept."""
+        directory, step = Path(self.config.trainer.default_local_dir), self.global_steps  # type: ignore[attr-defined]
+        folder = directory / f"global_step_{step}"
+        checkpoints.unseal(folder)
+        super()._save_checkpoint()  # type: ignore[misc]
+        validated, accuracy = getattr(self, "_validated", (None, None))
+        checkpoints.seal(folder, accuracy if validated == step else None)
+        kept = self.config.guidelines.checkpoints  # type: ignore[attr-defined]
+        checkpoints.prune(directory, kept.keep_last, kept.keep_best)
+
+    def _save_last_step(self, all_alive: bool) -> None:
+        """Save the step before this one, whose weights are still there, with the data as it stood after it."""
+        self.global_steps: int = self.global_steps - 1
+        if checkpoints.last_checkpoint(Path(self.config.trainer.default_local_dir)) < self.global_steps:  # type: ignore[attr-defined]
+            if all_alive:
+                # Frees the rollout engine's memory, where it shares the training GPUs.
+                super().on_sample_end()  # type: ignore[misc]
+            self.train_dataloader.state_dict = lambda: self._data_read  # type: ignore[attr-defined]
+            self._write_checkpoint()
+        self.global_steps += 1
+
+    def _require_journal(self) -> None:
+        """Raise if verl writes no journal: what is not in it gets into no record."""
+        if "file" not in self.logger.logger:  # type: ignore[attr-defined]
+            raise RuntimeError("trainer.logger lacks file: no run trains untracked; give [console,file]")
+
+    def _compute_metrics(
+        self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
+    ) -> None:
+        """Add the reward's metrics to verl's and keep the step's graded rows."""
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)  # type: ignore[misc]
+        rows = self._graded_rows(batch)
+        metrics.update(reward_metrics(rows))
+        metrics.update(self._reward_counts())
+        if self._watch is not None:
+            metrics.update(self._watch.take_metrics())
+        self._keep(rows, "train")
+
+    def _graded_rows(self, batch: Any) -> pd.DataFrame:
+        """Return the batch's rollouts as a table, without the copies that only fill up a mini-batch."""
+        fields = ["uid", "advantages", "response_mask", "extra_fields"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        rows = []
+        for key, tag, uid, advantages, mask, extra in zip(
+            batch.keys,
+            batch.tags,
+            list(data["uid"]),
+            data["advantages"].unbind(),
+            data["response_mask"].unbind(),
+            list(data["extra_fields"]),
+            strict=True,
+        ):
+            if tag.get("is_padding", False):
+                continue
+            rows.append(
+                {
+                    "step": self.global_steps,  # type: ignore[attr-defined]
+                    "group": str(getattr(uid, "data", uid)),
+                    "rollout": int(key.rsplit("_", 2)[1]),
+                    "advantage": float(advantages[mask.bool()].mean()),
+                    "guideline_tokens": tag["response_len"],
+                    "guideline_truncated": float(
+                        tag["response_len"] >= self.config.data.max_response_length  # type: ignore[attr-defined]
+                    ),
+                    **getattr(extra, "data", extra)["reward_extra_info"],
+                }
+            )
+        table: pd.DataFrame = pd.DataFrame(rows)
+        table.sort_values(["problem_id", "group", "rollout"], ignore_index=True, inplace=True)
+        return table
+
+    def _reward_counts(self) -> dict[str, float]:
+        """Return what the reward workers counted since the last call."""
+        handles = self.reward_loop_manager.reward_loop_workers  # type: ignore[attr-defined]
+        taken: Counter[str] = Counter()
+        for counts in ray.get([handle.__ray_call__.remote(_take_counts) for handle in handles]):
+            taken.update(counts)
+        return count_metrics(taken)
+
+    def _val_metrics_update(
+        self,
+        data_sources: Any,
+        sample_uids: Any,
+        reward_extra_infos_dict: dict[str, list[Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Keep the validation's graded rows and add their accuracy under a name that every experiment shares."""
+        metrics: dict[str, Any] = super()._val_metrics_update(  # type: ignore[misc]
+            data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs
+        )
+        rows = pd.DataFrame(reward_extra_infos_dict).assign(step=self.global_steps, group=sample_uids)  # type: ignore[attr-defined]
+        graded = rows[rows["problem_id"].notna()]
+        metrics["validation/accuracy"] = float(graded["acc"].mean())
+        self._validated = (self.global_steps, metrics["validation/accuracy"])  # type: ignore[attr-defined]
+        metrics["validation/problems"] = float(len(graded))
+        metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
+        self._keep(graded, "validation")
+        return metrics
+
+    def _keep(self, rows: pd.DataFrame, kind: str) -> None:
+        """Write the rows to Parquet, in one piece, because the recorder copies what it finds."""
+        step = self.global_steps  # type: ignore[attr-defined]
+        folder = Path(self.config.trainer.default_local_dir) / "rows"  # type: ignore[attr-defined]
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{kind}_{step:06d}.parquet"
+        making = file.with_suffix(".making")
+        rows.to_parquet(making, index=False)
+        making.replace(file)
+
+
+class _LogThenSave:
+    """verl's `Tracking`, after whose record of a step the step's checkpoint is written."""
+
+    def __init__(self, tracking: Any, save_due: Callable[[bool], dict[str, float]], total: int) -> None:
+        self._tracking = tracking
+        self._save_due = save_due
+        self._total = total
+        self._end: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracking, name)
+
+    def end_with(self, error: Exception) -> None:
+        """Raise `error` once the step under way is recorded and saved."""
+        self._end = error
+
+    def log(self, data: dict[str, Any], step: int) -> None:
+        """Record a step's metrics, then save its checkpoint, then record how long that took."""
+        data.pop("timing_s/save_checkpoint", None)
+        self._tracking.log(data={**data, LOGGED_AT: time.time()}, step=step)
+        if saved := self._save_due(stop_asked() or self._end is not None):
+            self._tracking.log(data={**saved, LOGGED_AT: time.time()}, step=step)
+        if self._end is not None:
+            raise self._end
+        if stop_asked() and step < self._total:
+            raise StopAsked(f"asked to stop: saved after step {step}")
+
+
+class NoVerdictError(RuntimeError):
+    """No rollout of a step got a reward: there is nothing to learn from."""
+
+
+class StopAsked(RuntimeError):
+    """The run was asked to stop, and its last step is saved."""
+
+
+def stop_asked() -> bool:
+    """Say whether the run was asked to save and stop."""
+    return Path(os.environ[STOP_FILE]).exists()
+
+
+def _take_counts(worker: object) -> Counter[str]:
+    """Return what was counted in a reward worker; runs in the worker."""
+    from guidelines_core.reward import score as reward
+
+    return reward.take_counts()

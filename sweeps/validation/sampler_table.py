@@ -1,0 +1,144 @@
+"""The sampler against random and grid search on a computed machine (`surface.py`): throughput found, memory run out of.
+
+    python -m sweeps.validation.sampler_table [--seeds 50] [--trials 20]
+
+Random and grid search take their points from the whole space; what cannot run is a trial of theirs, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+from rich.console import Console
+from rich.table import Table
+
+from guidelines_core.hardware.shapes import gpus
+from sweeps.objective import Measured
+from sweeps.sampler import REFERENCE, FeasibleSampler, distributions
+from sweeps.space import Machine, Point, Space
+from sweeps.study import LIMIT, Asked, Failed, Goal, best, objective
+from sweeps.validation.surface import Surface
+
+WANTED, SHARE_OF_BEST = 0.9, 0.95
+
+
+@dataclass(frozen=True)
+class Search:
+    """How one study on one seed ended.
+
+    Attributes:
+        found: true throughput of the trial that it calls best, as a share of the best possible.
+        out_of_memory: trials that ran out of memory.
+    """
+
+    found: float
+    out_of_memory: int
+
+
+def surface_space() -> Space:
+    """Return the space of the comparison: the reference run on four H100."""
+    machine = Machine(4, gpus()["H100"])
+    return Space.load(
+        Path(__file__).with_name("surface.yaml"), "numinamath30k-3b-300steps-mathverify", ["layout=hybrid-3p1"], machine
+    )
+
+
+class Listed(BaseSampler):
+    """Proposes given points, one after the other."""
+
+    def __init__(self, space: Space, points: Sequence[Point]) -> None:
+        self._space, self._points = space, iter(points)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return every axis."""
+        return distributions(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the next point."""
+        return next(self._points)
+
+    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
+        """Refuse: `sample_relative` gives every axis, so Optuna asks here for what is none."""
+        raise KeyError(f"{name} is no axis of this space: expected one of {', '.join(distributions(self._space))}")
+
+
+def samplers(space: Space, trials: int) -> dict[str, Callable[[int], BaseSampler]]:
+    """Return each sampler by its name, made for a seed: the sweep's, random search, and a grid as fine as it can be."""
+    points = list(space.points())
+    return {
+        "default": lambda seed: FeasibleSampler(space, seed),
+        "random": lambda seed: Listed(space, random.Random(seed).sample(points, trials)),
+        "grid": lambda seed: Listed(space, points[seed % (len(points) // trials) :: len(points) // trials]),
+    }
+
+
+def search(space: Space, sampler: BaseSampler, seed: int, trials: int) -> Search:
+    """Run one study of so many trials on the machine of a seed."""
+    surface = Surface(space, seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.set_user_attr(LIMIT, Goal().limit)
+    study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
+    failures = 0
+
+    def measure(asked: Asked) -> Measured:
+        nonlocal failures
+        answer = surface.ask(asked.point)
+        if answer.out_of_memory:
+            failures += 1
+            raise Failed("out of memory")
+        return Measured(answer.rate, answer.truncated, {})
+
+    study.optimize(lambda trial: objective(trial, space, Goal(), measure), n_trials=trials)
+    chosen = best(study)
+    true = surface.exact(chosen.params).true_rate if chosen else 0.0
+    return Search(true / surface.best(), failures)
+
+
+def compare(space: Space, seeds: int, trials: int) -> dict[str, list[Search]]:
+    """Return every sampler's searches, one for each seed."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return {
+        name: [search(space, make(seed), seed, trials) for seed in range(seeds)]
+        for name, make in samplers(space, trials).items()
+    }
+
+
+def reached(searches: list[Search]) -> float:
+    """Return the share of searches that found `SHARE_OF_BEST` of the best throughput."""
+    return float(np.mean([one.found >= SHARE_OF_BEST for one in searches]))
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m sweeps.validation.sampler_table", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--trials", type=int, default=20)
+    given = parser.parse_args()
+    space = surface_space()
+    table = Table(title=f"{given.trials} trials, {given.seeds} seeds, {len(list(space.points()))} points")
+    for column in ("sampler", f">= {SHARE_OF_BEST:.0%} of the best", "median found", "worst found", "out of memory"):
+        table.add_column(column, justify="right")
+    for name, searches in compare(space, given.seeds, given.trials).items():
+        found = [one.found for one in searches]
+        failures = np.mean([one.out_of_memory for one in searches])
+        table.add_row(
+            name, f"{reached(searches):.0%}", f"{np.median(found):.1%}", f"{min(found):.1%}", f"{failures:.2f}"
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

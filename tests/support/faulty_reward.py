@@ -1,0 +1,107 @@
+"""The project's reward function behind a proxy that spoils the solver's answers, a fault a step.
+
+It takes the place of `guidelines_core.reward.score` in a run's configuration and calls it. In the folder that the
+environment's FAULTS names it writes `arrived`, the number of rollouts so far, and `solver.jsonl`, the solver's real
+texts, for a test to compare with what the run stored. Without a file `plan` there, nothing is spoilt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from guidelines_core.reward import score as reward
+
+FOLDER = Path(os.environ.get("FAULTS", "."))
+ROLLOUTS_A_STEP = 16
+OUTAGE_S = 30.0
+RAISING = 3
+PLAN = {2: "garbage", 3: "empty", 4: "500s", 5: "half", 6: "raises", 7: "grader killed"}
+"""The fault of each step; the others have none."""
+
+
+class Proxy:
+    """Passes requests on to the solver; spoils the first answer to each by the step's fault."""
+
+    def __init__(self, solver: str) -> None:
+        self._solver = solver
+        self._plan = PLAN if (FOLDER / "plan").exists() else {}
+        self._rollouts = 0
+        self._spoilt: set[bytes] = set()
+        self._outage_ends = 0.0
+        app = FastAPI()
+        app.add_api_route("/v1/chat/completions", self._answer, methods=["POST"])
+        server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+        threading.Thread(target=server.run, daemon=True).start()
+        while not server.started:
+            time.sleep(0.01)
+        self.address = f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        self._client = httpx.AsyncClient(timeout=60)
+
+    @property
+    def fault(self) -> str | None:
+        return self._plan.get((self._rollouts - 1) // ROLLOUTS_A_STEP + 1)
+
+    def arrive(self) -> int:
+        """Count a rollout and return its number in its step."""
+        self._rollouts += 1
+        (FOLDER / "arrived").write_text(str(self._rollouts))
+        number = (self._rollouts - 1) % ROLLOUTS_A_STEP
+        if number == 0 and self.fault == "500s":
+            self._outage_ends = time.monotonic() + OUTAGE_S
+        if number == 0 and self.fault == "grader killed":
+            threading.Thread(target=kill_graders, daemon=True).start()
+        return number
+
+    async def _answer(self, request: Request) -> Response:
+        body = await request.body()
+        fault, first = self.fault, body not in self._spoilt
+        self._spoilt.add(body)
+        if fault == "500s" and time.monotonic() < self._outage_ends:
+            return Response("out of order", status_code=500)
+        address = f"http://{self._solver}/v1/chat/completions"
+        answer = await self._client.post(address, content=body, headers={"content-type": "application/json"})
+        if first and fault == "garbage":
+            return Response("<html>\\boxed{1} is the answer</html>")
+        if first and fault == "empty":
+            return Response("")
+        if first and fault == "half":
+            # The server closes the connection when it has no more than half of what it announced.
+            return Response(answer.content[: len(answer.content) // 2], headers={"content-length": "100000"})
+        with (FOLDER / "solver.jsonl").open("a") as log:
+            log.write(json.dumps(answer.json()["choices"][0]["message"]["content"]) + "\n")
+        return Response(answer.content, status_code=answer.status_code, media_type="application/json")
+
+
+def kill_graders() -> None:
+    """Kill every grading process again and again for two seconds."""
+    ends = time.monotonic() + 2
+    while time.monotonic() < ends:
+        for child in psutil.Process().children():
+            child.kill()
+        time.sleep(0.2)
+
+
+_proxy: Proxy | None = None
+
+
+async def compute_score(*, reward_router_address: str, **kwargs: Any) -> dict[str, Any]:
+    """Grade one rollout as the project does, with the step's fault."""
+    global _proxy
+    if _proxy is None:
+        _proxy = Proxy(reward_router_address)
+    number = _proxy.arrive()
+    if _proxy.fault == "raises" and number < RAISING:
+        raise ZeroDivisionError("told to fail")
+    address = _proxy.address if (FOLDER / "plan").exists() else reward_router_address
+    return await reward.compute_score(reward_router_address=address, **kwargs)

@@ -1,0 +1,64 @@
+"""An OpenAI-style server on loopback whose answers a test chooses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+
+@dataclass
+class Server:
+    """An OpenAI-style server that answers as it is told."""
+
+    failures: list[int] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
+    delay_s: float = 0.0
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    address: str = ""
+
+    async def answer(self, request: Request) -> Response:
+        self.requests.append(await request.json())
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        await asyncio.sleep(self.delay_s)
+        self.in_flight -= 1
+        if self.bodies:
+            return Response(self.bodies.pop(0), media_type="application/json")
+        if self.failures:
+            return JSONResponse({"error": "told to fail"}, status_code=self.failures.pop(0))
+        choice = {"message": {"content": "\\boxed{4}"}, "finish_reason": "length"}
+        return JSONResponse({"choices": [choice], "usage": {"completion_tokens": 7}})
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """Run a server that is told what to answer, on a free port of loopback."""
+    told = Server()
+    app = FastAPI()
+    app.add_api_route("/v1/chat/completions", told.answer, methods=["POST"])
+    running = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    told.address = f"127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    yield told
+    running.should_exit = True
+    thread.join()
+
+
+def whole(**changed: Any) -> str:
+    choice = {"message": {"content": "\\boxed{5}"}, "finish_reason": "stop"}
+    return json.dumps({"choices": [choice | changed], "usage": {"completion_tokens": 3}})

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.chaos.faults import two_starts
+from tests.chaos.loop import TARGETS, Loop, differences
+from tests.chaos.run import as_table
+
+
+def test_runs_differ_by_a_value_a_step_or_a_metric() -> None:
+    theirs = {"loss": {1: 0.5, 2: 100.0}, "reward": {1: 1.0}}
+    assert differences({"loss": {1: 0.5 + 1e-6, 2: 100.0005}, "reward": {1: 1.0}}, theirs) == []
+    assert differences({"loss": {1: 0.5 + 1e-4, 2: 100.0}, "reward": {1: 1.0}}, theirs) == ["loss"]
+    assert differences({"loss": {1: 0.5}, "reward": {1: 1.0}}, theirs) == ["loss"]
+    assert differences({"loss": {1: 0.5, 2: 100.0}}, theirs) == ["reward"]
+    assert differences({"loss": {1: float("nan"), 2: 100.0}, "reward": {1: 1.0}}, theirs) == ["loss"]
+
+
+def test_each_process_is_known_by_its_title() -> None:
+    titles = {
+        "/venv/python /project/experiments/run.py --name quickstart": "run.py",
+        "/venv/python -m guidelines_core.launch.supervisor /venv/python a.yaml": "supervisor",
+        "/venv/python -m guidelines_core.launch.driver a.yaml": "verl's launcher",
+        "ray::GuidelinesTaskRunner.run": "verl's driver",
+        "ray::WorkerDict.actor_rollout_ref_update_actor": "actor",
+        "ray::AgentLoopWorkerTQ": "agent loop worker",
+        "ray::RewardWorker.compute_score": "reward worker",
+        "/ray/core/src/ray/raylet/raylet --raylet_socket_name=x": "raylet",
+    }
+    for title, name in titles.items():
+        assert [target for target, matches in TARGETS.items() if matches(title)] == [name]
+
+
+def test_a_row_that_is_not_well_is_shown_as_such() -> None:
+    row = {
+        "what": "SIGKILL to actor",
+        "when": "starting",
+        "recovered": False,
+        "differing_metrics": ["a"],
+        "well": False,
+    }
+    assert as_table({"kill 0": row}).rows[0].style == "red"
+
+
+def test_of_two_starts_in_one_moment_one_gets_the_directory(tmp_path: Path) -> None:
+    assert two_starts(Loop(tmp_path), None, times=8)["wrong"] == []

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from guidelines_core.config.compose import ConfigError, compose, experiments
+from guidelines_core.paths import ROOT
+from guidelines_core.runs.provenance import parameters
+
+
+@pytest.mark.parametrize("name", sorted(experiments()))
+def test_every_experiment_composes(name: str) -> None:
+    assert compose(name).trainer.experiment_name == name
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("data.train_batchsize=3", "did you mean data.train_batch_size"),
+        ("nonsense=1", "there is no such key"),
+        ("data.train_batch_size=three", "expected a whole number"),
+        ("data.train_batch_size=2.5", "expected a whole number"),
+        ("data.shuffle=3", "expected true or false"),
+        ("actor_rollout_ref.actor.optim.lr=fast", "expected a number"),
+        ("trainer.logger=3", "expected a list"),
+        ("guidelines.grader.name=oracle", "expected one of math_verify, exact_match"),
+        ("guidelines.prompts.style=loud", "expected one of instruct, few_shot"),
+        ("guidelines.grader.deadline_s=0", "expected more than 0"),
+        ("guidelines.grader.leak=maybe", "expected one of flag, zero"),
+        ("guidelines.solver.max_tokens=-1", "expected more than 0"),
+        ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
+        ("guidelines.solver.colour=red", "there is no such key"),
+        ("what", "expected key=value"),
+    ],
+)
+def test_a_bad_override_names_key_value_and_what_is_expected(override: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose("quickstart", [override])
+    assert expected in str(error.value)
+    assert override.split("=")[0] in str(error.value)
+
+
+def test_all_bad_overrides_are_listed_together() -> None:
+    with pytest.raises(ConfigError) as error:
+        compose("quickstart", ["data.train_batch_size=x", "trainer.save_frq=1"])
+    assert "data.train_batch_size" in str(error.value)
+    assert "trainer.save_freq" in str(error.value)
+
+
+def test_an_unknown_experiment_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ConfigError, match="quickstart-exactmatch"):
+        compose("quickstrt")
+
+
+def test_overrides_reach_verl_and_the_reward_function() -> None:
+    config = compose("quickstart", ["data.train_batch_size=8", "guidelines.solver.temperature=0.7"])
+    assert config.data.train_batch_size == 8
+    assert config.reward.custom_reward_function.reward_kwargs.solver.temperature == 0.7
+
+
+def test_the_environment_overrides_solver_and_grader() -> None:
+    environ = {"VERL_GUIDELINES_SOLVER_MODEL": "some/model", "VERL_GUIDELINES_USE_MATH_VERIFY": "0"}
+    config = compose("quickstart", environ=environ)
+    assert config.reward.reward_model.model_path == "some/model"
+    assert config.guidelines.grader.name == "exact_match"
+    with pytest.raises(ConfigError, match="expected 0 or 1"):
+        compose("quickstart", environ={"VERL_GUIDELINES_USE_MATH_VERIFY": "yes"})
+
+
+def test_paths_are_anchored_to_the_repository(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = compose("quickstart")
+    monkeypatch.chdir("/")
+    assert compose("quickstart") == here
+    assert here.trainer.default_local_dir == str(ROOT / "checkpoints/query-conditioned-guidelines/quickstart")
+
+
+def test_other_problems_get_another_folder() -> None:
+    assert compose("quickstart").data.train_files != compose("quickstart", ["guidelines.data.seed=1"]).data.train_files
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_no_experiment_trusts_remote_code(name: str) -> None:
+    trusts = [value for key, value in parameters(compose(name)).items() if key.endswith("trust_remote_code")]
+    assert len(trusts) >= 2
+    assert set(trusts) <= {"False", "None"}
+
+
+def test_a_secret_in_the_configuration_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"guidelines\.environment\.HF_TOKEN: .*export it"):
+        compose("quickstart", ["+guidelines.environment.HF_TOKEN=hf_1234"])
+
+
+def test_old_log_probs_of_the_rollout_need_what_they_are_made_and_measured_with() -> None:
+    wanted = ["guidelines.old_log_probs.agreement=0.01"]
+    assert compose("quickstart", wanted, environ={}).guidelines.old_log_probs.check_every == 10
+    with pytest.raises(ConfigError, match="bypass_mode=True: no step measures the difference"):
+        compose("quickstart", [*wanted, "algorithm.rollout_correction.bypass_mode=True"], environ={})
+    with pytest.raises(ConfigError, match=r"calculate_log_probs=False: the rollout's log-probs are not kept"):
+        compose("quickstart", [*wanted, "actor_rollout_ref.rollout.calculate_log_probs=False"], environ={})
+    with pytest.raises(ConfigError, match=r"agreement=0.0: expected more than 0"):
+        compose("quickstart", ["guidelines.old_log_probs.agreement=0.0"], environ={})

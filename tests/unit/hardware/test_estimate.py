@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from analysis.benchmark import read_arms
+from guidelines_core.config.compose import compose
+from guidelines_core.hardware.estimate import (
+    MEASURED,
+    PEAK,
+    Lengths,
+    estimated_step,
+    main,
+    measured_step,
+    measured_training,
+    padded_sequences,
+    run_seconds,
+    tokens_per_step,
+)
+from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
+from guidelines_core.hardware.shapes import Shape, find_shape, gpus
+from guidelines_core.paths import ROOT
+
+QWEN = find_shape("Qwen/Qwen2.5-3B-Instruct")
+LENGTHS = Lengths(165, 600, 600)
+
+
+@pytest.fixture(scope="module")
+def reference() -> DictConfig:
+    return compose("numinamath30k-3b-300steps", environ={})
+
+
+def test_the_measured_step_is_met() -> None:
+    config, gpu, lengths, seconds = measured_step()
+    found = estimated_step(config, gpu, lengths, MEASURED)
+    for phase, real in seconds.items():
+        assert found[phase] == pytest.approx(real, rel=0.15), phase
+    assert found["step"] == pytest.approx(seconds["step"], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "arm"),
+    [
+        ("numinamath30k-3b-300steps-mathverify", "reference"),
+        ("numinamath30k-3b-300steps-mathverify-fast", "packed-liger-adam"),
+    ],
+)
+def test_the_measured_training_side_is_met(name: str, arm: str) -> None:
+    config, gpu, lengths, seconds = measured_training()[name]
+    found = estimated_step(config, gpu, lengths, MEASURED)
+    for phase, real in seconds.items():
+        assert found[phase] == pytest.approx(real, rel=0.2), phase
+    measured = json.loads((ROOT / "analysis/results/update-h200.json").read_text())["arms"]
+    phases = next(entry["even"] for entry in measured if entry["name"] == arm)
+    assert list(seconds.values()) == [phases[phase]["s"] for phase in ("old_log_prob", "ref", "update")]
+
+
+def test_shapes_are_known_and_read_from_a_folder(tmp_path: Path) -> None:
+    assert QWEN is not None
+    assert QWEN.parameters == pytest.approx(3.09e9, rel=0.002)
+    assert QWEN.kv_bytes == 36_864
+    read = {
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 8192,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(read))
+    shape = find_shape(str(tmp_path))
+    assert shape == Shape(576, 30, 9, 3, 64, 1536, 49152, True, 8192)
+    assert shape.parameters == pytest.approx(134.5e6, rel=0.005)
+    assert find_shape("nobody/nothing") is None
+
+
+def test_no_estimate_is_under_the_floor(reference: DictConfig) -> None:
+    for gpu in gpus().values():
+        found, floor = (estimated_step(reference, gpu, LENGTHS, efficiency) for efficiency in (MEASURED, PEAK))
+        assert all(found[phase] > floor[phase] for phase in found), gpu.name
+
+
+def test_padding_costs_and_a_fitting_mini_batch_does_not(reference: DictConfig) -> None:
+    fast = reference.copy()
+    fast.actor_rollout_ref.actor.ppo_mini_batch_size = 30
+    assert (padded_sequences(reference), padded_sequences(fast)) == ((120, 192), (120, 120))
+    gpu = gpus()["H200"]
+    padded, fitting = (estimated_step(config, gpu, LENGTHS, MEASURED) for config in (reference, fast))
+    assert padded["ref"] > 1.2 * fitting["ref"]
+    assert padded["gen"] == fitting["gen"]
+
+
+def test_a_faster_gpu_makes_the_parts_faster_that_use_it(reference: DictConfig) -> None:
+    h100 = gpus()["H100"]
+    base = estimated_step(reference, h100, LENGTHS, MEASURED)
+    flops = estimated_step(reference, dataclasses.replace(h100, flops=2 * h100.flops), LENGTHS, MEASURED)
+    assert flops["update_actor"] == pytest.approx(base["update_actor"] / 2)
+    wide = estimated_step(reference, dataclasses.replace(h100, bandwidth=2 * h100.bandwidth), LENGTHS, MEASURED)
+    assert wide["update_actor"] == base["update_actor"]
+    assert wide["gen"] < 0.75 * base["gen"]
+
+
+def test_a_solver_that_is_asked_one_by_one_takes_the_time_of_so_many_solutions(reference: DictConfig) -> None:
+    one_by_one = reference.copy()
+    one_by_one.guidelines.solver.max_concurrency = 1
+    gpu = gpus()["H200"]
+    together, alone = (estimated_step(config, gpu, LENGTHS, MEASURED)["gen"] for config in (reference, one_by_one))
+    # 120 solutions of 600 tokens at the 325 tokens a second that one request alone got
+    assert alone - together == pytest.approx(120 * 600 / 325, rel=0.05)
+
+
+def test_memory_by_role(reference: DictConfig) -> None:
+    assert QWEN is not None
+    gib = memory(reference, QWEN, gpus()["H100"])
+    # 16 bytes a weight on three GPUs, three copies of 8 x 6144 rows of logits, checkpoints of 36 layers and one whole
+    assert gib["training"] == pytest.approx(
+        (16 * 3.086e9 / 3 + 6 * 8 * 6144 * 151936 + 10.7e9 + 1.2e9) / 2**30, rel=0.02
+    )
+    assert gib["rollout"] == pytest.approx(0.4 * 79 + 12 * 3.086e9 / 3 / 2**30, rel=0.01)
+    assert gib["solver"] == pytest.approx(0.9 * 79)
+    fast = compose("numinamath30k-3b-300steps-mathverify-fast", environ={})
+    # The reference policy stays, in bf16.
+    assert memory(fast, QWEN, gpus()["H100"])["rollout"] == pytest.approx(
+        gib["rollout"] + 2 * 3.086e9 / 3 / 2**30, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("name", ["reference", "packed", "packed-liger-adam"])
+def test_memory_is_what_was_measured(name: str) -> None:
+    """The measured sequences are shorter than their limits: a padded micro-batch of 8 had 850 tokens a row at most."""
+    assert QWEN is not None
+    arm = next(arm for arm in read_arms(ROOT / "analysis/arms/update.yaml") if arm.name == name)
+    config = compose(arm.experiment, [*arm.overrides, "data.max_prompt_length=250", "data.max_response_length=600"])
+    measured = json.loads((ROOT / "analysis/results/update-h200.json").read_text())["arms"]
+    peak = next(entry["even"]["update"]["peak_gib"] for entry in measured if entry["name"] == name)
+    assert memory(config, QWEN, gpus()["H200"])["training"] == pytest.approx(peak, rel=0.03)
+
+
+def test_checkpoints_and_tokens_of_the_whole_run(reference: DictConfig) -> None:
+    assert QWEN is not None
+    assert checkpoints(reference) == 12
+    assert 12 * checkpoint_bytes(QWEN) == pytest.approx(444e9, rel=0.01)
+    assert tokens_per_step(reference, LENGTHS) == 120 * 1365
+    gpu = gpus()["H100"]
+    run = run_seconds(reference, QWEN, QWEN, gpu, LENGTHS, MEASURED)
+    assert run["steps"] == pytest.approx(300 * estimated_step(reference, gpu, LENGTHS, MEASURED)["step"])
+
+
+def test_the_command_prints_the_estimate_and_its_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--name", "numinamath30k-3b-300steps", "--gpu", "A100", "--memory", "40"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for words in ("4 x A100 with memory 40", "12 checkpoints of 37 GB: 444 GB", "for 56.3 s (+"):
+        assert words in printed, words
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("quickstart", "trainer.device=cpu"), ("nothing", "no experiment is called 'nothing'")]
+)
+def test_the_command_refuses(name: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--name", name]) == 2
+    assert expected in capsys.readouterr().err

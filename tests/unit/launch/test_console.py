@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from guidelines_core.launch.console import duration, progress_line
+from guidelines_core.launch.training import Outcome, failure_line
+
+
+def step(number: int, reward: float, seconds: float, ungraded: float = 0.0) -> dict[str, float]:
+    return {
+        "training/global_step": number,
+        "reward/mean": reward,
+        "timing_s/step": seconds,
+        "reward/ungraded": ungraded,
+    }
+
+
+def test_the_line_says_step_reward_pace_and_time_left() -> None:
+    steps = [step(1, 0.0, 60.0), step(2, 0.25, 20.0), step(3, 0.5, 30.0)]
+    line = progress_line(steps, total=5, elapsed=110.0)
+    for part in ("step 3 of 5", "reward 0.50", "25.0 s a step", "50 s left"):
+        assert part in line
+    assert "without verdict" not in line
+
+
+def test_rollouts_without_verdict_are_said() -> None:
+    assert "2 rollouts without verdict" in progress_line([step(1, 0.0, 1.0, ungraded=2.0)], total=5, elapsed=1.0)
+
+
+def test_before_the_first_step_the_line_says_how_long_it_has_been_starting() -> None:
+    assert "42 s" in progress_line([], total=5, elapsed=42.0)
+
+
+def test_durations_are_said_in_their_unit() -> None:
+    assert [duration(s) for s in (45, 600, 10800)] == ["45 s", "10 min", "3.0 h"]
+
+
+def test_a_failure_is_named_by_its_exception(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("starting\nTraceback (most recent call last):\nValueError: too few\nstopping\n")
+    assert failure_line(log) == "ValueError: too few"
+    log.write_text("Killed\n")
+    assert failure_line(log) == "Killed"
+    log.write_text("")
+    assert "empty" in failure_line(log)
+
+
+def test_exit_codes_follow_from_the_end() -> None:
+    assert [Outcome(status, "").exit_code for status in ("FINISHED", "FAILED", "KILLED")] == [0, 1, 130]

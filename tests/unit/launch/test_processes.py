@@ -1,0 +1,134 @@
+"""That nothing of a run outlives it, shown on processes that try to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from guidelines_core.launch import processes, resume
+from guidelines_core.launch.supervisor import PARENT
+from guidelines_core.launch.training import exit_text
+from guidelines_core.paths import ROOT
+
+# Children and a grandchild with sessions of their own, deaf to SIGTERM, and a segment as Python leaves it when killed.
+STUBBORN = """
+import mmap, os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+name = f"psm_{os.getpid()}"
+with open(f"/dev/shm/{name}", "w+b") as segment:
+    segment.truncate(64)
+    mapped = mmap.mmap(segment.fileno(), 64)
+for _ in range(2):
+    if os.fork() == 0:
+        os.setsid()
+open(os.path.join(sys.argv[1], str(os.getpid())), "w").write(name)
+time.sleep(600)
+"""
+START = """
+import os, subprocess, sys
+os.environ["GUIDELINES_PARENT"] = str(os.getpid())
+command = [sys.executable, "-m", "guidelines_core.launch.supervisor", sys.executable, "-c", *sys.argv[1:]]
+subprocess.Popen(command).wait()
+"""
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start a stand-in for run.py, the supervisor and four stubborn processes; return it and the run's folder."""
+    run = tmp_path / "run"
+    for folder in (tmp_path / "sockets", run / "logs"):
+        folder.mkdir(parents=True)
+    (run / "logs" / "attempt-1.folder").write_text(str(tmp_path / "sockets"))
+    own = {processes.FOLDER: str(tmp_path / "sockets"), "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **own}
+    starter = subprocess.Popen([sys.executable, "-c", START, STUBBORN, str(tmp_path)], env=environment)
+    wait_for(lambda: len(segments(tmp_path)) == 4)
+    assert len(processes.leftovers(run)) == 6
+    yield starter, run
+    for process in processes.leftovers(run):
+        process.kill()
+    starter.wait()
+    for segment in segments(tmp_path):
+        segment.unlink(missing_ok=True)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def segments(folder: Path) -> list[Path]:
+    return [Path("/dev/shm") / file.read_text() for file in folder.iterdir() if file.is_file()]
+
+
+def test_everything_ends_with_run_py_however_it_ends(
+    started: tuple[subprocess.Popen[bytes], Path], tmp_path: Path
+) -> None:
+    starter, run = started
+    assert all(segment.exists() for segment in segments(tmp_path))
+    starter.kill()
+    starter.wait()
+    wait_for(lambda: processes.leftovers(run) == [])
+    assert not any(segment.exists() for segment in segments(tmp_path))
+    assert not (tmp_path / "sockets").exists()
+
+
+def test_the_next_start_finds_and_ends_what_even_the_supervisor_could_not(
+    started: tuple[subprocess.Popen[bytes], Path], tmp_path: Path
+) -> None:
+    starter, run = started
+    began = psutil.Process(starter.pid).create_time()
+    (supervisor,) = psutil.Process(starter.pid).children()
+    supervisor.kill()
+    starter.wait()
+    assert len(processes.leftovers(run)) == 4
+    taken: Any = SimpleNamespace(directory=run)
+    (said,) = resume.clear(taken, began)
+    assert "4 processes" in said
+    assert processes.leftovers(run) == []
+    assert not any(segment.exists() for segment in segments(tmp_path))
+
+
+def test_shared_memory_in_use_is_left_alone(started: tuple[subprocess.Popen[bytes], Path], tmp_path: Path) -> None:
+    starter, _ = started
+    processes.remove_shared_memory(segments(tmp_path))
+    assert all(segment.exists() for segment in segments(tmp_path))
+    starter.kill()
+    starter.wait()
+    wait_for(lambda: not any(segment.exists() for segment in segments(tmp_path)))
+
+
+def test_a_command_that_is_killed_shows_in_the_supervisors_exit_code() -> None:
+    command = [sys.executable, "-m", "guidelines_core.launch.supervisor", sys.executable, "-c"]
+    environment = {**os.environ, PARENT: str(os.getpid())}
+    killed = subprocess.run([*command, "import os; os.kill(os.getpid(), 9)"], cwd=ROOT, env=environment)
+    assert exit_text(killed.returncode) == "was ended by SIGKILL"
+    ended = subprocess.run([*command, "raise SystemExit(3)"], cwd=ROOT, env=environment)
+    assert exit_text(ended.returncode) == "ended with exit code 3"
+
+
+def test_a_supervisor_whose_parent_is_gone_starts_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "guidelines_core.launch.supervisor", "touch", str(tmp_path / "started")]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, PARENT: "1"})
+    assert done.returncode == 128 + signal.SIGTERM
+    assert not (tmp_path / "started").exists()
+
+
+def test_one_that_a_first_look_misses_is_ended_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE_S", 0.1)
+    sleeper = subprocess.Popen(["sleep", "60"])
+    looks = iter([[], [], [psutil.Process(sleeper.pid)]])
+    processes.end(lambda: next(looks, [psutil.Process(sleeper.pid)] if sleeper.poll() is None else []))
+    assert sleeper.wait(1) == -signal.SIGKILL

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.config.compose import compose
+from guidelines_core.launch.resume import ResumeError, changes, resume
+from guidelines_core.runs.checkpoints import seal
+from guidelines_core.runs.provenance import parameters
+from guidelines_core.runs.tracking import Run, claim
+
+NAME = "quickstart"
+
+
+REFUSED = {
+    "actor_rollout_ref.actor.optim.lr": ("1e-05", "0.001"),
+    "trainer.total_training_steps": ("5", "9"),
+    "data.train_batch_size": ("4", "8"),
+    "actor_rollout_ref.rollout.n": ("4", "2"),
+    "guidelines.solver.temperature": ("0.0", "0.5"),
+    "guidelines.grader.name": ("math_verify", "exact_match"),
+    "guidelines.data.seed": ("0", "1"),
+    "algorithm.adv_estimator": ("grpo", "rloo"),
+}
+ALLOWED = {
+    "guidelines.solver.max_concurrency": "3",
+    "guidelines.solver.deadline_s": "3.0",
+    "guidelines.grader.workers": "1",
+    "guidelines.stop_within_s": "1.0",
+    "guidelines.checkpoints.keep_last": "2",
+    "guidelines.environment.OMP_NUM_THREADS": "1",
+    "trainer.save_freq": "2",
+    "trainer.test_freq": "2",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": "2",
+    "actor_rollout_ref.actor.fsdp_config.param_offload": "True",
+    "actor_rollout_ref.rollout.max_num_seqs": "16",
+    "actor_rollout_ref.rollout.gpu_memory_utilization": "0.3",
+    "ray_kwargs.ray_init.num_cpus": "8",
+}
+
+
+def test_what_the_steps_were_made_with_may_not_change() -> None:
+    wanted = compose(NAME, [f"{key}={new}" for key, (_, new) in REFUSED.items()])
+    _, refused = changes(parameters(compose(NAME)), parameters(wanted))
+    for key, (old, new) in REFUSED.items():
+        (line,) = [line for line in refused if line.startswith(f"{key}=")]
+        assert f"{key}={new}: the run has {old}, and " in line
+
+
+def test_how_the_same_work_is_done_may_change() -> None:
+    wanted = compose(NAME, [f"{key}={new}" for key, new in ALLOWED.items()])
+    allowed, refused = changes(parameters(compose(NAME)), parameters(wanted))
+    assert refused == []
+    assert {line.split(":")[0] for line in allowed} >= ALLOWED.keys()
+
+
+def test_a_key_that_only_one_version_knows_is_no_change() -> None:
+    assert changes({"a": "1", "gone": "2"}, {"a": "1", "new": "3"}) == ([], [])
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return compose(NAME, [f"trainer.default_local_dir={tmp_path / 'run'}"])
+
+
+def attempted(config: DictConfig) -> Run:
+    """Claim a run that has made one attempt with checkpoints after steps 2 and 4."""
+    run = claim(config, resume=False, new=False)
+    (run.directory / "logs").mkdir()
+    OmegaConf.save(config, run.directory / "logs/attempt-1.yaml")
+    for step in (2, 4):
+        folder = run.directory / f"global_step_{step}"
+        folder.mkdir()
+        (folder / "data.pt").write_bytes(b"data")
+        seal(folder)
+    return run
+
+
+def test_verl_is_told_the_newest_whole_checkpoint(config: DictConfig) -> None:
+    run = attempted(config)
+    (run.directory / "global_step_4/data.pt").write_bytes(b"date")
+    lines = resume(config, run)
+    assert config.trainer.resume_mode == "resume_path"
+    assert config.trainer.resume_from_path == str(run.directory / "global_step_2")
+    assert len(lines) == 2
+    assert "global_step_4 is not resumed from, data.pt" in lines[0]
+    assert lines[1] == "goes on from global_step_2"
+
+
+def test_a_refused_resume_leaves_the_checkpoints_alone(config: DictConfig) -> None:
+    run = attempted(config)
+    (run.directory / "global_step_4/data.pt").unlink()
+    config.actor_rollout_ref.actor.optim.lr = 1.0
+    with pytest.raises(ResumeError, match=r"optim\.lr=1\.0: the run has 1e-05, .*\n.*--new"):
+        resume(config, run)
+    assert (run.directory / "global_step_4").is_dir()
+
+
+def test_a_first_start_is_no_resume(config: DictConfig) -> None:
+    run = claim(config, resume=True, new=False)
+    assert resume(config, run) == []
+    assert config.trainer.resume_mode == "auto"

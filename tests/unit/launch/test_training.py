@@ -1,0 +1,119 @@
+"""How a run's end is read from its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from guidelines_core.launch import processes
+from guidelines_core.launch import training as trainer
+from guidelines_core.launch.training import failure_line, is_full
+from guidelines_core.paths import ROOT
+
+LOST = "guidelines_core.solver.watch.SolverLostError: the solver gave no token"
+
+
+def test_our_own_exception_is_named_and_not_what_others_say_as_they_are_ended(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        f"\x1b[36m(TaskRunner pid=1)\x1b[0m {LOST}\n"
+        "\x1b[36m(vLLMHttpServer pid=7)\x1b[0m vllm.v1.engine.exceptions.EngineDeadError: see above\n"
+    )
+    assert failure_line(log) == LOST
+
+
+def test_a_disk_is_full_when_a_checkpoint_has_no_room_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_full(tmp_path)
+    monkeypatch.setattr(trainer, "FULL_BYTES", shutil.disk_usage(tmp_path).total + 1)
+    assert is_full(tmp_path)
+    assert not is_full(tmp_path / "gone")
+
+
+# In a process of its own, for an attempt's end ends every child of its process.
+ENDS = """
+import json, signal, subprocess, sys
+from pathlib import Path
+from types import SimpleNamespace
+from omegaconf import OmegaConf
+from guidelines_core.launch.training import Training
+def outcome(code, save_freq, number=None):
+    config = OmegaConf.create({"trainer": {"total_training_steps": 2, "save_freq": save_freq}})
+    process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
+    process.wait()
+    ahead = SimpleNamespace(process=process, folder=Path(sys.argv[1]) / "sockets", said=str)
+    training = Training(config, SimpleNamespace(directory=Path(sys.argv[1])), ahead)
+    training._signal = number
+    return training.end().status
+print(json.dumps([outcome(0, -1), outcome(0, 1), outcome(1, 1), outcome(137, -1), outcome(0, 1, signal.SIGTERM)]))
+"""
+
+
+def test_a_run_is_finished_at_its_last_step_alone(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    command = [sys.executable, "-c", ENDS, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == ["FINISHED", "FAILED", "FAILED", "FAILED", "KILLED"]
+
+
+# A process of run.py's that looks, refuses and ends; and one whose verl's process dies before it is told what to train.
+REFUSED = """
+import sys, time
+from pathlib import Path
+from omegaconf import OmegaConf
+from guidelines_core.launch.training import Ahead
+ahead = Ahead(OmegaConf.create({"guidelines": {"environment": {}}, "trainer": {}}), sys.argv[1])
+while "here" not in ahead.said():
+    time.sleep(0.05)
+print(ahead.folder)
+"""
+DIES = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from omegaconf import OmegaConf
+from guidelines_core.launch.training import Ahead, Training
+config = OmegaConf.create(
+    {"guidelines": {"environment": {}}, "trainer": {"total_training_steps": 1, "save_freq": 1}}
+)
+ahead = Ahead(config, "there_is_no_such_module")
+ahead.process.wait()
+claim = SimpleNamespace(run_id="1", tracking_uri="sqlite://")
+training = Training(config, SimpleNamespace(directory=Path(sys.argv[1]), claim=claim), ahead)
+training.start()
+assert not training.running
+outcome = training.end()
+print(outcome.status, outcome.reason)
+"""
+
+
+def test_what_was_started_ahead_ends_with_a_start_that_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text(
+        "import sys\nprint('here', flush=True)\nsys.stdin.read()\nimport time; time.sleep(60)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", REFUSED, "waits"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    folder = Path(done.stdout.strip())
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "attempt-1.folder").write_text(str(folder))
+    deadline = time.monotonic() + 10
+    while (folder.exists() or processes.leftovers(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
+    assert processes.leftovers(tmp_path) == []
+
+
+def test_the_reason_of_what_ended_before_it_had_a_log_is_told(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    command = [sys.executable, "-c", DIES, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.startswith("FAILED verl ended with exit code 1: ")
+    assert done.stdout.rstrip().endswith("No module named there_is_no_such_module")
+    assert "there_is_no_such_module" in (tmp_path / "logs" / "attempt-1.log").read_text()

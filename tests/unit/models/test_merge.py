@@ -1,0 +1,90 @@
+"""Checkpoints of two ranks, sharded by FSDP as verl saves them, merged to one model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from guidelines_core.models.bundled import ensure_model
+from guidelines_core.models.merge import MergeError, main, merge
+from guidelines_core.paths import ROOT
+
+SHARD = """
+import sys, torch
+import torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from transformers import AutoModelForCausalLM
+rank, port, model_folder, out = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+mesh = dist.init_device_mesh("cpu", (2,), mesh_dim_names=("fsdp",))
+model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+with torch.no_grad():
+    for number, weight in enumerate(model.parameters()):
+        weight += 1e-6 * (number + 1)  # as little as a step changes, and nothing that bfloat16 could hold
+torch.save({name: weight.clone() for name, weight in model.state_dict().items()}, f"{out}/whole.pt")
+fully_shard(model, mesh=mesh)
+torch.save(model.state_dict(), f"{out}/actor/model_world_size_2_rank_{rank}.pt")
+dist.barrier()
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = tmp_path_factory.mktemp("models") / "tiny-random"
+    ensure_model(model)
+    (folder / "actor").mkdir()
+    (folder / "actor/fsdp_config.json").write_text('{"FSDP_version": 2, "world_size": 2}')
+    shutil.copytree(model, folder / "actor/huggingface", ignore=shutil.ignore_patterns("*.safetensors"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", SHARD]
+    ranks = [subprocess.Popen([*command, str(rank), port, str(model), str(folder)], cwd=ROOT) for rank in range(2)]
+    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    return folder
+
+
+def test_two_ranks_shards_are_put_together_to_the_bit(checkpoint: Path, tmp_path: Path) -> None:
+    whole = torch.load(checkpoint / "whole.pt")
+    merged = load_file(merge(checkpoint, tmp_path / "new" / "planner") / "model.safetensors")
+    assert set(merged) == set(whole) - {"lm_head.weight"}  # tied to the embeddings
+    for name, weight in merged.items():
+        assert torch.equal(weight, whole[name]), name
+    changed = [not torch.equal(weight, weight.bfloat16().float()) for weight in merged.values()]
+    assert all(changed), "rounding to bfloat16 would be seen"
+    assert not (tmp_path / "new" / ".planner.new").exists()
+
+
+def test_it_can_be_rounded(checkpoint: Path, tmp_path: Path) -> None:
+    assert main([str(checkpoint), str(tmp_path / "planner"), "--dtype", "bfloat16"]) == 0
+    whole = torch.load(checkpoint / "whole.pt")
+    rounded = load_file(tmp_path / "planner/model.safetensors")
+    assert all(torch.equal(weight, whole[name].bfloat16()) for name, weight in rounded.items())
+    assert json.loads((tmp_path / "planner/config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_transformers_loads_it_in_the_trained_type(checkpoint: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = merge(checkpoint, tmp_path / "planner")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.dtype == torch.float32
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "is no checkpoint: expected" in capsys.readouterr().err
+    (tmp_path / "actor").mkdir()
+    (tmp_path / "actor/fsdp_config.json").touch()
+    with pytest.raises(MergeError, match="is there already"):
+        merge(tmp_path, tmp_path / "actor")

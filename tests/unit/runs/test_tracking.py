@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.config.compose import compose
+from guidelines_core.runs.description import NOTE, about
+from guidelines_core.runs.provenance import provenance
+from guidelines_core.runs.stores import masked
+from guidelines_core.runs.tracking import ClaimError, claim
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    return OmegaConf.create(
+        {
+            "trainer": {
+                "default_local_dir": str(tmp_path / "checkpoints" / "name"),
+                "experiment_name": "name",
+                "project_name": "project",
+            }
+        }
+    )
+
+
+def test_a_claim_is_recorded_in_the_run_and_in_the_directory(config: DictConfig) -> None:
+    run = claim(config, resume=False, new=False)
+    recorded = json.loads((run.directory / "claim.json").read_text())
+    assert recorded["run_id"] == run.claim.run_id
+    assert run.client.get_run(run.claim.run_id).data.tags["guidelines.checkpoints"] == str(run.directory)
+
+
+def test_a_run_says_what_it_trains_and_how_it_was_called(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py", "--name", "name", "guidelines.description=a b"])
+    run = claim(config, resume=False, new=False)
+    recorded = run.client.get_run(run.claim.run_id)
+    assert recorded.data.tags["guidelines.command"] == (
+        "python experiments/run.py --name name 'guidelines.description=a b'"
+    )
+    experiment = run.client.get_experiment(recorded.info.experiment_id)
+    assert "Metrics by their first word" in experiment.tags["mlflow.note.content"]
+    tags = about(compose("quickstart-exactmatch", ["data.train_batch_size=8"]))
+    assert tags["guidelines.grader"] == "exact_match"
+    assert tags["guidelines.solver"] == "SmolLM2-135M-Instruct"
+    for words in ("graded by exact match", "| reward | exact_match |", "8 prompts x 4 rollouts"):
+        assert words in tags["mlflow.note.content"]
+
+
+def test_a_description_that_a_person_changed_outlives_a_resume(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"data_source": "s", "extra_info": {"question": "1 + 1?"}, "reward_model": {"ground_truth": "2"}}
+    pd.DataFrame([row]).to_parquet(tmp_path / "rows.parquet")
+    files = [f"data.{kind}_files={tmp_path / 'rows.parquet'}" for kind in ("train", "val")]
+    whole = compose("quickstart", [*files, f"trainer.default_local_dir={tmp_path / 'run'}"])
+    run = claim(whole, resume=False, new=False)
+    run.record(whole, attempt=1, note="from the first step")
+    assert "| reward | math_verify |" in run.client.get_run(run.claim.run_id).data.tags[NOTE]
+    run.client.set_tag(run.claim.run_id, NOTE, "mine")
+    run.record(whole, attempt=2, note="resumed")
+    tags = run.client.get_run(run.claim.run_id).data.tags
+    assert tags[NOTE] == "mine"
+    assert tags["guidelines.grader"] == "math_verify"
+
+
+def test_a_directory_in_use_is_refused_even_to_a_resume(config: DictConfig) -> None:
+    held = claim(config, resume=False, new=False)
+    with pytest.raises(ClaimError, match="alive"):
+        claim(config, resume=True, new=False)
+    held.release()
+
+
+def test_a_taken_name_is_refused_and_new_stands_beside_it(config: DictConfig) -> None:
+    first = claim(config, resume=False, new=False)
+    first.finish("FINISHED", "done", first.directory / "claim.json")
+    first.release()
+    with pytest.raises(ClaimError, match=r"FINISHED.*\n.*--resume.*--new"):
+        claim(config, resume=False, new=False)
+    second = claim(config, resume=False, new=True)
+    assert second.claim.run_name == "name-2"
+    assert second.claim.run_id != first.claim.run_id
+    assert config.trainer.default_local_dir == str(second.directory)
+
+
+def test_a_resume_is_the_same_run_and_a_stale_running_is_corrected(config: DictConfig) -> None:
+    first = claim(config, resume=False, new=False)
+    assert first.status == "RUNNING"
+    first.release()
+    again = claim(config, resume=True, new=False)
+    assert again.claim.run_id == first.claim.run_id
+    assert again.status == "FAILED"
+
+
+def test_a_directory_of_nobody_is_refused(config: DictConfig) -> None:
+    Path(config.trainer.default_local_dir).mkdir(parents=True)
+    with pytest.raises(ClaimError, match="belongs to no run"):
+        claim(config, resume=True, new=False)
+
+
+def test_a_machine_without_git_names_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert len(provenance()["mlflow.source.git.commit"]) == 40
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance()["mlflow.source.git.commit"] == "none"
+
+
+def test_an_end_that_mlflow_did_not_hear_of_is_told_by_the_next_start(config: DictConfig) -> None:
+    first = claim(config, resume=False, new=False)
+    (first.directory / "logs").mkdir()
+    log = first.directory / "logs/attempt-1.log"
+    log.write_text("\n".join(f"line {number}" for number in range(300)))
+    (first.directory / "end.json").write_text(
+        json.dumps({"status": "KILLED", "reason": "stopped by SIGINT", "log": log.name})
+    )
+    first.release()
+    again = claim(config, resume=True, new=False)
+    assert again.status == "KILLED"
+    assert again.client.get_run(again.claim.run_id).data.tags["guidelines.end"] == "stopped by SIGINT"
+    tail = Path(again.client.download_artifacts(again.claim.run_id, "log_tail/attempt-1.log")).read_text()
+    assert tail.splitlines() == [f"line {number}" for number in range(100, 300)]
+    assert not (again.directory / "end.json").exists()
+
+
+def test_an_end_is_recorded_though_the_disk_is_full(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    run = claim(config, resume=False, new=False)
+    monkeypatch.setattr("guidelines_core.runs.tracking.write_atomically", full)
+    assert run.finish("FAILED", "no space", run.directory / "logs/none.log") is None
+    assert run.status == "FAILED"
+
+
+def test_a_start_whose_store_fails_leaves_no_directory(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/such/mlflow.db")
+    with pytest.raises(Exception, match="proc"):
+        claim(config, resume=False, new=False)
+    assert not Path(config.trainer.default_local_dir).exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("postgresql://me:s3:cr@t@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("https://me:secret@host/path", "https://me:***@host/path"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=***&x=1"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("sqlite:////a/b:c@d.db", "sqlite:////a/b:c@d.db"),
+    ],
+)
+def test_a_password_in_an_address_is_masked(uri: str, shown: str) -> None:
+    assert masked(uri) == shown

@@ -1,0 +1,229 @@
+"""The solver's client against a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from guidelines_core.prompts import solver_messages
+from guidelines_core.solver import client as solver_module
+from guidelines_core.solver.client import Solver, SolverError, gives_a_token
+from tests.support.solver_server import Server, serving, whole
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as told:
+        yield told
+
+
+def ask(server: Server, count: int = 1, **settings: Any) -> list[Any]:
+    async def run() -> list[Any]:
+        defaults = {"max_tokens": 32, "max_concurrency": 8, "deadline_s": 5.0, "step_deadline_s": 9.0, "seed": 0}
+        solver = Solver([server.address], "m", **{**defaults, **settings})
+        calls = [solver.solve(solver_messages(f"q{i}", "g"), temperature=0.5) for i in range(count)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return asyncio.run(run())
+
+
+def test_an_answer_comes_with_its_length_and_truncation(server: Server) -> None:
+    [solution] = ask(server)
+    assert (solution.text, solution.tokens, solution.truncated) == ("\\boxed{4}", 7, True)
+    assert server.requests[0]["max_tokens"] == 32
+    assert server.requests[0]["temperature"] == 0.5
+
+
+def test_a_fixed_length_is_asked_for_only_where_it_is_wanted(server: Server) -> None:
+    ask(server)
+    ask(server, ignore_eos=True)
+    assert [request.get("ignore_eos") for request in server.requests] == [None, True]
+
+
+def test_server_errors_are_retried(server: Server) -> None:
+    server.failures = [500, 503]
+    [solution] = ask(server)
+    assert solution.tokens == 7
+    assert len(server.requests) == 3
+
+
+def test_a_refused_request_is_not_retried(server: Server) -> None:
+    server.failures = [400, 400]
+    [error] = ask(server)
+    assert isinstance(error, SolverError)
+    assert "told to fail" in str(error)
+    assert len(server.requests) == 1
+
+
+def test_the_deadline_ends_a_call(server: Server) -> None:
+    server.delay_s = 3.0
+    began = time.monotonic()
+    [error] = ask(server, deadline_s=0.5)
+    assert isinstance(error, SolverError)
+    assert "deadline_s=0.5" in str(error)
+    assert time.monotonic() - began < 2
+
+
+def test_a_server_that_is_gone_is_an_error_and_no_answer() -> None:
+    [error] = ask(Server(address="127.0.0.1:9"), deadline_s=1.0)
+    assert isinstance(error, SolverError)
+
+
+def test_calls_are_in_flight_together_up_to_the_bound(server: Server) -> None:
+    server.delay_s = 0.2
+    ask(server, count=6, max_concurrency=3)
+    assert server.most_in_flight == 3
+    server.most_in_flight = 0
+    ask(server, count=3, max_concurrency=1)
+    assert server.most_in_flight == 1
+
+
+def test_each_request_has_its_own_seed_and_the_same_again_the_same(server: Server) -> None:
+    ask(server, count=2)
+    ask(server, count=2)
+    ask(server, count=1, seed=1)
+    seeds = [(r["messages"][0]["content"], r["seed"]) for r in server.requests]
+    assert len({seed for _, seed in seeds}) == 3
+    assert sorted(seeds[:2]) == sorted(seeds[2:4])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "<html>bad gateway</html>",
+        "{}",
+        "[]",
+        "null",
+        whole()[:-20],
+        whole(finish_reason="abort"),
+        whole(finish_reason=None),
+        whole(message={"content": 7}),
+        '{"choices": []}',
+    ],
+)
+def test_what_is_no_whole_answer_is_asked_again_and_never_taken(server: Server, body: str) -> None:
+    server.bodies = [body]
+    [solution] = ask(server)
+    assert solution.text == "\\boxed{4}"
+    assert len(server.requests) == 2
+
+
+def test_an_answer_without_text_is_an_answer(server: Server) -> None:
+    server.bodies = [whole(message={"content": None})]
+    [solution] = ask(server)
+    assert (solution.text, solution.tokens, solution.truncated) == ("", 3, False)
+
+
+def test_half_a_response_is_asked_again() -> None:
+    answers = [b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n" + whole().encode()]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = whole().encode()
+        head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(answers.pop() if answers else head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    async def run() -> tuple[Any, Counter[str]]:
+        listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+        address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        solver = Solver([address], "m", max_tokens=8, max_concurrency=1, deadline_s=5.0, step_deadline_s=5.0, seed=0)
+        return await solver.solve(solver_messages("q", "g"), temperature=0.0), solver.counts
+
+    solution, counts = asyncio.run(run())
+    assert solution.text == "\\boxed{5}"
+    assert counts == {"asked": 1, "retries": 1}
+
+
+def test_the_same_request_is_asked_once_while_it_runs_and_after(server: Server) -> None:
+    server.delay_s = 0.2
+
+    async def run() -> tuple[list[Any], Counter[str]]:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        same = [solver.solve(solver_messages("q", "g"), temperature=0.0) for _ in range(5)]
+        found = await asyncio.gather(*same, solver.solve(solver_messages("q", "h"), temperature=0.0))
+        found.append(await solver.solve(solver_messages("q", "g"), temperature=0.0))
+        await solver.solve(solver_messages("q", "g"), temperature=0.5)
+        return found, solver.counts
+
+    found, counts = asyncio.run(run())
+    assert len({id(solution) for solution in found}) == 2
+    assert len(server.requests) == 3
+    assert counts == {"asked": 3, "cache_hits": 5}
+
+
+def test_what_failed_once_is_asked_anew(server: Server) -> None:
+    server.failures = [400]
+
+    async def run() -> Any:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        with pytest.raises(SolverError):
+            await solver.solve(solver_messages("q", "g"), temperature=0.0)
+        return await solver.solve(solver_messages("q", "g"), temperature=0.0)
+
+    assert asyncio.run(run()).tokens == 7
+
+
+def test_only_so_many_answers_are_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver_module, "KEPT", 2)
+
+    async def run() -> int:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        for question in ("a", "b", "c", "a", "c"):
+            await solver.solve(solver_messages(question, "g"), temperature=0.0)
+        return solver.counts["asked"]
+
+    assert asyncio.run(run()) == 4
+
+
+def test_the_step_has_a_deadline_that_waiting_counts_for(server: Server) -> None:
+    server.delay_s = 0.4
+    began = time.monotonic()
+    found = ask(server, count=6, max_concurrency=1, step_deadline_s=1.0)
+    assert time.monotonic() - began < 2
+    late = [error for error in found if isinstance(error, SolverError)]
+    assert len(late) == 4
+    assert "step_deadline_s=1.0" in str(late[0])
+
+
+def test_a_request_waits_for_its_place_without_losing_its_own_deadline(server: Server) -> None:
+    server.delay_s = 0.3
+    found = ask(server, count=4, max_concurrency=1, deadline_s=0.6)
+    assert [solution.tokens for solution in found] == [7] * 4
+
+
+def test_requests_go_to_the_server_with_the_fewest_and_follow_one_that_moved(server: Server) -> None:
+    async def run() -> Any:
+        solver = Solver(
+            ["127.0.0.1:9"], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        asking = asyncio.ensure_future(solver.solve(solver_messages("q", "g"), temperature=0.0))
+        await asyncio.sleep(0.3)
+        solver.relocate([server.address])
+        return await asking
+
+    assert asyncio.run(run()).tokens == 7
+
+
+def test_a_token_is_asked_for_to_see_whether_a_server_lives(server: Server) -> None:
+    assert gives_a_token(server.address, "m", within_s=2.0)
+    assert server.requests[0]["max_tokens"] == 1
+    server.delay_s = 1.0
+    assert not gives_a_token(server.address, "m", within_s=0.3)
+    server.delay_s = 0.0
+    server.failures = [500]
+    assert not gives_a_token(server.address, "m", within_s=2.0)
+    assert not gives_a_token("127.0.0.1:9", "m", within_s=2.0)

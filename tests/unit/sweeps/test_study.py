@@ -1,0 +1,144 @@
+"""The study: what a failure teaches, what counts, and that no stop or kill loses a trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sweeps import study as studies
+from sweeps.objective import Measured
+from sweeps.sampler import CAUSE, REFERENCE, Exhausted, no_smaller
+from sweeps.space import BATCH, RESPONSE, ROLLOUTS, SPACES, Point, Space
+from sweeps.study import Asked, Failed, Goal, TooSlow, best, counted, open_study, reference, run, storage
+from tests.support.study import HERE, kill_and_continue, measured, rollouts, truncated
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture(scope="module")
+def space() -> Space:
+    return Space.load(SPACES / "quick.yaml", "quickstart", (), HERE)
+
+
+def opened(space: Space, tmp_path: Path, goal: Goal = Goal()) -> optuna.Study:  # noqa: B008, frozen
+    return open_study(space, goal, storage(f"sqlite:///{tmp_path / 'optuna.db'}"), seed=0)
+
+
+def test_the_first_trial_is_the_reference_and_the_best_keeps_the_limit(space: Space, tmp_path: Path) -> None:
+    study = opened(space, tmp_path)
+    run(study, space, Goal(), 14, measured)
+    trials = study.get_trials()
+    assert len(trials) == 14
+    first, top = reference(study), best(study)
+    assert first is not None
+    assert first.number == 0
+    assert first.params == space.reference
+    assert top is not None
+    assert top.params == {BATCH: 8, ROLLOUTS: 8, RESPONSE: 32}
+    assert {tuple(trial.params.values()) for trial in trials if truncated(trial.params) == 0.2}  # some were tried
+
+
+def test_no_point_is_measured_twice(space: Space, tmp_path: Path) -> None:
+    study = opened(space, tmp_path)
+    run(study, space, Goal(), 27, measured)
+    asked = [tuple(trial.params.items()) for trial in study.get_trials() if REFERENCE not in trial.user_attrs]
+    assert len(asked) == len(set(asked)) == 26
+    with pytest.raises(Exhausted, match="after 28 of 40 trials every point that can run was tried"):
+        run(study, space, Goal(), 40, measured)
+
+
+def test_a_failure_is_kept_with_its_cause_and_not_asked_for_again(space: Space, tmp_path: Path) -> None:
+    def out_of_memory(asked: Asked) -> Measured:
+        if asked.point[BATCH] * asked.point[ROLLOUTS] >= 32:
+            raise Failed("out of memory: cuda:0")
+        return measured(asked)
+
+    study = opened(space, tmp_path)
+    run(study, space, Goal(), 16, out_of_memory)
+    trials = study.get_trials()
+    failed = [trial for trial in trials if CAUSE in trial.user_attrs]
+    assert 1 <= len(failed) <= 6  # of 9, with the best points next to them
+    assert all(trial.state == TrialState.PRUNED and trial.constraints["failed"] == 1.0 for trial in failed)
+    assert all(trial.user_attrs[CAUSE] == "out of memory: cuda:0" for trial in failed)
+    for bad in failed:
+        later = [trial.params for trial in trials if trial.number > bad.number]
+        assert not any(no_smaller(point, bad.params) for point in later)
+
+
+@pytest.mark.parametrize(
+    ("point", "verdict"),
+    [
+        ({"a": 2, "b": 4, "w": "x"}, True),
+        ({"a": 3, "b": 4, "w": "x"}, True),
+        ({"a": 1, "b": 9, "w": "x"}, False),
+        ({"a": 3, "b": 4, "w": "y"}, False),
+    ],
+)
+def test_the_same_or_a_larger_point(point: Point, verdict: bool) -> None:
+    assert no_smaller(point, {"a": 2, "b": 4, "w": "x"}) is verdict
+
+
+def test_a_trial_below_the_median_is_ended_after_its_first_step(space: Space, tmp_path: Path) -> None:
+    ended = []
+
+    def stepwise(asked: Asked) -> Measured:
+        for step in (1, 2):
+            try:
+                asked.report(step, rollouts(asked.point))
+            except TooSlow:
+                ended.append(step)
+                raise
+        return measured(asked)
+
+    study = opened(space, tmp_path)
+    run(study, space, Goal(), 16, stepwise)
+    slow = [trial for trial in study.get_trials() if trial.state == TrialState.PRUNED]
+    assert len(slow) == len(ended) > 0
+    assert set(ended) == {1}
+
+
+def test_with_two_objectives_the_front_is_traced(space: Space, tmp_path: Path) -> None:
+    goal = Goal(pareto=True)
+    study = opened(space, tmp_path, goal)
+    run(study, space, goal, 20, measured)
+    front = {tuple(trial.params.values()) for trial in study.best_trials}
+    assert front == {(8, 8, 16), (8, 8, 32)}
+
+
+def test_a_stop_on_request_queues_the_point_again(space: Space, tmp_path: Path) -> None:
+    study = opened(space, tmp_path)
+    run(study, space, Goal(), 3, measured)
+
+    def stop(asked: Asked) -> Measured:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(study, space, Goal(), 6, stop)
+    interrupted = study.get_trials()[3]
+    again = opened(space, tmp_path)
+    run(again, space, Goal(), 6, measured)
+    trials = again.get_trials()
+    assert trials[4].params == interrupted.params
+    assert trials[4].state == TrialState.COMPLETE
+    assert len(counted(trials)) == 6
+    assert len(trials) == 7
+
+
+def test_another_space_or_goal_is_another_study(space: Space, tmp_path: Path) -> None:
+    other = Space(space.experiment, ("data.seed=1",), space.axes, HERE)
+    names = [studies.study_name(*of) for of in ((space, Goal()), (other, Goal()), (space, Goal(limit=0.1)))]
+    assert len(set(names)) == 3
+
+
+def test_a_postgresql_url_takes_the_driver_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = []
+    monkeypatch.setattr(studies, "RDBStorage", lambda url, **_: urls.append(url))
+    storage("postgresql://me:secret@db.example/optuna")
+    assert urls == ["postgresql+psycopg2://me:secret@db.example/optuna"]
+
+
+def test_killed_and_continued_no_trial_is_lost_or_counted_twice(space: Space, tmp_path: Path) -> None:
+    kill_and_continue(space, tmp_path, 1, 6)
