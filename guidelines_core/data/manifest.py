@@ -11,7 +11,7 @@ from pathlib import Path
 
 from guidelines_core.data.problems import DatasetError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever the same source would give other files, so that `ensure` prepares them again."""
 
 MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"

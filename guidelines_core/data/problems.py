@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +21,9 @@ MAX_CHARACTERS = 20_000
 
 MAX_GOLD_WORDS = 4
 """A gold with more words (of two letters or more, LaTeX commands not counted) is dropped as `prose`."""
+
+MISSING = frozenset({"nan", "-nan", "none", "null", "n/a", "na", "<na>", "#n/a", "#na"})
+"""Texts, in lower case, that stand for a missing value (as `pandas.read_csv` takes them)."""
 
 FIELDS = (
     "problem", "question", "answer", "solution", "source",
@@ -83,18 +88,25 @@ def parse_row(row: object, default_source: str) -> Problem | Drop:
     try:
         if not isinstance(row, Mapping):
             raise _Unusable(Drop.WRONG_TYPE)
-        question = _text(row, "problem" if row.get("problem") is not None else "question")
-        source = _text(row, "source") if row.get("source") is not None else default_source
+        question = _text(row, "question" if is_missing(row.get("problem")) else "problem")
+        source = default_source if is_missing(row.get("source")) else _text(row, "source")
         for key in ("problem_is_valid", "solution_is_valid"):
-            if row.get(key) is not None and str(row[key]).casefold() not in ("yes", "true"):
+            if not is_missing(row.get(key)) and str(row[key]).casefold() not in ("yes", "true"):
                 raise _Unusable(Drop.MARKED_INVALID)
         if row.get("question_type") == "proof":
             raise _Unusable(Drop.PROOF)
-        gold = _gold_of_answer(row) if row.get("answer") is not None else _gold_of_solution(row, question)
+        gold = _gold_of_solution(row, question) if is_missing(row.get("answer")) else _gold_of_answer(row)
         _check_gold(gold, question)
         return Problem(question, gold, source)
     except _Unusable as unusable:
         return unusable.reason
+
+
+def is_missing(value: object) -> bool:
+    """Tell whether a field holds no value: null, NaN, or what spreadsheets and table libraries write for it."""
+    if isinstance(value, (float, Decimal)):
+        return value != value
+    return value is None or (isinstance(value, str) and value.strip().casefold() in MISSING)
 
 
 def question_of(row: object) -> str | None:
@@ -102,7 +114,7 @@ def question_of(row: object) -> str | None:
     if not isinstance(row, Mapping):
         return None
     try:
-        return _text(row, "problem" if row.get("problem") is not None else "question")
+        return _text(row, "question" if is_missing(row.get("problem")) else "problem")
     except _Unusable:
         return None
 
@@ -219,10 +231,10 @@ def _decode_row(batch: pa.RecordBatch) -> object:
 
 def _text(row: Mapping[str, object], key: str) -> str:
     value = row.get(key)
-    if value is None:
+    if is_missing(value):
         raise _Unusable(Drop.MISSING_FIELD)
-    if key == "answer" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
+    if key == "answer" and isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        value = _number_text(value)
     if not isinstance(value, str):
         raise _Unusable(Drop.WRONG_TYPE)
     if not value.strip():
@@ -236,6 +248,13 @@ def _text(row: Mapping[str, object], key: str) -> str:
     except UnicodeEncodeError:  # a lone surrogate, which JSON can write as \ud800
         raise _Unusable(Drop.INVALID_UTF8) from None
     return value.strip()
+
+
+def _number_text(value: int | float | Decimal) -> str:
+    """Return a number as it is written by hand: a column of floats holds 65.0 where its author wrote 65."""
+    if math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _gold_of_answer(row: Mapping[str, object]) -> str:

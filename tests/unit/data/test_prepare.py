@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ def golds_of(out: Path) -> dict[str, str]:
         ({"problem": "1 + 1?", "answer": "2"}, "2"),
         ({"question": "1 + 1?", "answer": 2}, "2"),
         ({"question": "Half of 1?", "answer": 0.5}, "0.5"),
+        ({"question": "Sum?", "answer": 65.0}, "65"),
+        ({"question": "Loss?", "answer": -3.0}, "-3"),
+        ({"question": "Large?", "answer": 1e20}, "100000000000000000000"),
+        ({"question": "Sum?", "answer": Decimal("65.00")}, "65"),
+        ({"question": "Half of 1?", "answer": Decimal("0.5")}, "0.5"),
+        ({"question": "Written so?", "answer": "65.0"}, "65.0"),
+        ({"problem": "Answer missing?", "answer": float("nan"), "solution": r"\boxed{5}"}, "5"),
+        ({"problem": "Answer missing?", "answer": "None", "solution": r"\boxed{5}"}, "5"),
+        ({"problem": None, "question": "Other column?", "answer": "5"}, "5"),
+        ({"problem": float("nan"), "question": "Other column?", "answer": "5"}, "5"),
+        ({"problem": "No source?", "answer": "5", "source": float("nan")}, "5"),
+        ({"problem": "Validity unknown?", "answer": "5", "problem_is_valid": float("nan")}, "5"),
         ({"question": "Eggs?", "answer": "16 - 3 = <<16-3=13>>13.\n#### 18"}, "18"),
         ({"question": "Marks?", "answer": "We write #### 17 first.\n#### 18"}, "18"),
         ({"question": "Profit?", "answer": "It is 1,500 more.\n#### 71,500 "}, "71500"),
@@ -88,6 +101,11 @@ ONE_POINT_FIVE = {"problem_type": "Algebra", "question_type": "math-word-problem
         ({"answer": "2"}, Drop.MISSING_FIELD),
         ({"problem": "1 + 1?"}, Drop.MISSING_FIELD),
         ({"problem": " ", "answer": "2"}, Drop.EMPTY_FIELD),
+        *(
+            ({"problem": "1 + 1?", "answer": missing}, Drop.MISSING_FIELD)
+            for missing in (float("nan"), Decimal("nan"), "nan", "NaN", "None", "null", "N/A", "<NA>", " none ")
+        ),
+        ({"problem": "nan", "answer": "2"}, Drop.MISSING_FIELD),
         ({"problem": "1 + 1?", "answer": ""}, Drop.EMPTY_FIELD),
         ({"problem": "1 + 1?", "answer": "So it is\n#### "}, Drop.EMPTY_FIELD),
         ({"problem": ["1 + 1?"], "answer": "2"}, Drop.WRONG_TYPE),
