@@ -140,6 +140,7 @@ class GuidelinesConfig:
         rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
             was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
+        max_lost_share: of a step's rollouts, the share that may get no verdict; above it the run saves and fails.
         stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint.
         fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
     """
@@ -153,6 +154,7 @@ class GuidelinesConfig:
     old_log_probs: OldLogProbsConfig = field(default_factory=OldLogProbsConfig)
     rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    max_lost_share: float = 0.5
     stop_within_s: float = 270.0
     fork_processes: bool = False
 
@@ -193,6 +195,8 @@ def bad_values(config: DictConfig) -> Iterator[str]:
                 f"guidelines.environment.{name}: a configuration is recorded, and a secret must not be; export it in "
                 "the shell, the run's processes inherit it"
             )
+    if not 0 <= (share := config.guidelines.max_lost_share) < 1:
+        yield f"guidelines.max_lost_share={share}: expected a share from 0 to less than 1, such as 0.5"
     kept = config.guidelines.checkpoints
     if kept.keep_last is not None and kept.keep_last < 1:
         yield f"guidelines.checkpoints.keep_last={kept.keep_last}: expected 1 or more, or null to keep all"

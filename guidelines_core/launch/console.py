@@ -86,6 +86,13 @@ def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Ta
         for kind in ("guideline", "solution"):
             share = sum(s[f"{kind}/truncated"] for s in steps) / len(steps)
             table.add_row(f"{kind}s truncated", f"{share:.0%}")
+        if any(lost := [s.get("reward/lost_rollouts", 0.0) for s in steps]):
+            lone = sum(s.get("reward/lone_groups", 0.0) for s in steps) / len(steps)
+            table.add_row(
+                "rollouts without verdict",
+                f"{sum(lost) / len(lost):.1%} of all, {max(lost):.1%} of a step at most; for lack of a second verdict "
+                f"{lone:.1%} of the groups taught nothing",
+            )
         spent = {name: sum(s.get(key, 0.0) for s in steps) for key, name in PHASES.items()}
         table.add_row("seconds", ", ".join(f"{name} {value:.0f}" for name, value in spent.items() if value >= 0.5))
     table.add_row("checkpoints", directory)

@@ -16,6 +16,7 @@ MAY_CHANGE = (
     # What is seen, kept and waited for.
     "guidelines/description",
     "guidelines/checkpoints/*",
+    "guidelines/max_lost_share",
     "guidelines/stop_within_s",
     "trainer/save_freq",
     "trainer/test_freq",

@@ -27,13 +27,14 @@ from guidelines_core.solver.watch import SolverLostError, SolverWatch
 from guidelines_core.verl_adapter import colocated
 from guidelines_core.verl_adapter.early_solver import EarlySolver
 from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
+from guidelines_core.verl_adapter.lost_rollouts import LostRollouts, TooManyLostError
 from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
 
 
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
     """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
     cls = get_trainer_cls(mode)
-    return type(f"Recorded{cls.__name__}", (Recording, EarlySolver, OldLogProbs, cls), {})
+    return type(f"Recorded{cls.__name__}", (Recording, EarlySolver, OldLogProbs, LostRollouts, cls), {})
 
 
 class Recording:
@@ -78,6 +79,7 @@ class Recording:
         Raises:
             NoVerdictError: no rollout of a step got a reward.
             SolverLostError: the solver is gone.
+            TooManyLostError: too many rollouts of a step got none.
         """
         # A solver that shares the training GPUs sleeps most of the time.
         if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
@@ -90,7 +92,9 @@ class Recording:
             super().fit(agent_loop_manager)  # type: ignore[misc]
         except Exception as error:
             if self._gathering:
-                self._save_last_step(all_alive=not isinstance(error, ProcessDiedError))
+                self._save_last_step(sleep=not isinstance(error, ProcessDiedError))
+            elif isinstance(error, TooManyLostError):
+                self._save_last_step(sleep=False)
             if isinstance(error, RuntimeError) and "no materializable trajectories" in str(error):
                 counts = ", ".join(f"{name} {count:.0f}" for name, count in self._reward_counts().items() if count)
                 raise NoVerdictError(f"step {self.global_steps}: no rollout got a reward: {counts}") from error  # type: ignore[attr-defined]
@@ -206,11 +210,14 @@ class Recording:
         kept = self.config.guidelines.checkpoints  # type: ignore[attr-defined]
         checkpoints.prune(directory, kept.keep_last, kept.keep_best)
 
-    def _save_last_step(self, all_alive: bool) -> None:
-        """Save the step before this one, whose weights are still there, with the data as it stood after it."""
+    def _save_last_step(self, sleep: bool) -> None:
+        """Save the step before this one, whose weights are still there, with the data as it stood after it.
+
+        With `sleep` the rollout engine is put to sleep first, as verl does when a step's rollouts are there.
+        """
         self.global_steps: int = self.global_steps - 1
         if checkpoints.last_checkpoint(Path(self.config.trainer.default_local_dir)) < self.global_steps:  # type: ignore[attr-defined]
-            if all_alive:
+            if sleep:
                 # Frees the rollout engine's memory, where it shares the training GPUs.
                 super().on_sample_end()  # type: ignore[misc]
             self.train_dataloader.state_dict = lambda: self._data_read  # type: ignore[attr-defined]

@@ -114,7 +114,7 @@ def show(title: str, steps: dict[int, dict[str, Any]], faults: dict[int, str]) -
 def reward_in(folder: Path) -> list[str]:
     """Return the overrides that put `faulty_reward.py` in the place of the project's reward function."""
     return [
-        f"reward.custom_reward_function.path={ROOT / 'tests/faulty_reward.py'}",
+        f"reward.custom_reward_function.path={ROOT / 'tests/support/faulty_reward.py'}",
         f"+guidelines.environment.FAULTS={folder}",
     ]
 

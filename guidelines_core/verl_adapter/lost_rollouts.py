@@ -1,0 +1,98 @@
+"""Rollouts that got no verdict: counted, limited, and kept from making an advantage of a group's only survivor.
+
+verl drops a rollout whose reward function raises. What is left of its group is normalized by the survivors' mean and
+deviation, and a group of one by mean 0 and deviation 1 (`core_algos.py:315`): its raw reward becomes its advantage.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+
+UNGROUPED = ("gae", "reinforce_plus_plus", "remax")
+"""Advantage estimators that compare no rollouts of a group."""
+
+LOST, INCOMPLETE, LONE = "reward/lost_rollouts", "reward/incomplete_groups", "reward/lone_groups"
+"""Metrics of a step: the share of its rollouts without verdict, the share of its groups that lack some rollouts, with
+mean and deviation over those that are left, and the share of those with fewer than two, which teach nothing."""
+
+EVICTED = "training/rollout_failure/evicted_samples"
+"""verl's count of groups that its asynchronous replay buffer dropped whole because a rollout of theirs failed."""
+
+
+class TooManyLostError(RuntimeError):
+    """More of a step's rollouts got no verdict than `guidelines.max_lost_share` allows."""
+
+
+def group_of(key: str) -> str:
+    """Return the group's uid of a rollout's key `{uid}_{rollout}_{part}`."""
+    return key.rsplit("_", 2)[0]
+
+
+def sizes(keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> Counter[str]:
+    """Return each group's number of rollouts, padding left out."""
+    rollouts = {key.rsplit("_", 1)[0] for key, tag in zip(keys, tags, strict=True) if not tag.get("is_padding", False)}
+    return Counter(rollout.rsplit("_", 1)[0] for rollout in rollouts)
+
+
+def loss_metrics(found: Counter[str], groups: int, rollouts: int) -> dict[str, float]:
+    """Return the metrics `LOST`, `INCOMPLETE` and `LONE`, each from 0 to 1.
+
+    Args:
+        found: rollouts with a verdict, by group; a group that lost all of them is absent.
+        groups: how many were asked for.
+        rollouts: how many of each.
+    """
+    incomplete = sum(1 < size < rollouts for size in found.values())
+    whole = sum(size >= max(2, rollouts) for size in found.values())
+    return {
+        LOST: 1 - sum(found.values()) / (groups * rollouts),
+        INCOMPLETE: incomplete / groups,
+        LONE: (groups - whole - incomplete) / groups if rollouts > 1 else 0.0,
+    }
+
+
+class LostRollouts:
+    """What is added to verl's trainer: the count, the limit, and no advantage for a group's only survivor."""
+
+    def _balance_batch(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Count what the step lost, before it changes the weights.
+
+        Raises:
+            TooManyLostError: it is more than `guidelines.max_lost_share`.
+        """
+        config = self.config  # type: ignore[attr-defined]
+        rollouts = config.actor_rollout_ref.rollout.n
+        groups = config.data.train_batch_size // self.parameter_sync_step + int(metrics.get(EVICTED, 0))  # type: ignore[attr-defined]
+        found = sizes(batch.keys, batch.tags)
+        lost = loss_metrics(found, groups, rollouts)
+        if lost[LOST] > config.guidelines.max_lost_share:
+            counts = self._reward_counts()  # type: ignore[attr-defined]
+            reasons = [f"{name} {count:.0f}" for name, count in counts.items() if "/ungraded_" in name and count]
+            asked = groups * rollouts
+            raise TooManyLostError(
+                f"step {self.global_steps}: {asked - sum(found.values())} of {asked} rollouts got no verdict "  # type: ignore[attr-defined]
+                f"({', '.join(reasons) or 'verl dropped them'}), expected at most guidelines.max_lost_share="
+                f"{config.guidelines.max_lost_share} of them: mend what the log names, or allow more"
+            )
+        metrics.update(lost)
+        return super()._balance_batch(batch, metrics, *args, **kwargs)  # type: ignore[misc]
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """Set the advantages of groups with fewer than two rollouts to zero."""
+        batch = super()._compute_advantage(batch, metrics=metrics)  # type: ignore[misc]
+        config = self.config  # type: ignore[attr-defined]
+        if config.actor_rollout_ref.rollout.n == 1 or config.algorithm.adv_estimator in UNGROUPED:
+            return batch
+        found = sizes(batch.keys, batch.tags)
+        lone = [key for key in batch.keys if found[group_of(key)] == 1]
+        if lone:
+            data = tq.kv_batch_get(keys=lone, partition_id=batch.partition_id, select_fields=["advantages", "returns"])
+            zeros = {name: torch.zeros_like(data[name]) for name in ("advantages", "returns")}
+            tq.kv_batch_put(keys=lone, partition_id=batch.partition_id, fields=TensorDict(zeros, batch_size=len(lone)))
+        return batch
