@@ -19,7 +19,7 @@ from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.launch.console import summary, watch
 from guidelines_core.launch.resume import ResumeError, resume
 from guidelines_core.launch.training import Ahead, Training
-from guidelines_core.preflight import Refused, check, draw, prepare
+from guidelines_core.preflight import Finding, Refused, check, draw, prepare
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.tracking import ClaimError, Run, claim
 
@@ -43,12 +43,10 @@ def main() -> int:
         else:
             ahead = Ahead(config)
         findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume)
-        for finding in findings:
-            style = "red" if finding.severity == "error" else "yellow"
-            err.print(str(finding), style=style, markup=False, highlight=False, soft_wrap=True)
+        show(findings)
         if arguments.dry_run:
             return 2 if any(finding.severity == "error" for finding in findings) else 0
-        prepare(config, findings)
+        show(prepare(config, findings))
         run = claim(config, resume=arguments.resume, new=arguments.new)
         if run.status == "FINISHED":
             Recorder(run).copy()
@@ -62,6 +60,13 @@ def main() -> int:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     return train(config, run, ahead, notes)
+
+
+def show(findings: list[Finding]) -> None:
+    """Print what preflight found on stderr, a line each."""
+    for finding in findings:
+        style = "red" if finding.severity == "error" else "yellow"
+        err.print(str(finding), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def parse_arguments() -> argparse.Namespace:

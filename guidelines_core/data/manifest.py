@@ -6,12 +6,12 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from guidelines_core.data.problems import DatasetError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever the same source would give other files, so that `ensure` prepares them again."""
 
 MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
@@ -24,8 +24,8 @@ class Manifest:
     `rows_read` is the sum of `dropped`'s counts, `train_rows`, `val_rows` and `not_selected`. `source_sha256`
     is the file's (for `word-problems`, of the generator's code) and None for a hub id; `excluded` has each
     benchmark file's. Golds are checked until there are rows enough, so that `not_selected` problems may have golds
-    that do not parse. `prompt_lengths` counts the training rows' prompts by length, under their bucket's upper end, in
-    `length_unit`: a model's tokens, or `pieces` (words, numbers and single signs).
+    that do not parse. `prompt_lengths` counts the prompts of each split (`train`, `val`) by length in `length_unit`:
+    a model's tokens, or `pieces` (words, numbers and single signs).
     """
 
     schema: int
@@ -45,7 +45,7 @@ class Manifest:
     kept_by_source: dict[str, int]
     dropped_by_source: dict[str, dict[str, int]]
     length_unit: str
-    prompt_lengths: dict[str, int]
+    prompt_lengths: dict[str, dict[str, int]]
     sha256: dict[str, str]
 
     @classmethod
@@ -67,6 +67,14 @@ class Manifest:
             raise DatasetError(f"{path} has schema {manifest.schema!r}, expected {SCHEMA_VERSION}: {remedy}")
         return manifest
 
+    def text(self) -> str:
+        """Return what `manifest.json` holds."""
+        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    def longer_than(self, split: str, limit: int) -> int:
+        """Return how many prompts of a split are longer than `limit`."""
+        return sum(count for length, count in self.prompt_lengths[split].items() if int(length) > limit)
+
 
 def verify(out: Path) -> list[str]:
     """Return one sentence for each way in which the files at `out` are not what their manifest says."""
@@ -84,9 +92,11 @@ def verify(out: Path) -> list[str]:
     return findings
 
 
-def histogram(lengths: Iterable[int]) -> dict[str, int]:
-    """Return how many lengths lie in each bucket, by its upper end: 32, 64, 128 and so on."""
-    counts = Counter(max(32, 1 << (length - 1).bit_length()) for length in lengths)
+def histogram(lengths: Mapping[str, int]) -> dict[str, int]:
+    """Return how many of the counted lengths lie in each bucket, by its upper end: 32, 64, 128 and so on."""
+    counts: Counter[int] = Counter()
+    for length, count in lengths.items():
+        counts[max(32, 1 << (int(length) - 1).bit_length())] += count
     return {str(end): counts[end] for end in sorted(counts)}
 
 

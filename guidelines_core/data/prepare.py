@@ -11,14 +11,14 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import json
 import re
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -29,7 +29,14 @@ from guidelines_core.data import word_problems
 from guidelines_core.data.decontamination import Benchmarks
 from guidelines_core.data.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, histogram, verify
 from guidelines_core.data.problems import DatasetError, Problem, read_rows
-from guidelines_core.data.selection import PlannerMessages, prompt_lengths, usable, with_parsed_golds, with_progress
+from guidelines_core.data.selection import (
+    PlannerMessages,
+    length_unit,
+    prompt_lengths,
+    usable,
+    with_parsed_golds,
+    with_progress,
+)
 from guidelines_core.grading import equality
 
 __all__ = [
@@ -44,6 +51,7 @@ __all__ = [
 ]
 
 DEFAULT_VAL_SIZE = 500
+SPLITS = (("train", TRAIN), ("val", VAL))
 
 ROW_SCHEMA = pa.schema(
     {
@@ -70,6 +78,7 @@ def prepare(
     gold_parses: Callable[[str], bool] | None = equality.gold_parses,
     exclude: Sequence[Path] = (),
     tokenizer: str | None = None,
+    template: Mapping[str, Any] = MappingProxyType({}),
 ) -> Manifest:
     """Write train.parquet, val.parquet and manifest.json to `out`; an older data set there is replaced.
 
@@ -88,13 +97,14 @@ def prepare(
         gold_parses: tells whether the grader understands a gold, which is dropped otherwise; None keeps all.
         exclude: files of benchmarks, whose problems are left out (`overlap.Benchmarks`).
         tokenizer: the model whose tokens the manifest counts; None counts pieces of text.
+        template: more arguments of the tokenizer's chat template.
 
     Raises:
         DatasetError: a bad argument or source, or fewer than two usable problems.
     """
     asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
     with _locked(out):
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer)
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer, template)
 
 
 def ensure(
@@ -108,9 +118,11 @@ def ensure(
     gold_parses: Callable[[str], bool] | None = equality.gold_parses,
     exclude: Sequence[Path] = (),
     tokenizer: str | None = None,
+    template: Mapping[str, Any] = MappingProxyType({}),
 ) -> Manifest:
     """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
 
+    Where only the tokenizer is another one, the rows stay and the manifest's lengths are counted anew.
     Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
     """
     asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
@@ -118,8 +130,12 @@ def ensure(
         if not verify(out):
             found = Manifest.load(out)
             if all(getattr(found, key) == value for key, value in asked.items()):
-                return found
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer)
+                return (
+                    found
+                    if found.length_unit == length_unit(tokenizer, template)
+                    else _measured(found, out, tokenizer, template)
+                )
+        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer, template)
 
 
 def _inputs(
@@ -170,6 +186,7 @@ def _prepare(
     gold_parses: Callable[[str], bool] | None,
     exclude: Sequence[Path],
     tokenizer: str | None,
+    template: Mapping[str, Any],
 ) -> Manifest:
     if out.exists() and not out.is_dir():
         raise DatasetError(f"out {out} is a file, expected a folder: name a new folder")
@@ -216,18 +233,35 @@ def _prepare(
             val_rows=len(val),
             kept_by_source=dict(sorted(Counter(p.source for p in (*train, *val)).items())),
             dropped_by_source={name: dict(sorted(by_source[name].items())) for name in sorted(by_source)},
-            length_unit=tokenizer or "pieces",
-            prompt_lengths=histogram(prompt_lengths(train, planner_messages, tokenizer)),
+            length_unit=length_unit(tokenizer, template),
+            prompt_lengths=_lengths(new, tokenizer, template),
             sha256={name: file_sha256(new / name) for name in (TRAIN, VAL)},
         )
-        text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
-        (new / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        (new / MANIFEST).write_text(manifest.text(), encoding="utf-8")
         if out.exists():
             out.rename(old)
         new.rename(out)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    return manifest
+
+
+def _lengths(folder: Path, tokenizer: str | None, template: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return the manifest's `prompt_lengths` of the rows in `folder`."""
+    chats = {split: pq.read_table(folder / name, columns=["prompt"])["prompt"].to_pylist() for split, name in SPLITS}
+    counts = {split: Counter(prompt_lengths(chats[split], tokenizer, template)) for split in chats}
+    return {split: {str(length): count for length, count in sorted(counts[split].items())} for split in counts}
+
+
+def _measured(found: Manifest, out: Path, tokenizer: str | None, template: Mapping[str, Any]) -> Manifest:
+    """Count the prompts of the data set at `out` by another tokenizer, and write and return its manifest."""
+    manifest = dataclasses.replace(
+        found, length_unit=length_unit(tokenizer, template), prompt_lengths=_lengths(out, tokenizer, template)
+    )
+    making = out.with_name(f".{out.name}.manifest")
+    making.write_text(manifest.text(), encoding="utf-8")
+    making.replace(out / MANIFEST)
     return manifest
 
 
@@ -328,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{manifest.val_rows:,} of {manifest.val_size:,} validation rows")
     print(f"usable but not selected: {manifest.not_selected:,}")
     print(f"prompts by length, up to so many {manifest.length_unit}: ", end="")
-    print(", ".join(f"{end}: {count:,}" for end, count in manifest.prompt_lengths.items()))
+    print(", ".join(f"{end}: {count:,}" for end, count in histogram(manifest.prompt_lengths["train"]).items()))
     for reason, count in manifest.dropped.items():
         print(f"dropped as {reason}: {count:,}")
     return 0

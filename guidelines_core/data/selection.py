@@ -7,8 +7,8 @@ import itertools
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from guidelines_core import prompts
 from guidelines_core.data.decontamination import Benchmarks
@@ -82,10 +82,15 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 
 
 def prompt_lengths(
-    problems: Sequence[Problem], planner_messages: PlannerMessages, tokenizer: str | None
+    chats: Iterable[Sequence[Mapping[str, str]]], tokenizer: str | None, template: Mapping[str, Any]
 ) -> Iterator[int]:
-    """Yield the length of each problem's prompt, in tokens or pieces."""
-    chats = (planner_messages(problem.question) for problem in problems)
+    """Yield the length of each prompt, in tokens as verl counts them (`utils/dataset/rl_dataset.py:248`), or pieces.
+
+    Args:
+        chats: the prompts.
+        tokenizer: the model whose tokens are counted; None counts pieces.
+        template: more arguments of the chat template, `data.apply_chat_template_kwargs`.
+    """
     if tokenizer is None:
         yield from (sum(len(_PIECE.findall(turn["content"])) for turn in chat) for chat in chats)
         return
@@ -97,9 +102,14 @@ def prompt_lengths(
         raise DatasetError(
             f"tokenizer {tokenizer} cannot be loaded ({type(error).__name__}): name a model's folder or hub id"
         ) from error
-    texts = (loaded.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats)
+    texts = (loaded.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, **template) for chat in chats)
     while batch := list(itertools.islice(texts, 1000)):
         yield from map(len, loaded(batch, add_special_tokens=False)["input_ids"])
+
+
+def length_unit(tokenizer: str | None, template: Mapping[str, Any]) -> str:
+    """Return what `prompt_lengths` counts, in words."""
+    return (tokenizer or "pieces") + (f" with {dict(template)}" if template else "")
 
 
 def with_progress(rows: Iterable[T], what: str) -> Iterator[T]:

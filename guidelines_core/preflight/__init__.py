@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.layout import table
 from guidelines_core.data.prepare import ensure
@@ -24,6 +24,7 @@ from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import memory_findings, missing_gpus
 from guidelines_core.preflight.machine import environment_findings, machine_findings, main_memory_findings
 from guidelines_core.preflight.probe import Probe
+from guidelines_core.preflight.rows import row_findings
 from guidelines_core.preflight.sizes import size_findings
 from guidelines_core.prompts import planner_messages
 
@@ -74,11 +75,11 @@ def draw(config: DictConfig) -> object:
     return table(config, memory(config, planner, gpu), f" of {gpu.memory:.0f} GiB ({gpu.name})")
 
 
-def prepare(config: DictConfig, findings: Sequence[Finding]) -> None:
-    """Make the run's models and data.
+def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
+    """Make the run's models and data; return what `findings` could not say before the data were there.
 
     Raises:
-        Refused: preflight found an error, or the files cannot be made.
+        Refused: preflight found an error, the files cannot be made, or too few problems are left for the steps.
     """
     if any(finding.severity == "error" for finding in findings):
         raise Refused("refused: see the errors above")
@@ -88,7 +89,7 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> None:
                 ensure_model(Path(model))
         data = config.guidelines.data
         source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
-        ensure(
+        manifest = ensure(
             source,
             Path(config.data.train_files).parent,
             size=data.size,
@@ -97,6 +98,11 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> None:
             planner_messages=partial(planner_messages, style=config.guidelines.prompts.style),
             exclude=[anchored(file) for file in data.exclude],
             tokenizer=config.actor_rollout_ref.model.path,
+            template=OmegaConf.to_container(config.data.apply_chat_template_kwargs),  # type: ignore[arg-type]
         )
     except (ModelError, DatasetError) as error:
         raise Refused(str(error)) from error
+    found = [finding for finding in row_findings(config, manifest) if finding not in findings]
+    if errors := [str(finding) for finding in found if finding.severity == "error"]:
+        raise Refused("\n".join(errors))
+    return found

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from omegaconf import DictConfig
 
-from guidelines_core.data.manifest import MANIFEST, verify
+from guidelines_core.data.manifest import MANIFEST, Manifest, verify
 from guidelines_core.paths import ROOT, anchored
 from guidelines_core.preflight.findings import Finding, error, warning
+from guidelines_core.preflight.rows import row_findings
 
 WEIGHTS = ("*.safetensors", "*.bin")
 BUILT = ("SmolLM2-135M-Instruct", "tiny-random")
@@ -59,13 +59,4 @@ def _data_findings(config: DictConfig) -> Iterator[Finding]:
     if broken:
         yield warning("data.train_files", train, "; ".join(broken), "it is prepared again when the run starts")
         return
-    rows = pq.read_metadata(train).num_rows
-    batch, trainer = config.data.train_batch_size, config.trainer
-    if rows // batch * trainer.total_epochs < (trainer.total_training_steps or 0):
-        yield error(
-            "data.train_files",
-            train,
-            f"{rows} problems in batches of {batch} last for {rows // batch * trainer.total_epochs} of "
-            f"{trainer.total_training_steps} steps",
-            "raise trainer.total_epochs, or name a larger guidelines.data.source",
-        )
+    yield from row_findings(config, Manifest.load(train.parent))

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from guidelines_core import prompts
+from guidelines_core.data.manifest import histogram
 from guidelines_core.data.prepare import Manifest, ensure, main, prepare, verify
 from guidelines_core.data.problems import MAX_CHARACTERS, DatasetError, Drop, Problem, boxed_answers, parse_row
 from guidelines_core.models.bundled import ensure_model
@@ -521,6 +523,37 @@ def test_command_refuses_and_fails_with_different_codes(tmp_path: Path, capsys: 
     assert main(["--source", "word-problems", "--out", str(tmp_path / "file")]) == 2
 
 
+def test_another_tokenizer_counts_anew_and_leaves_the_rows(tmp_path: Path) -> None:
+    source = str(write_lines(tmp_path / "rows.jsonl", sums(9)))
+    model = ROOT / "models" / "tiny-random"
+    ensure_model(model)
+    first = ensure(source, tmp_path / "out", size=9, seed=0)
+    written = (tmp_path / "out" / "train.parquet").stat().st_mtime_ns
+    tokens = ensure(source, tmp_path / "out", size=9, seed=0, tokenizer=str(model))
+    assert first.prompt_lengths != tokens.prompt_lengths
+    assert Manifest.load(tmp_path / "out") == tokens
+    assert (tmp_path / "out" / "train.parquet").stat().st_mtime_ns == written
+    assert verify(tmp_path / "out") == []
+    longer = ensure(source, tmp_path / "out", size=9, seed=0, tokenizer=str(model), template={"enable_thinking": False})
+    assert longer.length_unit == f"{model} with {{'enable_thinking': False}}"
+
+
+def test_lengths_are_those_that_verl_filters_by(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    model = ROOT / "models" / "tiny-random"
+    ensure_model(model)
+    manifest = prepare("word-problems", tmp_path / "out", size=20, seed=0, val_size=5, tokenizer=str(model))
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    for split in ("train", "val"):
+        chats = [row["prompt"] for row in rows_of(tmp_path / "out", split)]
+        counted = Counter(
+            len(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True)["input_ids"])
+            for chat in chats
+        )
+        assert manifest.prompt_lengths[split] == {str(length): counted[length] for length in sorted(counted)}
+
+
 def test_import_brings_no_heavy_package() -> None:
     heavy = {"torch", "datasets", "rich", "sympy", "math_verify"}
     code = f"import sys, guidelines_core.data.prepare; print({heavy} & set(sys.modules))"
@@ -583,12 +616,14 @@ def test_prompt_lengths_are_counted_in_pieces_or_tokens(tmp_path: Path) -> None:
     source = str(write_lines(tmp_path / "rows.jsonl", rows))
     pieces = prepare(source, tmp_path / "out", size=9, seed=0)
     assert pieces.length_unit == "pieces"
-    assert pieces.prompt_lengths == {"64": 7, "256": 1}
+    assert histogram(pieces.prompt_lengths["train"]) == {"64": 7, "256": 1}
+    assert pieces.longer_than("train", 64) == 1
+    assert pieces.longer_than("val", 64) == 0
     model = ROOT / "models" / "tiny-random"
     ensure_model(model)
     tokens = prepare(source, tmp_path / "out", size=9, seed=0, tokenizer=str(model))
     assert tokens.length_unit == str(model)
-    assert tokens.prompt_lengths == {"256": 7, "1024": 1}  # bytes, nearly
+    assert histogram(tokens.prompt_lengths["train"]) == {"256": 7, "1024": 1}  # bytes, nearly
     assert (tokens.train_rows, tokens.sha256) == (pieces.train_rows, pieces.sha256)
     with pytest.raises(DatasetError, match=r"tokenizer .*none cannot be loaded"):
         prepare(source, tmp_path / "out", size=9, seed=0, tokenizer=str(tmp_path / "none"))
