@@ -111,7 +111,7 @@ def main() -> int:
             named = {"name": arm.name, "config_hash": hashes[arm.name], "experiment": arm.experiment}
             figured = measure(arm, (given.work or Path(folder)).resolve() / arm.name)
             if "failed" not in figured:
-                figured = told(arm, {**figured, **peak}, result)
+                figured = with_derived_figures(arm, {**figured, **peak}, result)
             entry = {**named, "overrides": list(arm.overrides), **figured}
             others = [other for other in result["arms"] if other["name"] != arm.name]
             result["arms"] = sorted([*others, entry], key=lambda e: list(hashes).index(e["name"]))
@@ -217,8 +217,8 @@ def peak_flops(file: Path) -> float:
     return float(json.loads(file.read_text())["flops"])
 
 
-def told(arm: Arm, found: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a measured arm's figures with what follows from them; `result` holds the arms before it."""
+def with_derived_figures(arm: Arm, found: dict[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measured arm's figures with those derived from them; `result` holds the arms before it."""
     if arm.extrapolates is None:
         return found | derived(compose(arm.experiment, arm.overrides), found, result["gpu"])
     base = next((other for other in result["arms"] if other["name"] == arm.extrapolates), {"failed": ""})
@@ -231,7 +231,7 @@ def told(arm: Arm, found: dict[str, Any], result: Mapping[str, Any]) -> dict[str
 
 
 def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict[str, Any]:
-    """Return what follows from an arm's figures: tokens a second, padded rows, MFU by phase, ratio to the floor.
+    """Return the figures derived from an arm's: tokens a second, padded rows, MFU by phase, ratio to the floor.
 
     FLOPs are those that the rollouts' tokens need (`guidelines_core/shapes.py`); MFU is of the peak measured in the
     same call, the floor of the peaks of `known/gpus.yaml`; on other hardware there is neither.

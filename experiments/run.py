@@ -18,7 +18,7 @@ from rich.console import Console
 from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.launch.console import summary, watch
 from guidelines_core.launch.resume import ResumeError, resume
-from guidelines_core.launch.training import Ahead, Training
+from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, Refused, check, draw, prepare
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.tracking import ClaimError, Run, claim
@@ -41,7 +41,7 @@ def main() -> int:
             print(OmegaConf.to_yaml(config), flush=True)
             err.print(draw(config))
         else:
-            ahead = Ahead(config)
+            driver = PrelaunchedDriver(config)
         findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume)
         show(findings)
         if arguments.dry_run:
@@ -59,7 +59,7 @@ def main() -> int:
     except (ConfigError, Refused, ClaimError, ResumeError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    return train(config, run, ahead, notes)
+    return train(config, run, driver, notes)
 
 
 def show(findings: list[Finding]) -> None:
@@ -83,9 +83,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def train(config: DictConfig, run: Run, ahead: Ahead, notes: list[str]) -> int:
+def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str]) -> int:
     """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
-    training, recorder = Training(config, run, ahead), Recorder(run)
+    training, recorder = Training(config, run, driver), Recorder(run)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
     for note in notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)

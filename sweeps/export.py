@@ -20,7 +20,7 @@ from guidelines_core.paths import CONF
 from sweeps.objective import Measured
 from sweeps.sampler import RATE, REFERENCE
 from sweeps.space import LAYOUT, Point, Space, differences
-from sweeps.study import Asked, best, reference
+from sweeps.study import TrialRequest, best, reference
 
 PAIRS = 3
 """How often best point and reference are measured again, one after the other."""
@@ -120,7 +120,7 @@ class Ratio:
         return f"{self.value:.2f} (95 % interval {self.low:.2f} to {self.high:.2f})"
 
 
-def confirm(study: Study, space: Space, measure: Callable[[Asked], Measured], label: str) -> Ratio:
+def confirm(study: Study, space: Space, measure: Callable[[TrialRequest], Measured], label: str) -> Ratio:
     """Measure best point and reference again, in turns, `PAIRS` times each, and return the ratio.
 
     Who goes first changes from pair to pair, so that a machine that grows slower favours neither.
@@ -136,8 +136,8 @@ def confirm(study: Study, space: Space, measure: Callable[[Asked], Measured], la
     as_it_is = {"best": REFERENCE in top.user_attrs, "reference": True}
     for pair in range(PAIRS):
         for which in ("best", "reference") if pair % 2 else ("reference", "best"):
-            asked = Asked(f"confirm-{label}-{pair}-{which}", points[which], as_it_is[which], lambda *_: None)
-            rates[which].append(measure(asked).value)
+            request = TrialRequest(f"confirm-{label}-{pair}-{which}", points[which], as_it_is[which], lambda *_: None)
+            rates[which].append(measure(request).value)
     return ratio(rates["best"], rates["reference"])
 
 

@@ -52,7 +52,7 @@ class FeasibleSampler(BaseSampler):
         space: the points.
         seed: of the first, random points.
         limit: the truncated share that is allowed; None draws one for each trial, which traces the Pareto front.
-        startup: trials before the models are asked.
+        startup: trials before the models are request.
     """
 
     def __init__(self, space: Space, seed: int | None, limit: float | None = 0.05, startup: int = 4) -> None:

@@ -22,7 +22,7 @@ from sweeps.plots import draw, importances
 from sweeps.record import Record
 from sweeps.sampler import CAUSE, RATE, REFERENCE, TRUNCATED
 from sweeps.space import Space
-from sweeps.study import INTERRUPTED, Asked, Goal, best, counted, kept, reference
+from sweeps.study import INTERRUPTED, Goal, TrialRequest, best, counted, reference, within_limit
 from sweeps.trial import Trials
 
 SHOWN = 15
@@ -49,17 +49,19 @@ class Board:
         self._live.stop()
         self._console.print(self.table())
 
-    def measure(self, asked: Asked) -> Measured:
+    def measure(self, request: TrialRequest) -> Measured:
         """Measure a trial, and show how it ended."""
         began = time.monotonic()
         try:
-            measured = self._trials.measure(asked)
+            measured = self._trials.measure(request)
         except Exception as error:
-            self._say(f"{asked.name}  {words(asked.point)}  {error}")
+            self._say(f"{request.name}  {words(request.point)}  {error}")
             raise
         finally:
             self._seconds.append(time.monotonic() - began)
-        self._say(f"{asked.name}  {words(asked.point)}  {measured.value:.3g} rollouts/s, {measured.truncated:.0%} cut")
+        self._say(
+            f"{request.name}  {words(request.point)}  {measured.value:.3g} rollouts/s, {measured.truncated:.0%} cut"
+        )
         return measured
 
     def _say(self, line: str) -> None:
@@ -95,7 +97,7 @@ def state(trial: FrozenTrial, limit: float) -> str:
         return str(trial.user_attrs[CAUSE]).split(":")[0]
     if trial.state == TrialState.COMPLETE:
         return ("reference" if REFERENCE in trial.user_attrs else "done") + (
-            "" if kept(trial, limit) else ", cuts too much"
+            "" if within_limit(trial, limit) else ", cuts too much"
         )
     return "slow" if trial.state == TrialState.PRUNED else trial.state.name.lower()
 

@@ -1,4 +1,4 @@
-"""The points of a sweep: axes of a named experiment's keys, what follows from a point, and why one cannot run.
+"""The points of a sweep: axes of a named experiment's keys, keys derived from a point, and why one cannot run.
 
 A space is a YAML of `sweeps/spaces/`: each axis a key of the composed configuration and the values it may take.
 Two names are not keys: `layout` picks one of `experiments/conf/layout`, and `updates_per_step` is the number of
@@ -87,7 +87,7 @@ class Space:
     _reasons: dict[tuple[Any, ...], str | None] = field(default_factory=dict, repr=False, compare=False)
     _shares: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False, compare=False)
     _bases: dict[Any, DictConfig] = field(default_factory=dict, repr=False, compare=False)
-    _looked_at: dict[Any, DictConfig] = field(default_factory=dict, repr=False, compare=False)
+    _reused: dict[Any, DictConfig] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(cls, file: Path, experiment: str, overrides: Sequence[str], machine: Machine) -> Space:
@@ -141,7 +141,7 @@ class Space:
     def _reason(self, point: Point) -> str | None:
         if BATCH in point and point[BATCH] % point.get(UPDATES, 1):
             return f"{BATCH}={point[BATCH]} does not divide by {UPDATES}={point[UPDATES]}"
-        config = self.looked_at(point)
+        config = self.reused_config(point)
         if config.trainer.device == "cuda" and layout.gpus_needed(config) > self.machine.gpus:
             return f"{layout.gpus_needed(config)} GPUs are needed, {self.machine.gpus} are there"
         errors = [finding for finding in config_findings(config) if finding.severity == "error"]
@@ -169,27 +169,27 @@ class Space:
     def _key(self, point: Point) -> tuple[Any, ...]:
         return tuple(point[axis] for axis in self.axes)
 
-    def looked_at(self, point: Point) -> DictConfig:
-        """Return a point's configuration, unresolved and only until the next call: a copy would take 30 ms."""
+    def reused_config(self, point: Point) -> DictConfig:
+        """Return a point's configuration, unresolved and valid until the next call: a copy would take 30 ms."""
         name = point.get(LAYOUT)
-        if name not in self._looked_at:
-            self._looked_at[name] = copy.deepcopy(self._base(name))
-        config = self._looked_at[name]
+        if name not in self._reused:
+            self._reused[name] = copy.deepcopy(self._base(name))
+        config = self._reused[name]
         # Every point sets the same keys, so nothing of the last one is left.
-        _set(config, {**point, **follows(self._base(name), point)})
+        _set(config, {**point, **derived_keys(self._base(name), point)})
         return config
 
     def config(self, point: Point | None) -> DictConfig:
         """Return a point's whole configuration, resolved; the experiment's own for None."""
         config = copy.deepcopy(self._base(None if point is None else point.get(LAYOUT)))
         if point is not None:
-            _set(config, {**point, **follows(config, point)})
+            _set(config, {**point, **derived_keys(config, point)})
         return finished(config)
 
     def values(self, point: Point) -> Point:
-        """Return a point as keys and values of a named experiment, with all that follows from it."""
+        """Return a point as keys and values of a named experiment, with all keys that are derived from it."""
         config = self._base(point.get(LAYOUT))
-        named = {**point, **follows(config, point)}
+        named = {**point, **derived_keys(config, point)}
         return {key: value for key, value in named.items() if key != UPDATES}
 
     def cold(self, point: Point) -> tuple[Any, ...]:
@@ -228,8 +228,8 @@ def _set(config: DictConfig, values: Mapping[str, Any]) -> None:
             OmegaConf.update(config, key, value)
 
 
-def follows(config: DictConfig, point: Point) -> Point:
-    """Return the keys that follow from a point: mini- and micro-batches that pad nothing, and dynamic batches.
+def derived_keys(config: DictConfig, point: Point) -> Point:
+    """Return the keys that are derived from a point: mini- and micro-batches that pad nothing, and dynamic batches.
 
     The mini-batch is the batch, or an equal part of it. A micro-batch is the largest divisor of a GPU's share that is
     not larger than the experiment's own. `separate_async` takes as many batches a step as it makes updates.
@@ -260,10 +260,10 @@ def memory_shares(config: DictConfig, gpu: Gpu) -> dict[str, float]:
     return {role: gib / gpu.memory for role, gib in memory(config, planner, gpu).items()}
 
 
-def differences(launched: DictConfig, asked: DictConfig) -> dict[str, Any]:
-    """Return the values, by dotted key, that `asked` has and `launched` has not or otherwise."""
-    was, wanted = dict(_leaves(launched)), dict(_leaves(asked))
-    return {key: value for key, value in wanted.items() if key not in was or was[key] != value}
+def differences(launched: DictConfig, wanted: DictConfig) -> dict[str, Any]:
+    """Return the values of `wanted`, by dotted key, that `launched` lacks or has with another value."""
+    was, becomes = dict(_leaves(launched)), dict(_leaves(wanted))
+    return {key: value for key, value in becomes.items() if key not in was or was[key] != value}
 
 
 def _leaves(config: DictConfig, prefix: str = "") -> list[tuple[str, Any]]:

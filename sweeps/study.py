@@ -1,4 +1,4 @@
-"""The study: where its trials are kept, which of them count, and the loop that runs what is left of them."""
+"""The study: its storage, which trials count, and the loop that runs the remaining trials."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ LIMIT = "limit"
 MAKER = "made_by"
 """User attribute of a study: the worker that made it."""
 
-ASKED = "asked"
-"""User attribute of a trial whose point is known on every axis."""
+POINT_SUGGESTED = "asked"
+"""User attribute of a trial that has a value on every axis."""
 
 INTERRUPTED = "interrupted"
 """User attribute of a trial that was stopped on request; its point is queued again."""
@@ -52,14 +52,14 @@ class TooSlow(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a trial measures.
+class TrialRequest:
+    """A trial to be measured.
 
     Attributes:
-        name: the trial's, unique in its study.
-        point: its place in the space.
+        name: the trial's name, unique in its study.
+        point: its value on every axis.
         reference: whether it is the experiment as it is.
-        report: told the rate of each measured step, from 1; raises `TooSlow` to end the trial.
+        report: called with the number, from 1, and the rate of each measured step; raises `TooSlow` to end the trial.
     """
 
     name: str
@@ -88,11 +88,11 @@ class Requeue(RetryHeartbeatStaleTrialCallback):
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Queue the point of `trial`, which Optuna has failed; half a point is none."""
-        if ASKED not in trial.user_attrs:
+        if POINT_SUGGESTED not in trial.user_attrs:
             trial.params, trial.distributions = {}, {}
         trial.user_attrs = {key: value for key, value in trial.user_attrs.items() if key == REFERENCE}
-        kept = ("failed_trial", "retry_history", "fixed_params")
-        trial.system_attrs = {key: value for key, value in trial.system_attrs.items() if key in kept}
+        attributes = ("failed_trial", "retry_history", "fixed_params")
+        trial.system_attrs = {key: value for key, value in trial.system_attrs.items() if key in attributes}
         super().__call__(study, trial)
 
 
@@ -155,7 +155,7 @@ def run(
     space: Space,
     goal: Goal,
     trials: int,
-    measure: Callable[[Asked], Measured],
+    measure: Callable[[TrialRequest], Measured],
     cold: Callable[[], tuple[Any, ...] | None] = lambda: None,
 ) -> None:
     """Measure until `trials` trials of the study count and are finished, those of other workers included.
@@ -188,7 +188,7 @@ def run(
 
 
 def _unless_too_many(
-    trial: Trial, trials: int, space: Space, goal: Goal, measure: Callable[[Asked], Measured]
+    trial: Trial, trials: int, space: Space, goal: Goal, measure: Callable[[TrialRequest], Measured]
 ) -> float | tuple[float, float]:
     """Measure the trial, unless two workers began the last one at the same time and this is the later."""
     earlier = [other for other in counted(trial.study.get_trials(deepcopy=False)) if other.number < trial.number]
@@ -199,15 +199,15 @@ def _unless_too_many(
 
 
 def objective(
-    trial: Trial, space: Space, goal: Goal, measure: Callable[[Asked], Measured]
+    trial: Trial, space: Space, goal: Goal, measure: Callable[[TrialRequest], Measured]
 ) -> float | tuple[float, float]:
     """Measure one trial and return its value; a failure is a pruned trial with its cause and a broken constraint."""
     point: Point = {}
     reference = REFERENCE in trial.user_attrs
     try:
         point = suggested(trial, space)
-        trial.set_user_attr(ASKED, True)
-        measured = measure(Asked(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal)))
+        trial.set_user_attr(POINT_SUGGESTED, True)
+        measured = measure(TrialRequest(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal)))
     except Failed as error:
         trial.set_user_attr(CAUSE, str(error))
         trial.set_constraint("failed", 1.0)
@@ -231,7 +231,7 @@ def objective(
 
 
 def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
-    """Return what is told each step's rate and ends a trial below the median; with two objectives none is ended."""
+    """Return the callback for each step's rate: it ends a trial below the median, with two objectives none."""
 
     def report(step: int, value: float) -> None:
         if goal.pareto:
@@ -241,7 +241,7 @@ def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
         others = [
             other.intermediate_values[step]
             for other in finished
-            if step in other.intermediate_values and kept(other, goal.limit)
+            if step in other.intermediate_values and within_limit(other, goal.limit)
         ]
         if REFERENCE not in trial.user_attrs and slower_than_median(value, others):
             trial.set_user_attr("pruned", f"step {step}: {value:.3g} rollouts/s, below the median")
@@ -250,15 +250,15 @@ def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
     return report
 
 
-def kept(trial: FrozenTrial, limit: float) -> bool:
-    """Say whether a trial was measured and cut no more than the share `limit` of its texts."""
+def within_limit(trial: FrozenTrial, limit: float) -> bool:
+    """Return whether a trial was measured and truncated at most the share `limit` of its texts."""
     return trial.state == TrialState.COMPLETE and bool(trial.user_attrs[TRUNCATED] <= limit)
 
 
 def best(study: Study) -> FrozenTrial | None:
-    """Return the fastest trial that kept the study's limit; None before there is one."""
+    """Return the fastest trial within the study's limit; None before there is one."""
     limit = study.user_attrs[LIMIT]
-    found = [trial for trial in study.get_trials(deepcopy=False) if kept(trial, limit)]
+    found = [trial for trial in study.get_trials(deepcopy=False) if within_limit(trial, limit)]
     return max(found, key=lambda trial: float(trial.user_attrs[RATE]), default=None)
 
 

@@ -13,14 +13,14 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.launch.training import Ahead, Training
+from guidelines_core.launch.training import PrelaunchedDriver, Training
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.leftovers import WORKER, alive, await_free_gpus, clear_leftovers, identity
 from sweeps.objective import GAP, WALL, Measured, Step, measure, rate
 from sweeps.peaks import Peaks
 from sweeps.record import Record, journal_of
 from sweeps.space import PROMPT, RESPONSE, Point, Space
-from sweeps.study import Asked, Failed, Goal, TooSlow
+from sweeps.study import Failed, Goal, TooSlow, TrialRequest
 
 POLL_S = 0.02
 START_S = 1200.0
@@ -82,7 +82,7 @@ class TrainerProcess(Training):
     def __init__(self, config: DictConfig, cold: Any, record: Record, folder: Path) -> None:
         folder.mkdir(parents=True)
         os.environ[FOLDER], os.environ[WORKER] = str(folder), identity(psutil.Process())
-        super().__init__(config, record.trainer(folder), Ahead(config, self.module))
+        super().__init__(config, record.trainer(folder), PrelaunchedDriver(config, self.module))
         self.cold = cold
         self.folder = folder
         self.commands, self.events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
@@ -153,20 +153,20 @@ class Trials:
         """Return the cold values of the trainer that is up; None if there is none, or after every `BLOCK` trials."""
         return self._trainer.cold if self._trainer and self._since_choice % BLOCK else None
 
-    def measure(self, asked: Asked) -> Measured:
+    def measure(self, request: TrialRequest) -> Measured:
         """Measure one trial.
 
         Raises:
             Failed: it has no figure; the message begins with its cause.
             TooSlow: it was ended because of its first steps.
         """
-        config = self._config(asked)
+        config = self._config(request)
         self._since_choice += 1
-        run_id = self._record.begin(asked.name, {**asked.point, "reference": asked.reference})
-        journal = journal_of(self._folder, asked.name)
+        run_id = self._record.begin(request.name, {**request.point, "reference": request.reference})
+        journal = journal_of(self._folder, request.name)
         try:
-            trainer = self._trainer_for(config, asked)
-            steps = self._steps_of(trainer, asked, config, journal)
+            trainer = self._trainer_for(config, request)
+            steps = self._steps_of(trainer, request, config, journal)
             measured = measure(steps, self._steps.warm_up, self._goal.objective, config.guidelines.grader.name)
         except Failed as error:
             log = self._trainer.log if self._trainer else None
@@ -198,24 +198,24 @@ class Trials:
             self._trainer = None
         await_free_gpus()
 
-    def _config(self, asked: Asked) -> DictConfig:
+    def _config(self, request: TrialRequest) -> DictConfig:
         """Return the trial's whole configuration."""
-        config = self._space.config(None if asked.reference else asked.point)
+        config = self._space.config(None if request.reference else request.point)
         OmegaConf.set_struct(config, False)
-        config.trainer.default_local_dir = str(self._folder / "trials" / asked.name)
-        config.trainer.experiment_name = asked.name
+        config.trainer.default_local_dir = str(self._folder / "trials" / request.name)
+        config.trainer.experiment_name = request.name
         return config
 
-    def _trainer_for(self, config: DictConfig, asked: Asked) -> TrainerProcess:
+    def _trainer_for(self, config: DictConfig, request: TrialRequest) -> TrainerProcess:
         """Return a trainer that can measure the trial: the one that is up, or a new one."""
-        cold = self._space.cold(self._space.reference if asked.reference else asked.point)
+        cold = self._space.cold(self._space.reference if request.reference else request.point)
         # The asynchronous trainers hold prompts and rollouts of their own between two steps.
         keeps = self._warm and config.trainer.v1.trainer_mode == "sync"
         if self._trainer is not None and keeps and self._trainer.cold == cold:
             return self._trainer
         self.close()
         self.starts, self._since_choice = self.starts + 1, 1
-        launched = self._launch_config(config, asked.point)
+        launched = self._launch_config(config, request.point)
         folder = self._folder / f"trainer-{os.getpid()}-{self.starts}"
         launched.trainer.default_local_dir = str(folder)
         self._trainer = TrainerProcess(launched, cold, self._record, folder)
@@ -234,7 +234,7 @@ class Trials:
                 OmegaConf.update(launched, key, OmegaConf.select(largest, key))
         return launched
 
-    def _steps_of(self, trainer: TrainerProcess, asked: Asked, config: DictConfig, file: Path) -> list[Step]:
+    def _steps_of(self, trainer: TrainerProcess, request: TrialRequest, config: DictConfig, file: Path) -> list[Step]:
         """Have the trainer measure the trial and return its steps' metrics, which it writes to `file`."""
         file.parent.mkdir(parents=True, exist_ok=True)
         composed = file.with_suffix(".yaml")
@@ -243,18 +243,18 @@ class Trials:
         steps: list[Step] = []
         slow: TooSlow | None = None
         self._peaks.restart()
-        trainer.commands.write(name=asked.name, config=str(composed))
+        trainer.commands.write(name=request.name, config=str(composed))
         last = time.monotonic()
         for _ in trainer.ticks():
-            ends = [event for event in trainer.events.new() if event.get("name") == asked.name]
+            ends = [event for event in trainer.events.new() if event.get("name") == request.name]
             for line in journal.new():
                 if WALL not in line["data"]:
                     continue
                 steps.append(line["data"])
                 last, self._longest = time.monotonic(), max(self._longest, line["data"][WALL])
-                slow = slow or self._report(asked, steps)
+                slow = slow or self._report(request, steps)
                 if slow is not None:
-                    stop_file(trainer.folder, asked.name).touch()
+                    stop_file(trainer.folder, request.name).touch()
             if ends:
                 if ends[0]["how"] == "failed":
                     raise Failed(ends[0]["reason"])
@@ -265,13 +265,13 @@ class Trials:
             raise slow
         return steps
 
-    def _report(self, asked: Asked, steps: list[Step]) -> TooSlow | None:
+    def _report(self, request: TrialRequest, steps: list[Step]) -> TooSlow | None:
         """Report the last step's rate if it is measured, and return the verdict if that ends the trial."""
         number = len(steps) - self._steps.warm_up
         if number < 1:
             return None
         try:
-            asked.report(number, rate(steps[-1], self._goal.objective))
+            request.report(number, rate(steps[-1], self._goal.objective))
         except TooSlow as slow:
             return slow
         return None

@@ -1,4 +1,4 @@
-"""What a person sees of a run: one live line while it goes on, a small table at its end."""
+"""Console output of a run: one live line while it trains, a summary table at its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def watch(training: Training, config: DictConfig, console: Console) -> list[dict
             running = training.running
             for entry in training.new_steps():
                 if "training/global_step" not in entry["data"]:
-                    # What is known of a step only afterwards, such as its checkpoint's seconds.
+                    # Metrics that are logged after the step, such as its checkpoint's seconds.
                     if steps:
                         steps[-1].update(entry["data"])
                 else:
@@ -65,7 +65,7 @@ def progress_line(steps: list[dict[str, Any]], total: int, elapsed: float) -> st
 
 
 def duration(seconds: float) -> str:
-    """Return `seconds` as a person says them."""
+    """Return `seconds` in the largest fitting unit, such as `12 min`."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -55,14 +55,14 @@ def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTas
         # Beside the server's imports and after its fork, see WARM_MODULES.
         import verl.trainer.main_ppo  # noqa: F401
 
-        config = told()
+        config = receive_job()
         if python is not None:
             OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", str(python), force_add=True)
         train(config, task_runner)
 
 
-def told() -> DictConfig:
-    """Wait for the line that tells what to train, write to its log from then on, and return its configuration."""
+def receive_job() -> DictConfig:
+    """Wait for the line on standard input, redirect all output to its log, and return its configuration."""
     line = sys.stdin.readline()
     if not line:
         sys.exit()

@@ -1,4 +1,4 @@
-"""Starts verl in a process group of its own, forwards signals, and knows how it ended."""
+"""Starts verl in a process group of its own, forwards signals and reports how it ended."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from guidelines_core.runs.journal import STOP_FILE, Journal
 from guidelines_core.runs.tracking import Run
 
 ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
-"""What Ray puts before a line of another process's, and its colours."""
+"""The prefix, with colors, that Ray puts before a line of another process."""
 
 FULL_BYTES = 16 * 2**20
-"""What is left of a disk that a checkpoint did not fit on."""
+"""Free bytes below which a disk counts as full: a checkpoint did not fit on it."""
 
 TEMPORARY = "guidelines-"
-"""Begins the name of an attempt's folder for sockets."""
+"""Prefix of the name of an attempt's folder for sockets."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        status: MLflow's word for it: FINISHED, FAILED or KILLED.
+        status: the MLflow status: FINISHED, FAILED or KILLED.
         reason: one sentence.
     """
 
@@ -54,16 +54,18 @@ class Outcome:
         return {"FINISHED": 0, "FAILED": 1, "KILLED": 130}[self.status]
 
 
-class Ahead:
-    """verl's process, at its imports while preflight looks. It holds nothing, and ends unless an attempt begins.
+class PrelaunchedDriver:
+    """A driver process started before preflight, which imports verl and waits for `train`.
+
+    It holds no GPU, port or file of the run, and ends with this process.
 
     Attributes:
-        folder: the attempt's, for sockets.
-        process: the supervisor's.
+        folder: the attempt's folder for sockets.
+        process: the supervisor, which runs the driver.
     """
 
     def __init__(self, config: DictConfig, module: str = "guidelines_core.launch.driver") -> None:
-        """Start `module`, whose processes end with this one from now on."""
+        """Start `module` under the supervisor; its processes end with this one."""
         processes.adopt_orphans()
         self.folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
         composed = self.folder / "composed.yaml"
@@ -81,21 +83,21 @@ class Ahead:
             # Ray would have its workers, which do all the work, wait for everything else on the machine.
             "RAY_worker_niceness": "0",
         }
-        # It has no name, so that whatever ends first leaves it to be read here, and nothing to remove.
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        # A file without a name: it stays readable here when the driver ends, and leaves nothing to remove.
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "guidelines_core.launch.supervisor", sys.executable, "-m", module, str(composed)],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
-            stdout=self._said,
+            stdout=self._output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             text=True,
         )
 
-    def begin(self, config: Path, log: Path, environment: dict[str, str]) -> None:
-        """Have it train the configuration in file `config`. One that has ended since is not told: it has a reason."""
+    def train(self, config: Path, log: Path, environment: dict[str, str]) -> None:
+        """Have it train the configuration in file `config` and write to `log`; nothing happens if it has ended."""
         line = {"config": str(config), "log": str(log), "environment": environment}
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -104,10 +106,10 @@ class Ahead:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
 
-    def said(self) -> str:
-        """Return what it has printed before it had a log."""
-        self._said.seek(0)
-        return self._said.read()
+    def output(self) -> str:
+        """Return what it has printed before `train` gave it a log."""
+        self._output.seek(0)
+        return self._output.read()
 
 
 class Training:
@@ -115,14 +117,14 @@ class Training:
 
     Attributes:
         attempt: its number, from 1.
-        log: everything that verl, Ray and vLLM print.
+        log: all output of verl, Ray and vLLM.
         journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
     """
 
-    def __init__(self, config: DictConfig, run: Run, ahead: Ahead) -> None:
+    def __init__(self, config: DictConfig, run: Run, driver: PrelaunchedDriver) -> None:
         self._config = config
         self._run = run
-        self._ahead = ahead
+        self._driver = driver
         folder = run.directory / "logs"
         folder.mkdir(exist_ok=True)
         self.attempt = len(list(folder.glob("attempt-*.log"))) + 1
@@ -131,7 +133,7 @@ class Training:
         self.journal = folder / f"{name}.jsonl"
         self._config_file = folder / f"{name}.yaml"
         OmegaConf.save(config, self._config_file)
-        (folder / f"{name}{processes.FOLDER_OF_ATTEMPT}").write_text(str(ahead.folder))
+        (folder / f"{name}{processes.FOLDER_OF_ATTEMPT}").write_text(str(driver.folder))
         self.log.touch()
         self.journal.touch()
         self._lines = Journal(self.journal)
@@ -147,7 +149,7 @@ class Training:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
         self._started = True
-        self._ahead.begin(
+        self._driver.train(
             self._config_file,
             self.log,
             {
@@ -166,8 +168,8 @@ class Training:
 
     @property
     def running(self) -> bool:
-        """Whether verl is at work and may go on: after SIGTERM to the end of its step, after Ctrl-C not at all."""
-        if not self._started or self._ahead.process.poll() is not None:
+        """Whether verl runs and may go on: after SIGTERM until `stop_within_s`, after Ctrl-C not at all."""
+        if not self._started or self._driver.process.poll() is not None:
             return False
         stopping = self._signal == signal.SIGTERM and time.monotonic() < self._stop_deadline
         return self._signal is None or stopping
@@ -177,17 +179,17 @@ class Training:
         return self._lines.lines()
 
     def failure(self) -> str:
-        """Return the log's line that names what ended verl; what it said before it had a log is the log then."""
+        """Return the log's line that names what ended verl; an empty log gets the driver's earlier output first."""
         if self.log.stat().st_size == 0:
-            self.log.write_text(self._ahead.said())
+            self.log.write_text(self._driver.output())
         return failure_line(self.log)
 
     def end(self) -> Outcome:
         """End whatever still runs, clear up, and return how the attempt ended."""
-        code = self._ahead.process.poll()
+        code = self._driver.process.poll()
         processes.end_descendants()
         processes.remove_shared_memory(processes.segments_since(self._began))
-        shutil.rmtree(self._ahead.folder, ignore_errors=True)
+        shutil.rmtree(self._driver.folder, ignore_errors=True)
         total = self._config.trainer.total_training_steps
         saved = last_checkpoint(self._run.directory)
         if code == 0 and (self._config.trainer.save_freq <= 0 or saved == total):

@@ -43,7 +43,7 @@ class EarlySolver:
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
         """Return the reward loop at once; who first uses it waits until its server is up."""
-        return SolverLoop(config, rm_resource_pool) if self._solver is None else _Later(self._solver)
+        return SolverLoop(config, rm_resource_pool) if self._solver is None else _AwaitedResult(self._solver)
 
 
 def started_together(config: Any) -> bool:
@@ -55,8 +55,8 @@ def started_together(config: Any) -> bool:
     return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
 
 
-class _Later:
-    """The result of a future, which is waited for when something is first asked of it."""
+class _AwaitedResult:
+    """Stands for a future's result: reading an attribute waits for the result."""
 
     def __init__(self, future: Future[Any]) -> None:
         self._future = future

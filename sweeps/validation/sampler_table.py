@@ -27,7 +27,7 @@ from guidelines_core.hardware.shapes import gpus
 from sweeps.objective import Measured
 from sweeps.sampler import REFERENCE, FeasibleSampler, distributions
 from sweeps.space import Machine, Point, Space
-from sweeps.study import LIMIT, Asked, Failed, Goal, best, objective
+from sweeps.study import LIMIT, Failed, Goal, TrialRequest, best, objective
 from sweeps.validation.surface import Surface
 
 WANTED, SHARE_OF_BEST = 0.9, 0.95
@@ -93,9 +93,9 @@ def search(space: Space, sampler: BaseSampler, seed: int, trials: int) -> Search
     study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
     failures = 0
 
-    def measure(asked: Asked) -> Measured:
+    def measure(request: TrialRequest) -> Measured:
         nonlocal failures
-        answer = surface.ask(asked.point)
+        answer = surface.ask(request.point)
         if answer.out_of_memory:
             failures += 1
             raise Failed("out of memory")

@@ -133,7 +133,7 @@ def read(space: Space, point: Point) -> Any:
     """Return of a point's configuration what an estimate reads, as plain objects: those are fifty times as fast."""
     key = (id(space), *point.values())
     if key not in _plain:
-        config = space.looked_at(point)
+        config = space.reused_config(point)
         _plain[key] = root = SimpleNamespace()
         for name in READ:
             *sections, last = name.split(".")

@@ -24,7 +24,7 @@ from sweeps.export import Ratio, ratio
 from sweeps.objective import GAP
 from sweeps.record import Record
 from sweeps.space import SPACES, Machine, Point, Space
-from sweeps.study import Asked, Goal, open_study, storage
+from sweeps.study import Goal, TrialRequest, open_study, storage
 from sweeps.trial import Steps, Trials
 
 
@@ -62,7 +62,7 @@ def compare(name: str, overrides: list[str], times: int) -> Check:
 
     def one(trials: Trials, label: str, point: Point) -> tuple[float, float]:
         began = time.monotonic()
-        measured = trials.measure(Asked(label, point, point == space.reference, lambda *_: None))
+        measured = trials.measure(TrialRequest(label, point, point == space.reference, lambda *_: None))
         gaps.extend([measured.metrics[GAP]] if GAP in measured.metrics else [])
         return measured.value, time.monotonic() - began
 

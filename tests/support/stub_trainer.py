@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from guidelines_core.launch.driver import told
+from guidelines_core.launch.driver import receive_job
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.objective import WALL
 
@@ -20,7 +20,7 @@ STEP_S = 0.2
 
 def main() -> None:
     """Serve trials until the process is ended."""
-    told()
+    receive_job()
     folder = Path(os.environ[FOLDER])
     commands, events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
     events.write(event="ready")

@@ -17,7 +17,7 @@ from guidelines_core.paths import ROOT
 from sweeps import study as studies
 from sweeps.objective import Measured
 from sweeps.space import BATCH, RESPONSE, ROLLOUTS, Machine, Point, Space
-from sweeps.study import Asked, Goal, counted, open_study, storage
+from sweeps.study import Goal, TrialRequest, counted, open_study, storage
 
 HERE = Machine(0, gpus()["H100"])
 
@@ -31,8 +31,8 @@ def truncated(point: Point) -> float:
     return 0.2 if point[RESPONSE] < 32 else 0.0
 
 
-def measured(asked: Asked) -> Measured:
-    return Measured(rollouts(asked.point), truncated(asked.point), {})
+def measured(request: TrialRequest) -> Measured:
+    return Measured(rollouts(request.point), truncated(request.point), {})
 
 
 WORKER = """
@@ -43,9 +43,9 @@ from sweeps import study as s
 s.HEARTBEAT_S, s.GRACE_S = 1, 3
 space = Space.load(SPACES / "quick.yaml", "quickstart", (), HERE)
 study = s.open_study(space, s.Goal(), s.storage({url!r}))
-def slowly(asked):
+def slowly(request):
     time.sleep(0.4)
-    return measured(asked)
+    return measured(request)
 s.run(study, space, s.Goal(), {trials}, slowly)
 """
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from analysis import benchmark
 from analysis.bench.table import step_table
-from analysis.benchmark import Arm, config_hash, derived, figures, read_arms, told
+from analysis.benchmark import Arm, config_hash, derived, figures, read_arms, with_derived_figures
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.paths import ROOT
 
@@ -98,10 +98,10 @@ def test_an_arm_that_extrapolates_tells_the_step_of_another() -> None:
     sample["launch_to_first_step_s"] = 50.0
     base = {"name": "reference", "s_per_step": 60.0, "phases": {"reward": 8.0, "step": 60.0}, "solver_s": 5.0}
     base |= {"metrics": {"reward/graded": 120.0}, "floor_s": 5.0}
-    found = told(arm, sample, {"gpu": "G", "arms": [base]})
+    found = with_derived_figures(arm, sample, {"gpu": "G", "arms": [base]})
     assert (found["s_per_step"], found["ratio_to_floor"]) == (295.0, 59.0)
     for arms in ([], [{"name": "reference", "failed": "exit code 1"}]):
-        assert "no figures" in told(arm, sample, {"gpu": "G", "arms": arms})["failed"]
+        assert "no figures" in with_derived_figures(arm, sample, {"gpu": "G", "arms": arms})["failed"]
 
 
 def test_the_table_compares_with_the_first_arm() -> None:

@@ -47,8 +47,8 @@ def outcome(code, save_freq, number=None):
     config = OmegaConf.create({"trainer": {"total_training_steps": 2, "save_freq": save_freq}})
     process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
     process.wait()
-    ahead = SimpleNamespace(process=process, folder=Path(sys.argv[1]) / "sockets", said=str)
-    training = Training(config, SimpleNamespace(directory=Path(sys.argv[1])), ahead)
+    driver = SimpleNamespace(process=process, folder=Path(sys.argv[1]) / "sockets", output=str)
+    training = Training(config, SimpleNamespace(directory=Path(sys.argv[1])), driver)
     training._signal = number
     return training.end().status
 print(json.dumps([outcome(0, -1), outcome(0, 1), outcome(1, 1), outcome(137, -1), outcome(0, 1, signal.SIGTERM)]))
@@ -62,30 +62,30 @@ def test_a_run_is_finished_at_its_last_step_alone(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == ["FINISHED", "FAILED", "FAILED", "FAILED", "KILLED"]
 
 
-# A process of run.py's that looks, refuses and ends; and one whose verl's process dies before it is told what to train.
+# A start that preflight refuses; and one whose driver dies before it gets a configuration to train.
 REFUSED = """
 import sys, time
 from pathlib import Path
 from omegaconf import OmegaConf
-from guidelines_core.launch.training import Ahead
-ahead = Ahead(OmegaConf.create({"guidelines": {"environment": {}}, "trainer": {}}), sys.argv[1])
-while "here" not in ahead.said():
+from guidelines_core.launch.training import PrelaunchedDriver
+driver = PrelaunchedDriver(OmegaConf.create({"guidelines": {"environment": {}}, "trainer": {}}), sys.argv[1])
+while "here" not in driver.output():
     time.sleep(0.05)
-print(ahead.folder)
+print(driver.folder)
 """
 DIES = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from omegaconf import OmegaConf
-from guidelines_core.launch.training import Ahead, Training
+from guidelines_core.launch.training import PrelaunchedDriver, Training
 config = OmegaConf.create(
     {"guidelines": {"environment": {}}, "trainer": {"total_training_steps": 1, "save_freq": 1}}
 )
-ahead = Ahead(config, "there_is_no_such_module")
-ahead.process.wait()
+driver = PrelaunchedDriver(config, "there_is_no_such_module")
+driver.process.wait()
 claim = SimpleNamespace(run_id="1", tracking_uri="sqlite://")
-training = Training(config, SimpleNamespace(directory=Path(sys.argv[1]), claim=claim), ahead)
+training = Training(config, SimpleNamespace(directory=Path(sys.argv[1]), claim=claim), driver)
 training.start()
 assert not training.running
 outcome = training.end()
@@ -93,7 +93,7 @@ print(outcome.status, outcome.reason)
 """
 
 
-def test_what_was_started_ahead_ends_with_a_start_that_is_refused(tmp_path: Path) -> None:
+def test_the_prelaunched_driver_ends_with_a_start_that_is_refused(tmp_path: Path) -> None:
     (tmp_path / "waits.py").write_text(
         "import sys\nprint('here', flush=True)\nsys.stdin.read()\nimport time; time.sleep(60)"
     )
@@ -110,7 +110,7 @@ def test_what_was_started_ahead_ends_with_a_start_that_is_refused(tmp_path: Path
     assert processes.leftovers(tmp_path) == []
 
 
-def test_the_reason_of_what_ended_before_it_had_a_log_is_told(tmp_path: Path) -> None:
+def test_the_reason_of_a_driver_that_died_before_it_had_a_log_is_reported(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     command = [sys.executable, "-c", DIES, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)

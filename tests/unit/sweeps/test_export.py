@@ -16,7 +16,7 @@ from sweeps.export import NAMES, ExportError, confirm, export, ratio
 from sweeps.objective import Measured
 from sweeps.sampler import REFERENCE, distributions
 from sweeps.space import BATCH, LAYOUT, RESPONSE, ROLLOUTS, UPDATES, Machine, Space, differences
-from sweeps.study import Asked, Goal, open_study, storage
+from sweeps.study import Goal, TrialRequest, open_study, storage
 from sweeps.trial import Steps
 
 BASE = "numinamath30k-3b-300steps-mathverify"
@@ -110,13 +110,13 @@ def test_a_ratio_is_of_pairs_and_its_interval_holds_the_truth() -> None:
 
 
 def test_confirming_takes_turns(study: optuna.Study, space: Space) -> None:
-    asked: list[Asked] = []
+    requests: list[TrialRequest] = []
 
-    def measure(one: Asked) -> Measured:
-        asked.append(one)
+    def measure(one: TrialRequest) -> Measured:
+        requests.append(one)
         return Measured(3.0 if one.reference else 6.0, 0.0, {})
 
     assert confirm(study, space, measure, "now").value == pytest.approx(2.0)
-    assert [one.reference for one in asked] == [True, False, False, True, True, False]
-    assert {tuple(one.point.values()) for one in asked if not one.reference} == {tuple(POINT.values())}
-    assert len({one.name for one in asked}) == 6
+    assert [one.reference for one in requests] == [True, False, False, True, True, False]
+    assert {tuple(one.point.values()) for one in requests if not one.reference} == {tuple(POINT.values())}
+    assert len({one.name for one in requests}) == 6

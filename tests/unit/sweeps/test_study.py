@@ -12,7 +12,7 @@ from sweeps import study as studies
 from sweeps.objective import Measured
 from sweeps.sampler import CAUSE, REFERENCE, Exhausted, no_smaller
 from sweeps.space import BATCH, RESPONSE, ROLLOUTS, SPACES, Point, Space
-from sweeps.study import Asked, Failed, Goal, TooSlow, best, counted, open_study, reference, run, storage
+from sweeps.study import Failed, Goal, TooSlow, TrialRequest, best, counted, open_study, reference, run, storage
 from tests.support.study import HERE, kill_and_continue, measured, rollouts, truncated
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -44,17 +44,17 @@ def test_the_first_trial_is_the_reference_and_the_best_keeps_the_limit(space: Sp
 def test_no_point_is_measured_twice(space: Space, tmp_path: Path) -> None:
     study = opened(space, tmp_path)
     run(study, space, Goal(), 27, measured)
-    asked = [tuple(trial.params.items()) for trial in study.get_trials() if REFERENCE not in trial.user_attrs]
-    assert len(asked) == len(set(asked)) == 26
+    points = [tuple(trial.params.items()) for trial in study.get_trials() if REFERENCE not in trial.user_attrs]
+    assert len(points) == len(set(points)) == 26
     with pytest.raises(Exhausted, match="after 28 of 40 trials every point that can run was tried"):
         run(study, space, Goal(), 40, measured)
 
 
 def test_a_failure_is_kept_with_its_cause_and_not_asked_for_again(space: Space, tmp_path: Path) -> None:
-    def out_of_memory(asked: Asked) -> Measured:
-        if asked.point[BATCH] * asked.point[ROLLOUTS] >= 32:
+    def out_of_memory(request: TrialRequest) -> Measured:
+        if request.point[BATCH] * request.point[ROLLOUTS] >= 32:
             raise Failed("out of memory: cuda:0")
-        return measured(asked)
+        return measured(request)
 
     study = opened(space, tmp_path)
     run(study, space, Goal(), 16, out_of_memory)
@@ -84,14 +84,14 @@ def test_the_same_or_a_larger_point(point: Point, verdict: bool) -> None:
 def test_a_trial_below_the_median_is_ended_after_its_first_step(space: Space, tmp_path: Path) -> None:
     ended = []
 
-    def stepwise(asked: Asked) -> Measured:
+    def stepwise(request: TrialRequest) -> Measured:
         for step in (1, 2):
             try:
-                asked.report(step, rollouts(asked.point))
+                request.report(step, rollouts(request.point))
             except TooSlow:
                 ended.append(step)
                 raise
-        return measured(asked)
+        return measured(request)
 
     study = opened(space, tmp_path)
     run(study, space, Goal(), 16, stepwise)
@@ -112,7 +112,7 @@ def test_a_stop_on_request_queues_the_point_again(space: Space, tmp_path: Path) 
     study = opened(space, tmp_path)
     run(study, space, Goal(), 3, measured)
 
-    def stop(asked: Asked) -> Measured:
+    def stop(request: TrialRequest) -> Measured:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

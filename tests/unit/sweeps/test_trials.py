@@ -21,7 +21,7 @@ from sweeps import trial
 from sweeps.leftovers import this_worker
 from sweeps.record import HOLDER, PARENT, Record
 from sweeps.space import BATCH, Machine, Point, Space
-from sweeps.study import Asked, Failed, Goal, TooSlow, open_study, storage
+from sweeps.study import Failed, Goal, TooSlow, TrialRequest, open_study, storage
 from sweeps.trial import Steps, TrainerProcess, Trials
 from tests.support.stub_trainer import DIES, ENDLESS, FINE, OUT_OF_MEMORY, STALLS
 
@@ -63,17 +63,17 @@ def trials(space: Space, record: Record, tmp_path: Path, monkeypatch: pytest.Mon
         signal.signal(number, handler)
 
 
-def asked(name: str, point: Point, report: Callable[[int, float], None] = lambda *_: None) -> Asked:
-    return Asked(name, point, False, report)
+def request(name: str, point: Point, report: Callable[[int, float], None] = lambda *_: None) -> TrialRequest:
+    return TrialRequest(name, point, False, report)
 
 
 def test_a_trainer_is_kept_until_a_cold_value_changes(trials: Trials) -> None:
-    first = trials.measure(asked("a", FINE_POINT))
+    first = trials.measure(request("a", FINE_POINT))
     assert first.value == pytest.approx(16 / 0.2)
-    assert trials.measure(asked("b", {**FINE_POINT, BATCH: 8})).value == pytest.approx(32 / 0.2)
+    assert trials.measure(request("b", {**FINE_POINT, BATCH: 8})).value == pytest.approx(32 / 0.2)
     assert trials.starts == 1
     assert trials.cold() == (0.5,)
-    trials.measure(asked("c", {**FINE_POINT, SHARE: 0.6}))
+    trials.measure(request("c", {**FINE_POINT, SHARE: 0.6}))
     assert trials.starts == 2
     assert trials.cold() == (0.6,)
 
@@ -94,9 +94,9 @@ def test_a_failure_has_its_cause_and_the_next_trial_a_new_trainer(
         if behaviour == STALLS:
             impatient.setattr(trial, "STALL_MIN_S", 1.5)
         with pytest.raises(Failed, match=cause):
-            trials.measure(asked(name, {**FINE_POINT, SEED: behaviour}))
+            trials.measure(request(name, {**FINE_POINT, SEED: behaviour}))
     assert psutil.Process().children(recursive=True) == []
-    assert trials.measure(asked(f"after-{behaviour}", FINE_POINT)).value > 0
+    assert trials.measure(request(f"after-{behaviour}", FINE_POINT)).value > 0
     assert trials.starts == 2
     client = MlflowClient(record.uri)
     (run,) = client.search_runs([client.get_run(record.parent).info.experiment_id], f"attributes.run_name = '{name}'")
@@ -168,14 +168,14 @@ def test_a_slow_trial_ends_after_its_step_and_the_trainer_is_kept(trials: Trials
         raise TooSlow("below the median")
 
     with pytest.raises(TooSlow):
-        trials.measure(asked("slow", {**FINE_POINT, SEED: ENDLESS}, report))
+        trials.measure(request("slow", {**FINE_POINT, SEED: ENDLESS}, report))
     assert seen == [(1, 80.0)]
-    trials.measure(asked("next", FINE_POINT))
+    trials.measure(request("next", FINE_POINT))
     assert trials.starts == 1
 
 
 def test_a_trials_run_holds_its_steps_and_its_figures(trials: Trials, record: Record) -> None:
-    trials.measure(asked("recorded", FINE_POINT))
+    trials.measure(request("recorded", FINE_POINT))
     client = MlflowClient(record.uri)
     (run,) = client.search_runs([client.get_run(record.parent).info.experiment_id], "attributes.run_name = 'recorded'")
     history = client.get_metric_history(run.info.run_id, "reward/graded")
@@ -189,4 +189,4 @@ def test_a_stop_on_request_ends_the_trial(trials: Trials) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
-        trials.measure(asked("stopped", {**FINE_POINT, SEED: ENDLESS}, stop))
+        trials.measure(request("stopped", {**FINE_POINT, SEED: ENDLESS}, stop))
