@@ -46,22 +46,6 @@ def change_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
     worker.rollout_config = omega_conf_to_dataclass(worker.config.actor_rollout_ref.rollout)
 
 
-def change_reward(worker: Any, values: Mapping[str, Any]) -> None:
-    """Change a reward worker's copy and bind its reward function to it: the solver's limits are in its arguments.
-
-    The next rollout makes a new solver client of them, which knows no answer of an earlier trial; where the servers are
-    stays as it was last told.
-    """
-    from guidelines_core.reward import score as reward
-
-    # The new manager must use the loop of the actor, which is not the one that this function runs in.
-    loop = worker.reward_manager.loop
-    change(worker.config, values)
-    worker._init_reward_fn()
-    worker.reward_manager.loop = loop
-    reward._solver = None
-
-
 def change_server(server: Any, prompt_length: int, response_length: int) -> None:
     """Change the lengths by which a server limits each answer; one that is not told cuts at the old ones."""
     # The configuration is a frozen dataclass.

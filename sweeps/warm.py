@@ -29,7 +29,6 @@ from sweeps.reach import (
     begin_again,
     change,
     change_agent_loop,
-    change_reward,
     change_server,
     remember,
 )
@@ -186,7 +185,7 @@ class Trials:
         validate_config(config, need_reference_policy(config), need_critic(config))
         rollout = config.actor_rollout_ref.rollout
         self._called(self._manager.agent_loop_workers, change_agent_loop, values)
-        self._called(trainer.reward_loop_manager.reward_loop_workers, change_reward, values)
+        self._get([worker.change.remote(values) for worker in trainer.reward_loop_manager.reward_loop_workers])
         servers = [server for replica in trainer.llm_server_manager.get_replicas() for server in replica.servers]
         self._called(servers, change_server, rollout.prompt_length, rollout.response_length)
         trainer._init_dataloader()

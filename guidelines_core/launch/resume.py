@@ -33,10 +33,6 @@ MAY_CHANGE = (
     "guidelines/grader/deadline_s",
     "guidelines/grader/workers",
     "guidelines/grader/memory_mb",
-    "reward/custom_reward_function/reward_kwargs/*/max_concurrency",
-    "reward/custom_reward_function/reward_kwargs/*/deadline_s",
-    "reward/custom_reward_function/reward_kwargs/grader/workers",
-    "reward/custom_reward_function/reward_kwargs/grader/memory_mb",
     "reward/num_workers",
     "*/agent/num_workers",
     "*_micro_batch_size*",
@@ -62,7 +58,6 @@ LOST = {
 
 
 RENAMED = {
-    "pkg://guidelines_core.reward": "pkg://guidelines_core.reward.score",
     "guidelines_core.gpu": "guidelines_core.verl_adapter.engine_gpu",
     "guidelines_core.cpu.engine": "guidelines_core.verl_adapter.cpu.engine",
     "guidelines_core.cpu.checkpoint_engine": "guidelines_core.verl_adapter.cpu.checkpoint_engine",
@@ -71,6 +66,14 @@ RENAMED = {
     ),
 }
 """Values of older runs' configurations whose modules have moved, with what they are called now."""
+
+REPLACED = {
+    "reward/custom_reward_function/path": {"pkg://guidelines_core.reward": "None"},
+    "reward/reward_manager/source": {"register": "importlib"},
+    "reward/reward_manager/name": {"naive": "GuidelineRewardManager"},
+    "reward/reward_manager/module/path": {"None": "pkg://guidelines_core.verl_adapter.reward_manager"},
+}
+"""By key, older runs' values and those that do the same today: another of verl's extension points serves."""
 
 
 class ResumeError(RuntimeError):
@@ -84,7 +87,7 @@ def changes(recorded: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[lis
     """
     allowed, refused = [], []
     for key in sorted(recorded.keys() & wanted.keys()):
-        if RENAMED.get(recorded[key], recorded[key]) == wanted[key]:
+        if wanted[key] in (recorded[key], RENAMED.get(recorded[key]), REPLACED.get(key, {}).get(recorded[key])):
             continue
         dotted = key.replace("/", ".")
         if any(fnmatch(key, pattern) for pattern in MAY_CHANGE):

@@ -1,6 +1,6 @@
 """What only a process of the run can tell: run as one, with the environment that Ray's workers will have.
 
-`python -m guidelines_core.preflight.inside FOLDER` reads `FOLDER/config.yaml`, imports the reward function, asks
+`python -m guidelines_core.preflight.inside FOLDER` reads `FOLDER/config.yaml`, imports the reward manager, asks
 MLflow's store, the models' hub, the tokenizers and verl's own `validate_config`, and writes `FOLDER/findings.json`.
 """
 
@@ -13,7 +13,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -29,37 +32,56 @@ from guidelines_core.runs.stores import masked
 
 def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
     """Yield what this process finds, the quickest checks first."""
-    yield from reward_findings(config)
+    # Importing verl takes 5 s, which the start of a run on a CPU would feel; it asks the same questions there at once.
+    imports_verl = dry_run or config.trainer.device == "cuda"
+    yield from reward_findings(config, imports_verl=imports_verl)
     yield from _hub_findings(config)
     yield from store_findings(os.environ["MLFLOW_TRACKING_URI"], config.trainer.project_name, dry_run=dry_run)
     yield from prompt_findings(config)
-    # Importing verl takes 5 s, which the start of a run on a CPU would feel; it asks the same question there at once.
-    if dry_run or config.trainer.device == "cuda":
+    if imports_verl:
         yield from _verl_findings(config)
 
 
-def reward_findings(config: DictConfig) -> Iterator[Finding]:
-    """Import the reward function as verl does: one that cannot be imported fails every rollout of the run."""
-    from importlib import import_module
-    from importlib.util import module_from_spec, spec_from_file_location
+def reward_findings(config: DictConfig, *, imports_verl: bool) -> Iterator[Finding]:
+    """Import the reward manager as verl does: one that cannot be imported grades no rollout of the run.
 
-    function = config.reward.custom_reward_function
-    key, path = "reward.custom_reward_function.path", str(function.path)
+    The project's own imports verl, so that without `imports_verl` it is only looked for.
+    """
+    section, function = config.reward.reward_manager, config.reward.custom_reward_function.path
+    if function is not None or section.source != "importlib":
+        key, value = (
+            ("custom_reward_function.path", function) if function else ("reward_manager.source", section.source)
+        )
+        yield error(f"reward.{key}", value, "verl's own reward managers do not ask the solver",
+                    "change guidelines_core/reward/score.py, or name a GuidelineRewardManager in "
+                    "reward.reward_manager.module.path and .name")  # fmt: skip
+        return
+    key, path = "reward.reward_manager.module.path", str(section.module.path)
     try:
-        if path.startswith("pkg://"):
-            module = import_module(path.removeprefix("pkg://").replace("/", "."))
-        else:
-            spec = spec_from_file_location("reward_function", path.removeprefix("file://"))
-            if spec is None or spec.loader is None:
-                raise ImportError("it is no Python file")
-            module = module_from_spec(spec)
-            spec.loader.exec_module(module)
+        module = _imported(path, only_find=path.startswith("pkg://guidelines_core.") and not imports_verl)
     except Exception as failure:  # whatever the module's own code raises
         yield error(key, path, f"it cannot be imported in a worker: {type(failure).__name__}: {failure}",
                     "name a module as pkg://MODULE and install what it needs")  # fmt: skip
         return
-    if not callable(getattr(module, function.name, None)):
-        yield error("reward.custom_reward_function.name", function.name, f"{path} has no such function", "name one")
+    if module is not None and not callable(getattr(module, section.name, None)):
+        yield error("reward.reward_manager.name", section.name, f"{path} has no such class", "name one")
+
+
+def _imported(path: str, *, only_find: bool) -> ModuleType | None:
+    """Import the module that verl's `load_module` finds at `path`; None if it was only looked for."""
+    if path.startswith("pkg://"):
+        name = path.removeprefix("pkg://").replace("/", ".")
+        if not only_find:
+            return import_module(name)
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return None
+    spec = spec_from_file_location("reward_manager", path.removeprefix("file://"))
+    if spec is None or spec.loader is None:
+        raise ImportError("it is no Python file")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Finding]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-from functools import partial
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import psutil
 import ray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.experimental.reward_loop.reward_model import RewardModelManager
@@ -24,7 +25,7 @@ from verl.trainer.ppo.reward import load_reward_manager, resolve_reward_manager_
 from verl.utils import hf_tokenizer
 from verl.utils.fs import copy_to_local
 
-from guidelines_core.reward import score as reward
+from guidelines_core.reward.score import RAISED, RewardUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +89,14 @@ class SolverLoop(RewardLoopManager):
 
     def relocate(self, addresses: list[str]) -> None:
         """Tell every reward worker where the servers are."""
-        told = [worker.__ray_call__.remote(partial(_relocate, addresses)) for worker in self.reward_loop_workers]
-        ray.get(told)
+        ray.get([worker.relocate.remote(addresses) for worker in self.reward_loop_workers])
+
+    def take_counts(self) -> Counter[str]:
+        """Return what the reward workers counted since the last call."""
+        taken: Counter[str] = Counter()
+        for counts in ray.get([worker.take_counts.remote() for worker in self.reward_loop_workers]):
+            taken.update(counts)
+        return taken
 
 
 class RewardWorker(RewardLoopWorker):
@@ -104,20 +111,35 @@ class RewardWorker(RewardLoopWorker):
         )
 
     async def compute_score(self, data: DataProto) -> dict[str, Any]:
-        """Return the rollout's reward; whatever the reward function raises is counted, and travels through Ray."""
+        """Return the rollout's reward; whatever grading raises is counted, and travels through Ray.
+
+        verl's worker asks the reward manager only where `custom_reward_function` is set, and else takes the reward
+        model for a classifier.
+        """
         try:
-            result: dict[str, Any] = await super().compute_score(data)
-        except reward.RewardUnavailable:
+            result: dict[str, Any] = await self.reward_manager.run_single(data)
+        except RewardUnavailable:
             raise
         except Exception as error:
-            reward.ungraded[reward.RAISED] += 1
-            raise reward.RewardUnavailable(f"the reward function raised {error!r}") from None
+            self.reward_manager.scorer.ungraded[RAISED] += 1
+            raise RewardUnavailable(f"the reward function raised {error!r}") from None
         return result
 
+    def relocate(self, addresses: list[str]) -> None:
+        """Ask the solver's servers at these addresses from now on."""
+        self.reward_manager.scorer.relocate(addresses)
 
-def _relocate(addresses: list[str], worker: object) -> None:
-    """Take new addresses; runs in a reward worker."""
-    reward.relocate(addresses)
+    def take_counts(self) -> Counter[str]:
+        """Return what was counted since the last call: see `Scorer.take_counts`."""
+        counts: Counter[str] = self.reward_manager.scorer.take_counts()
+        return counts
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Set `values` in this worker's copy of the configuration and ask the solver as it says."""
+        with open_dict(self.config):
+            for key, value in values.items():
+                OmegaConf.update(self.config, key, value)
+        self.reward_manager.set_solver(self.config)
 
 
 def _processes(replica: Any) -> list[psutil.Process]:

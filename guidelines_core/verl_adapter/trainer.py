@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import ray
 import transfer_queue as tq
 from tensordict import NonTensorStack
 from verl.trainer.ppo.v1 import get_trainer_cls
@@ -276,11 +274,8 @@ class Recording:
 
     def _reward_counts(self) -> dict[str, float]:
         """Return what the reward workers counted since the last call."""
-        handles = self.reward_loop_manager.reward_loop_workers  # type: ignore[attr-defined]
-        taken: Counter[str] = Counter()
-        for counts in ray.get([handle.__ray_call__.remote(_take_counts) for handle in handles]):
-            taken.update(counts)
-        return count_metrics(taken)
+        rewards: Any = self.reward_loop_manager
+        return count_metrics(rewards.take_counts())
 
     def _val_metrics_update(
         self,
@@ -353,10 +348,3 @@ class StopAsked(RuntimeError):
 def stop_asked() -> bool:
     """Say whether the run was asked to save and stop."""
     return Path(os.environ[STOP_FILE]).exists()
-
-
-def _take_counts(worker: object) -> Counter[str]:
-    """Return what was counted in a reward worker; runs in the worker."""
-    from guidelines_core.reward import score as reward
-
-    return reward.take_counts()

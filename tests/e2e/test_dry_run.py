@@ -59,10 +59,10 @@ def test_the_reference_passes_on_a_cpu_with_other_sizes(tmp_path: Path) -> None:
     assert (config.trainer.device, config.guidelines.grader.name) == ("cpu", "math_verify")
 
 
-def test_a_store_and_a_reward_function_that_fail_are_refused_together(tmp_path: Path) -> None:
-    words = ["reward.custom_reward_function.path=pkg://no.such.module", "data.train_batch_size=3"]
+def test_a_store_and_a_reward_manager_that_fail_are_refused_together(tmp_path: Path) -> None:
+    words = ["reward.reward_manager.module.path=pkg://no.such.module", "data.train_batch_size=3"]
     code, _, lines = dry_run(tmp_path, "--name", "quickstart", *words)
     assert code == 2
     errors = [line for line in lines if line.startswith("error: ")]
-    assert any("reward.custom_reward_function.path" in line and "No module named 'no'" in line for line in errors)
+    assert any("reward.reward_manager.module.path" in line and "No module named 'no'" in line for line in errors)
     assert any("ppo_mini_batch_size" in line for line in errors)

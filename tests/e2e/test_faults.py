@@ -112,9 +112,10 @@ def show(title: str, steps: dict[int, dict[str, Any]], faults: dict[int, str]) -
 
 
 def reward_in(folder: Path) -> list[str]:
-    """Return the overrides that put `faulty_reward.py` in the place of the project's reward function."""
+    """Return the overrides that put `faulty_reward.py` in the place of the project's reward manager."""
     return [
-        f"reward.custom_reward_function.path={ROOT / 'tests/support/faulty_reward.py'}",
+        "reward.reward_manager.module.path=pkg://tests.support.faulty_reward",
+        "reward.reward_manager.name=FaultyRewardManager",
         f"+guidelines.environment.FAULTS={folder}",
     ]
 

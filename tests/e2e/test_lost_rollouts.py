@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import last_checkpoint
 from tests.e2e.conftest import Attempt, start
 
@@ -38,7 +37,8 @@ def losing(tmp_path_factory: pytest.TempPathFactory) -> Losing:
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     attempt = start(
         folder,
-        f"reward.custom_reward_function.path={ROOT / 'tests/support/losing_reward.py'}",
+        "reward.reward_manager.module.path=pkg://tests.support.losing_reward",
+        "reward.reward_manager.name=LosingRewardManager",
         "trainer.save_freq=4",
         "trainer.test_freq=-1",
         uri=uri,

@@ -1,6 +1,6 @@
-"""The project's reward function behind a proxy that spoils the solver's answers, a fault a step.
+"""The project's reward manager behind a proxy that spoils the solver's answers, a fault a step.
 
-It takes the place of `guidelines_core.reward.score` in a run's configuration and calls it. In the folder that the
+It takes the project's place in a run's configuration (`reward.reward_manager`). In the folder that the
 environment's FAULTS names it writes `arrived`, the number of rollouts so far, and `solver.jsonl`, the solver's real
 texts, for a test to compare with what the run stored. Without a file `plan` there, nothing is spoilt.
 """
@@ -20,7 +20,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from guidelines_core.reward import score as reward
+from guidelines_core.verl_adapter.reward_manager import GuidelineRewardManager
 
 FOLDER = Path(os.environ.get("FAULTS", "."))
 ROLLOUTS_A_STEP = 16
@@ -92,16 +92,24 @@ def kill_graders() -> None:
         time.sleep(0.2)
 
 
-_proxy: Proxy | None = None
+class FaultyRewardManager(GuidelineRewardManager):
+    """Grades rollouts as the project does, with the step's fault."""
 
+    def __init__(
+        self,
+        config: Any,
+        tokenizer: Any,
+        compute_score: Any,
+        reward_router_address: str,
+        reward_model_tokenizer: Any = None,
+    ) -> None:
+        self._proxy = Proxy(reward_router_address)
+        address = self._proxy.address if (FOLDER / "plan").exists() else reward_router_address
+        super().__init__(config, tokenizer, compute_score, address)
+        self.compute_score = self._with_fault
 
-async def compute_score(*, reward_router_address: str, **kwargs: Any) -> dict[str, Any]:
-    """Grade one rollout as the project does, with the step's fault."""
-    global _proxy
-    if _proxy is None:
-        _proxy = Proxy(reward_router_address)
-    number = _proxy.arrive()
-    if _proxy.fault == "raises" and number < RAISING:
-        raise ZeroDivisionError("told to fail")
-    address = _proxy.address if (FOLDER / "plan").exists() else reward_router_address
-    return await reward.compute_score(reward_router_address=address, **kwargs)
+    async def _with_fault(self, **rollout: Any) -> dict[str, Any]:
+        number = self._proxy.arrive()
+        if self._proxy.fault == "raises" and number < RAISING:
+            raise ZeroDivisionError("told to fail")
+        return await self.scorer.compute_score(**rollout)

@@ -51,10 +51,10 @@ def test_an_unknown_experiment_is_refused_with_the_names_there_are() -> None:
         compose("quickstrt")
 
 
-def test_overrides_reach_verl_and_the_reward_function() -> None:
+def test_overrides_reach_verl_and_our_own_section() -> None:
     config = compose("quickstart", ["data.train_batch_size=8", "guidelines.solver.temperature=0.7"])
     assert config.data.train_batch_size == 8
-    assert config.reward.custom_reward_function.reward_kwargs.solver.temperature == 0.7
+    assert config.guidelines.solver.temperature == 0.7
 
 
 def test_the_environment_overrides_solver_and_grader() -> None:

@@ -76,13 +76,9 @@ DERIVED: dict[str, tuple[Callable[[DictConfig], Any], Any]] = {
         "Qwen/Qwen2.5-3B-Instruct",
     ),
     "max_response_length is the solver's limit too": (lambda c: c.guidelines.solver.max_tokens, 3072),
-    "the reward function is told so": (
-        lambda c: c.reward.custom_reward_function.reward_kwargs.solver.max_tokens,
-        3072,
-    ),
-    "reward: accuracy only, by our function": (
-        lambda c: (c.reward.custom_reward_function.path, c.reward.custom_reward_function.name),
-        ("pkg://guidelines_core.reward.score", "compute_score"),
+    "reward: accuracy only, by our manager": (
+        lambda c: (c.reward.reward_manager.module.path, c.reward.reward_manager.name),
+        ("pkg://guidelines_core.verl_adapter.reward_manager", "GuidelineRewardManager"),
     ),
     "GRPO, no critic": (lambda c: c.critic.enable, None),
     "mini-batch 24 is padded": (padded_sequences, (120, 192)),
@@ -121,7 +117,6 @@ def test_row_follows(name: str, row: str) -> None:
 def test_grader_and_checkpoint_directory(name: str) -> None:
     config = composed(name)
     assert (config.guidelines.grader.name, config.trainer.default_local_dir) == BY_EXPERIMENT[name]
-    assert config.reward.custom_reward_function.reward_kwargs.grader.name == config.guidelines.grader.name
 
 
 def attention_name() -> str:
@@ -149,8 +144,7 @@ NAMED = {
 
 
 def test_the_two_runs_differ_in_the_grader_alone() -> None:
-    grader = {"guidelines.grader.name", "reward.custom_reward_function.reward_kwargs.grader.name"}
-    assert differences(BASELINE, MATHVERIFY) - NAMED == grader
+    assert differences(BASELINE, MATHVERIFY) - NAMED == {"guidelines.grader.name"}
 
 
 def test_the_fast_sibling_pads_nothing_and_changes_only_how_a_step_is_computed() -> None:

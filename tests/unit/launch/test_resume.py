@@ -60,6 +60,19 @@ def test_a_key_that_only_one_version_knows_is_no_change() -> None:
     assert changes({"a": "1", "gone": "2"}, {"a": "1", "new": "3"}) == ([], [])
 
 
+def test_a_run_with_the_reward_as_a_function_goes_on_with_the_reward_manager() -> None:
+    now = parameters(compose(NAME))
+    older = {
+        "reward/custom_reward_function/path": "pkg://guidelines_core.reward",
+        "reward/reward_manager/source": "register",
+        "reward/reward_manager/name": "naive",
+        "reward/reward_manager/module/path": "None",
+    }
+    assert changes({**now, **older}, now) == ([], [])
+    _, refused = changes({**now, **older, "reward/custom_reward_function/path": "mine.py"}, now)
+    assert len(refused) == 1
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")

@@ -259,18 +259,22 @@ def test_model_and_data_that_are_not_there_are_found(tmp_path: Path) -> None:
     assert "no such file" in found["guidelines.data.source"]
 
 
-def test_a_reward_function_that_cannot_be_imported_is_found(tmp_path: Path) -> None:
+def test_a_reward_manager_that_cannot_be_imported_is_found(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import no_such_package\n")
-    key = "reward.custom_reward_function"
-    for change, named, reason in (
-        (f"{key}.path={tmp_path / 'mine.py'}", f"{key}.path", "No module named 'no_such_package'"),
-        (f"{key}.path=pkg://guidelines_core.rewards", f"{key}.path", "No module named 'guidelines_core.rewards'"),
-        (f"{key}.name=compute", f"{key}.name", "no such function"),
+    key, function = "reward.reward_manager", "reward.custom_reward_function.path"
+    path, missing = f"{key}.module.path", "pkg://guidelines_core.rewards"
+    for imports_verl, change, named, reason in (
+        (False, f"{path}={tmp_path / 'mine.py'}", path, "No module named 'no_such_package'"),
+        (False, f"{path}={missing}", path, "No module named 'guidelines_core.rewards'"),
+        (True, f"{path}={missing}", path, "No module named 'guidelines_core.rewards'"),
+        (True, f"{key}.name=Mine", f"{key}.name", "no such class"),
+        (False, f"{key}.source=register", f"{key}.source", "do not ask the solver"),
+        (False, f"{function}=mine.py", function, "do not ask the solver"),
     ):
-        (finding,) = list(reward_findings(changed(REFERENCE, change)))
+        (finding,) = list(reward_findings(changed(REFERENCE, change), imports_verl=imports_verl))
         assert finding.key == named
         assert reason in finding.reason
-    assert list(reward_findings(composed(REFERENCE))) == []
+    assert list(reward_findings(composed(REFERENCE), imports_verl=True)) == []
 
 
 def test_prompts_that_leave_no_room_are_found() -> None:
@@ -317,7 +321,7 @@ def test_the_probe_runs_in_the_runs_environment_and_its_death_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text("import os\nprint(os.environ['SAID'], flush=True)\nos._exit(3)\n")
-    config = changed("quickstart", f"reward.custom_reward_function.path={tmp_path / 'mine.py'}")
+    config = changed("quickstart", f"reward.reward_manager.module.path={tmp_path / 'mine.py'}")
     config.guidelines.environment = {"SAID": "from the run"}
     monkeypatch.setattr("guidelines_core.preflight.probe.SECONDS", 100.0)
     (finding,) = Probe(config, dry_run=True).findings()

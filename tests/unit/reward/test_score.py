@@ -1,4 +1,4 @@
-"""The reward function against a real HTTP server that stands for the solver, and the real grader."""
+"""The reward against a real HTTP server that stands for the solver, and the real grader."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from guidelines_core.reward import score as reward
 from guidelines_core.reward.metrics import count_metrics
+from guidelines_core.reward.score import RewardUnavailable, Scorer
 from tests.support.solver_server import Server, serving, whole
 
 SOLVER = {
@@ -33,69 +33,66 @@ def server() -> Iterator[Server]:
         yield told
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """Give each test a process that has graded nothing yet."""
-
-    def forget() -> None:
-        reward._solver, reward._addresses = None, None
-        reward.ungraded.clear()
-
-    forget()
-    yield
-    forget()
+def scorer(address: str, workers: int = 1) -> Scorer:
+    return Scorer([address], solver=SOLVER, grader=GRADER, prompts={"style": "instruct"}, workers=workers)
 
 
-def score(address: str, gold: str = "4", split: str = "train", workers: int = 1) -> Any:
-    return reward.compute_score(
-        "test",
-        "Add the numbers.",
-        gold,
-        {"question": "What is 2 + 2?", "problem_id": "p1", "split": split},
-        address,
-        solver=SOLVER,
-        grader=GRADER,
-        prompts={"style": "instruct"},
-        workers=workers,
+def score(by: Scorer, gold: str = "4", split: str = "train") -> Any:
+    return by.compute_score(
+        "test", "Add the numbers.", gold, {"question": "What is 2 + 2?", "problem_id": "p1", "split": split}
     )
 
 
 def test_a_rollout_gets_the_graders_word_and_how_it_was_sampled(server: Server) -> None:
-    row = asyncio.run(score(server.address))
+    row = asyncio.run(score(scorer(server.address)))
     assert (row["score"], row["reason"], row["math_verify_correct"]) == (1.0, "correct", 1.0)
     assert row["solver_sampling"] == f"temperature 0.7, seed {server.requests[0]['seed']}, at most 32 tokens"
 
 
 def test_validation_is_greedy(server: Server) -> None:
-    assert asyncio.run(score(server.address, split="val"))["solver_sampling"].startswith("temperature 0, seed ")
+    assert asyncio.run(score(scorer(server.address), split="val"))["solver_sampling"].startswith("temperature 0, seed ")
     assert server.requests[0]["temperature"] == 0.0
 
 
 def test_no_answer_is_no_reward_and_is_counted(server: Server) -> None:
     server.bodies = [whole(finish_reason="abort")] * 20
-    with pytest.raises(reward.RewardUnavailable, match=r"deadline_s=2.0"):
-        asyncio.run(score(server.address))
-    counts = reward.take_counts()
+    by = scorer(server.address)
+    with pytest.raises(RewardUnavailable, match=r"deadline_s=2.0"):
+        asyncio.run(score(by))
+    counts = by.take_counts()
     assert counts["ungraded_solver_error"] == 1
     assert counts["retries"] > 0
-    assert reward.take_counts()["ungraded_solver_error"] == 0
+    assert by.take_counts()["ungraded_solver_error"] == 0
+
+
+def test_two_scorers_share_nothing(server: Server) -> None:
+    one, other = scorer(server.address), scorer(server.address)
+    asyncio.run(score(one))
+    assert (one.take_counts()["asked"], other.take_counts()["asked"]) == (1, 0)
 
 
 def test_workers_share_the_places_at_the_solver_fairly(server: Server) -> None:
     server.delay_s = 0.1
+    client = scorer(server.address, workers=3).client
 
     async def many() -> None:
-        await asyncio.gather(*(score(server.address, gold=str(n), workers=3, split="val") for n in range(2)))
-        client = reward.solver_client(server.address, SOLVER, workers=3)
         await asyncio.gather(*(client.solve([{"role": "user", "content": str(n)}], temperature=0.0) for n in range(9)))
 
     asyncio.run(many())
     assert server.most_in_flight == 2
 
 
-def test_an_address_that_changed_before_the_first_request_counts(server: Server) -> None:
-    reward.relocate([server.address])
-    assert asyncio.run(score("127.0.0.1:9"))["score"] == 1.0
+def test_a_new_solver_client_asks_at_the_new_address_and_knows_no_answer(server: Server) -> None:
+    by = scorer("127.0.0.1:9")
+    by.relocate([server.address])
+
+    async def twice() -> None:
+        assert (await score(by))["score"] == 1.0
+        by.set_solver({**SOLVER, "max_tokens": 16}, workers=1)
+        assert (await score(by))["score"] == 1.0
+
+    asyncio.run(twice())
+    assert [request["max_tokens"] for request in server.requests] == [32, 16]
 
 
 def test_counts_become_metrics() -> None:

@@ -118,7 +118,7 @@ def test_looking_at_a_point_leaves_nothing_for_the_next(tmp_path: Path) -> None:
 def test_lengths_reach_all_that_follows_from_them(tmp_path: Path) -> None:
     config = space(tmp_path, {RESPONSE: [512]}).config({RESPONSE: 512})
     assert config.actor_rollout_ref.rollout.response_length == 512
-    assert config.reward.custom_reward_function.reward_kwargs.solver.max_tokens == 512
+    assert config.guidelines.solver.max_tokens == 512
     assert config.reward.reward_model.rollout.max_model_len == 3072 + 512 + 512 + 256
 
 

@@ -1,0 +1,54 @@
+"""verl's reward manager: the object in a reward worker that grades each rollout.
+
+Chosen by `reward.reward_manager.source: importlib`, so that solver client, grading processes and counts belong to an
+object and not to the process.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+
+from guidelines_core.reward.score import Scorer
+
+
+class GuidelineRewardManager(NaiveRewardManager):
+    """verl's manager of one rollout at a time, with `Scorer.compute_score` as its reward function.
+
+    Args:
+        config: the run's whole configuration.
+        tokenizer: the planner's.
+        compute_score: verl's default function, which is not used.
+        reward_router_address: `host:port` of each of the solver's servers, comma-separated.
+        reward_model_tokenizer: not used: the solver's server applies its own chat template.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        tokenizer: Any,
+        compute_score: Any,
+        reward_router_address: str,
+        reward_model_tokenizer: Any = None,
+    ) -> None:
+        settings = plain(config)
+        self.scorer = Scorer(
+            reward_router_address.split(","),
+            solver=settings["solver"],
+            grader=settings["grader"],
+            prompts=settings["prompts"],
+            workers=config.reward.num_workers,
+        )
+        super().__init__(config, tokenizer, self.scorer.compute_score)
+
+    def set_solver(self, config: DictConfig) -> None:
+        """Take the solver's settings from `config` from now on."""
+        self.scorer.set_solver(plain(config)["solver"], config.reward.num_workers)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return the section `guidelines` as dictionaries."""
+    settings: Any = OmegaConf.to_container(config.guidelines, resolve=True)
+    return dict(settings)
