@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
+from pathlib import Path
 
 import psutil
 
 from guidelines_core.hardware.gpus import devices
-from guidelines_core.launch.processes import GRACE_S
+from guidelines_core.launch.processes import FOLDER, GRACE_S, clear
 
 WORKER = "GUIDELINES_SWEEP_WORKER"
 """Names the sweep's process, `pid:start`, in the environment of all that it starts."""
@@ -27,25 +29,25 @@ def this_worker() -> str:
     return f"{socket.gethostname()} {identity(psutil.Process())}"
 
 
-def alive(process: psutil.Process) -> bool:
-    """Say whether a process has not ended."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 def clear_leftovers() -> None:
-    """End what sweeps that are gone have left running: processes whose environment names a worker that is dead."""
+    """Clear what sweeps that are gone have left running: processes whose environment names a worker that is dead.
+
+    A worker in another container has a number that says nothing here.
+    """
     living = {identity(process) for process in psutil.process_iter()}
-    left = []
+    here = os.readlink("/proc/self/ns/pid")
+    left, folders = [], set()
     for process in psutil.process_iter():
         try:
-            worker = process.environ().get(WORKER)
-        except psutil.Error:
+            environment = process.environ()
+            if WORKER not in environment or os.readlink(f"/proc/{process.pid}/ns/pid") != here:
+                continue
+        except (psutil.Error, OSError):
             continue
-        if worker is not None and worker not in living:
+        if environment[WORKER] not in living:
             left.append(process)
+            folders |= {Path(environment[FOLDER])} if FOLDER in environment else set()
+    clear(folders)
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=GRACE_S)

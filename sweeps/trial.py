@@ -13,9 +13,10 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.launch.processes import alive
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
-from sweeps.leftovers import WORKER, alive, await_free_gpus, clear_leftovers, identity
+from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
 from sweeps.objective import GAP, WALL, Measured, Step, measure, rate
 from sweeps.peaks import Peaks
 from sweeps.record import Record, journal_of

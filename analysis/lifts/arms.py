@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from analysis.lifts.generate import TOO_LONG, read_lines
 from guidelines_core.data.problems import Problem
 from guidelines_core.grading.pool import GradingPool
-from guidelines_core.launch.processes import end_descendants
+from guidelines_core.launch.processes import end_tree
 from guidelines_core.launch.training import failure_line
 from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION, Message, planner_messages, solver_messages
@@ -223,7 +224,7 @@ def _generate(
                 time.sleep(0.5)
         finally:
             if process.poll() is None:
-                end_descendants()
+                end_tree(psutil.Process(process.pid))
         for name, file in files.items():
             bar.update(shown[name], completed=_count(file))
     if process.returncode != 0:

@@ -1,37 +1,49 @@
-"""The processes of a run and what they leave in shared memory: kept together, ended, cleared away.
+"""The processes of a run: found, kept together, ended.
 
-Ray's and vLLM's processes start sessions of their own, so that no signal to a process group reaches them all.
+Ray's and vLLM's processes start sessions of their own, so that no signal to a process group reaches them all. Each of
+them has its attempt's folder in its environment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import psutil
+
+from guidelines_core.launch import shared_memory
 
 GRACE_S = 6.0
 """Seconds that processes get to end by themselves before they are killed."""
 
 FOLDER = "GUIDELINES_FOLDER"
-"""Names, in the environment of each process of an attempt, its folder for sockets, which ends with it."""
+"""Names, in the environment of each process of an attempt, its temporary folder, which is removed at its end."""
+
+TEMPORARY = "guidelines-"
+"""Begins the name of an attempt's folder."""
 
 FOLDER_OF_ATTEMPT = ".folder"
-"""Ends the name of the file, among a run's logs, that names an attempt's folder."""
+"""Ends the name of the file, among a run's logs, that names an attempt's folder and the run's directory."""
 
-SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
-"""Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
-
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 36, 37
 
 
-def adopt_orphans() -> None:
+def adopts_orphans() -> bool:
+    """Say whether this process becomes the parent of descendants whose own parent ends."""
+    adopts = ctypes.c_int()
+    _prctl(PR_GET_CHILD_SUBREAPER, ctypes.addressof(adopts))
+    return bool(adopts.value)
+
+
+def adopt_orphans(adopt: bool = True) -> None:
     """Make this process the parent of every descendant whose own parent ends, so that none escapes its end."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def end_with(parent: int, number: int) -> None:
@@ -43,7 +55,7 @@ def end_with(parent: int, number: int) -> None:
 
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
+    if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
@@ -52,9 +64,8 @@ def end_descendants() -> None:
     end(lambda: psutil.Process().children(recursive=True))
 
 
-def leftovers(run: Path) -> list[psutil.Process]:
-    """Return the living processes of a run's attempts; who holds the lock of its directory, `run`, expects none."""
-    folders = {file.read_text() for file in (run / "logs").glob(f"*{FOLDER_OF_ATTEMPT}")}
+def of_attempts(folders: Collection[str]) -> list[psutil.Process]:
+    """Return the living processes, but this one, with one of these attempts' folders in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -65,22 +76,84 @@ def leftovers(run: Path) -> list[psutil.Process]:
     return found
 
 
+def note_folder(run: Path, attempt: str, folder: Path) -> None:
+    """Write, among the logs of `run`, which folder an attempt has."""
+    (run / "logs" / f"{attempt}{FOLDER_OF_ATTEMPT}").write_text(f"{folder}\n{_identity(run)}\n")
+
+
+def attempt_folders(run: Path) -> list[Path]:
+    """Return the folders of the attempts of `run`; a copy of its directory has made none of them."""
+    lines = [file.read_text().splitlines() for file in sorted((run / "logs").glob(f"*{FOLDER_OF_ATTEMPT}"))]
+    # Before the directory's identity stood there, one line did.
+    return [Path(line[0]) for line in lines if line and (len(line) == 1 or line[1] == _identity(run))]
+
+
+def _identity(directory: Path) -> str:
+    """Return what a directory keeps when it is moved, and its copy does not have."""
+    return str(directory.stat().st_ino)
+
+
+def leftovers(run: Path) -> list[psutil.Process]:
+    """Return the living processes of a run's attempts; who holds the lock of its directory, `run`, expects none."""
+    return of_attempts({str(folder) for folder in attempt_folders(run)})
+
+
+def clear(folders: Collection[Path]) -> tuple[int, int]:
+    """End the processes of attempts by their folders, remove their shared memory and the folders.
+
+    Returns how many processes and how many segments there were.
+    """
+    names = {str(folder) for folder in folders}
+    left = of_attempts(names)
+    segments = shared_memory.mapped(left).union(*map(shared_memory.recorded, folders))
+    end(lambda: of_attempts(names))
+    gone = shared_memory.remove(segments)
+    for folder in folders:
+        assert folder.name.startswith(TEMPORARY), f"{folder} is no attempt's folder"
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(left), len(gone)
+
+
+def end_tree(root: psutil.Process) -> None:
+    """End a process and its descendants, those included whose parent ends first."""
+    seen = {root}
+
+    def family() -> list[psutil.Process]:
+        for process in list(seen):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seen.update(process.children(recursive=True))
+        return list(seen)
+
+    end(family)
+
+
 def end(processes: Callable[[], list[psutil.Process]]) -> None:
     """End what `processes` returns: SIGTERM, `GRACE_S` seconds, SIGKILL, until it returns none that live.
 
     It is asked twice: one whose parent ends while the list is made is missing from it.
     """
     deadline = time.monotonic() + GRACE_S
-    for process in processes():
+    seen = set(processes())
+    for process in seen:
         _signal_if_alive(process, signal.SIGTERM)
     seen_none = 0
     while seen_none < 2:
-        living = psutil.wait_procs(processes(), timeout=0)[1]
+        seen.update(processes())
+        # It takes the exit status of those that are children of this process, so that none stays a zombie.
+        living = [process for process in psutil.wait_procs(seen, timeout=0)[1] if alive(process)]
         seen_none = 0 if living else seen_none + 1
         if time.monotonic() > deadline:
             for process in living:
                 _signal_if_alive(process, signal.SIGKILL)
         time.sleep(0.1)
+
+
+def alive(process: psutil.Process) -> bool:
+    """Say whether a process has not ended."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal_if_alive(process: psutil.Process, number: int) -> None:
@@ -94,28 +167,3 @@ def memory_kills() -> int:
     """Return how many processes this machine has killed for want of memory since it started, whosever they were."""
     fields = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return next((int(value) for name, value in fields if name == "oom_kill"), 0)
-
-
-def segments_since(seconds: float) -> list[Path]:
-    """Return the segments in shared memory that are named as a run's and younger than `seconds` since 1970."""
-    found = []
-    for segment in (path for pattern in SEGMENTS for path in Path("/dev/shm").glob(pattern)):
-        try:
-            if segment.stat().st_mtime >= seconds:
-                found.append(segment)
-        except FileNotFoundError:
-            continue
-    return found
-
-
-def remove_shared_memory(segments: Iterable[Path]) -> None:
-    """Remove those of `segments` that no living process maps; a killed process cannot unlink its own."""
-    mapped: set[str] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            mapped.update(line.split()[-1] for line in maps.read_text().splitlines() if "/dev/shm/" in line)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    for segment in segments:
-        if str(segment) not in mapped:
-            segment.unlink(missing_ok=True)

@@ -117,7 +117,7 @@ def resume(config: DictConfig, run: Run) -> list[str]:
         raise ResumeError(
             "\n".join(refused) + "\nLeave it at the run's value, or start beside it with the new one: --new."
         )
-    cleared = clear(run, attempts[-1].stat().st_mtime)
+    cleared = clear(run)
     checkpoint, lines = choose(run.directory)
     if checkpoint is None:
         where = ["no whole checkpoint is there: the run starts again from its first step"]
@@ -128,16 +128,9 @@ def resume(config: DictConfig, run: Run) -> list[str]:
     return [*cleared, *lines, *(f"changed: {line}" for line in allowed), *where]
 
 
-def clear(run: Run, since: float) -> list[str]:
-    """End the processes that the run's dead attempt left and remove its shared memory; return a line if there were any.
-
-    `since` is when that attempt started, in seconds since 1970.
-    """
-    left = processes.leftovers(run.directory)
-    processes.end(lambda: processes.leftovers(run.directory))
-    segments = processes.segments_since(since)
-    processes.remove_shared_memory(segments)
-    gone = [segment for segment in segments if not segment.exists()]
-    if not left and not gone:
+def clear(run: Run) -> list[str]:
+    """Clear what the run's dead attempts left behind; return a line if there was any."""
+    ended, segments = processes.clear(processes.attempt_folders(run.directory))
+    if not ended and not segments:
         return []
-    return [f"cleared what the last attempt left: {len(left)} processes, {len(gone)} segments of shared memory"]
+    return [f"cleared what the last attempt left: {ended} processes, {segments} segments of shared memory"]

@@ -1,7 +1,8 @@
 """Runs a command and ends its processes when `run.py` ends: `python -m guidelines_core.launch.supervisor COMMAND…`.
 
 However `run.py` ends, SIGKILL included, the kernel tells this process, which then ends every process of the run and
-clears shared memory and sockets. However this process ends, verl's is killed by the kernel, and `run.py` clears up.
+removes its shared memory and its folder. However this process ends, verl's is killed by the kernel, and `run.py` does
+the same.
 """
 
 from __future__ import annotations
@@ -11,36 +12,45 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
-from guidelines_core.launch.processes import (
-    FOLDER,
-    adopt_orphans,
-    end_descendants,
-    end_with,
-    remove_shared_memory,
-    segments_since,
-)
+import psutil
+
+from guidelines_core.launch import shared_memory
+from guidelines_core.launch.processes import FOLDER, adopt_orphans, end_descendants, end_with
 
 PARENT = "GUIDELINES_PARENT"
 """The process that a process of the run is to end with."""
 
+LOOK_S = 0.5
+"""Seconds between two looks for new segments of shared memory."""
+
 
 def main(command: list[str]) -> int:
     """Run `command` to its end, or to the end of this process's parent; return its exit code, 128 + N for signal N."""
-    began = time.time()
+    folder = Path(os.environ[FOLDER])
     adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     end_with(int(os.environ[PARENT]), signal.SIGTERM)
+    segments = shared_memory.Watch(folder, lambda: psutil.Process().children(recursive=True))
     try:
-        code = subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())}).wait()
+        code = _ended(subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())}), segments)
         return code if code >= 0 else 128 - code
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        segments.look()
         end_descendants()
-        remove_shared_memory(segments_since(began))
-        if folder := os.environ.get(FOLDER):
-            shutil.rmtree(folder, ignore_errors=True)
+        shared_memory.remove(shared_memory.recorded(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ended(process: subprocess.Popen[bytes], segments: shared_memory.Watch) -> int:
+    """Note the segments of the processes until `process` ends; return its exit code."""
+    while True:
+        try:
+            return process.wait(LOOK_S)
+        except subprocess.TimeoutExpired:
+            segments.look()
 
 
 if __name__ == "__main__":

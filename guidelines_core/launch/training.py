@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.launch import processes
+from guidelines_core.launch import processes, shared_memory
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import last_checkpoint
@@ -31,9 +32,6 @@ ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
 
 FULL_BYTES = 16 * 2**20
 """Free bytes below which a disk counts as full: a checkpoint did not fit on it."""
-
-TEMPORARY = "guidelines-"
-"""Prefix of the name of an attempt's folder for sockets."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +58,30 @@ class PrelaunchedDriver:
     It holds no GPU, port or file of the run, and ends with this process.
 
     Attributes:
-        folder: the attempt's folder for sockets.
+        folder: the attempt's folder for everything temporary; it is removed at the end.
         process: the supervisor, which runs the driver.
     """
 
     def __init__(self, config: DictConfig, module: str = "guidelines_core.launch.driver") -> None:
         """Start `module` under the supervisor; its processes end with this one."""
+        self._adopted_before = processes.adopts_orphans()
         processes.adopt_orphans()
-        self.folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
+        self.folder = Path(tempfile.mkdtemp(prefix=processes.TEMPORARY))
+        self._segments = shared_memory.Watch(self.folder, self.processes)
         composed = self.folder / "composed.yaml"
         OmegaConf.save(config, composed)
         environment = {
             **os.environ,
             **dict(config.guidelines.environment),
             PARENT: str(os.getpid()),
-            # Sockets, which nobody removes when a process is killed. Caches stay in the machine's own folder.
             processes.FOLDER: str(self.folder),
-            "VLLM_RPC_BASE_PATH": str(self.folder),
+            # Sockets, locks and logs, which nobody removes when a process is killed; Ray's logs of a session are
+            # hundreds of megabytes a day. Caches stay in the machine's own folder.
+            "TMPDIR": str(self.folder),
+            **({"RAY_TMPDIR": str(self.folder)} if own_cluster(config) else {}),
+            "TORCHINDUCTOR_CACHE_DIR": os.environ.get(
+                "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid()}")
+            ),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
@@ -106,6 +111,17 @@ class PrelaunchedDriver:
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
 
+    def processes(self) -> list[psutil.Process]:
+        """Return its living processes."""
+        return processes.of_attempts({str(self.folder)})
+
+    def end(self) -> None:
+        """End its processes, remove what they leave, and make of this process what it was before."""
+        self._segments.look()
+        processes.clear([self.folder])
+        self.process.wait()
+        processes.adopt_orphans(self._adopted_before)
+
     def output(self) -> str:
         """Return what it has printed before `train` gave it a log."""
         self._output.seek(0)
@@ -133,21 +149,21 @@ class Training:
         self.journal = folder / f"{name}.jsonl"
         self._config_file = folder / f"{name}.yaml"
         OmegaConf.save(config, self._config_file)
-        (folder / f"{name}{processes.FOLDER_OF_ATTEMPT}").write_text(str(driver.folder))
+        processes.note_folder(run.directory, name, driver.folder)
         self.log.touch()
         self.journal.touch()
         self._lines = Journal(self.journal)
-        self._began = time.time()
         self._kills_before = processes.memory_kills()
         self._stop_file = folder / f"{name}.stop"
         self._stop_deadline = 0.0
         self._signal: int | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
         self._started = False
 
     def start(self) -> None:
         """Start verl."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._remember)
+            self._handlers[number] = signal.signal(number, self._remember)
         self._started = True
         self._driver.train(
             self._config_file,
@@ -187,9 +203,9 @@ class Training:
     def end(self) -> Outcome:
         """End whatever still runs, clear up, and return how the attempt ended."""
         code = self._driver.process.poll()
-        processes.end_descendants()
-        processes.remove_shared_memory(processes.segments_since(self._began))
-        shutil.rmtree(self._driver.folder, ignore_errors=True)
+        self._driver.end()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         total = self._config.trainer.total_training_steps
         saved = last_checkpoint(self._run.directory)
         if code == 0 and (self._config.trainer.save_freq <= 0 or saved == total):
@@ -203,6 +219,11 @@ class Training:
             disk = f"the disk of {self._run.directory} is full; " if is_full(self._run.directory) else ""
             return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {self.failure()}{memory}")
         return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
+
+
+def own_cluster(config: DictConfig) -> bool:
+    """Say whether the run starts a Ray cluster of its own and joins none."""
+    return str(OmegaConf.select(config, "ray_kwargs.ray_init.address", default="local")) == "local"
 
 
 def is_full(folder: Path) -> bool:

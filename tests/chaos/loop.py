@@ -20,7 +20,6 @@ import psutil
 from mlflow import MlflowClient
 
 from guidelines_core.launch import processes
-from guidelines_core.launch.training import TEMPORARY
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
 from guidelines_core.runs.journal import STEP, Entry, Journal, attempts, history
@@ -194,8 +193,8 @@ class Loop:
         while processes.leftovers(self.directory) and time.monotonic() < deadline:
             time.sleep(0.2)
         left = [f"process {process.pid}" for process in processes.leftovers(self.directory)]
-        left += [segment.name for segment in processes.segments_since(since)]
-        folders = Path(os.environ.get("TMPDIR", "/tmp")).glob(f"{TEMPORARY}????????")
+        left += [segment.name for segment in segments_since(since)]
+        folders = Path(os.environ.get("TMPDIR", "/tmp")).glob(f"{processes.TEMPORARY}????????")
         return left + [folder.name for folder in folders if folder.stat().st_mtime >= since]
 
     def finish(self, tries: int = 4) -> int:
@@ -209,6 +208,17 @@ class Loop:
     def checkpoint(self) -> int:
         """Return the step of the last whole checkpoint."""
         return last_checkpoint(self.directory)
+
+
+def segments_since(seconds: float) -> list[Path]:
+    """Return the segments of shared memory, as a run names them, that are younger than `seconds` since 1970."""
+    found = []
+    for pattern in ("psm_*", "verl_weights_*", "sem.loky-*"):
+        for segment in Path("/dev/shm").glob(pattern):
+            with contextlib.suppress(FileNotFoundError):
+                if segment.stat().st_mtime >= seconds:
+                    found.append(segment)
+    return found
 
 
 def hit(loop: Loop, target: str, moment: str, draw: random.Random) -> dict[str, object] | None:

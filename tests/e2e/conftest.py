@@ -18,7 +18,6 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from guidelines_core.launch.processes import SEGMENTS
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import SEAL
 from tests.support.postgres import Server, binaries
@@ -27,6 +26,8 @@ STEPS = 4
 PROMPTS = 4
 ROLLOUTS = 4
 EXPERIMENT = "query-conditioned-guidelines"
+SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
+"""Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
 
 
 @dataclass(frozen=True)

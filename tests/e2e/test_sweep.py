@@ -19,8 +19,9 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
+from guidelines_core.launch.processes import alive
 from guidelines_core.paths import CONF, ROOT
-from sweeps.leftovers import WORKER, alive
+from sweeps.leftovers import WORKER
 from sweeps.objective import GAP, WALL
 from sweeps.sampler import CAUSE, REFERENCE
 from sweeps.study import counted

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from guidelines_core.launch import processes
@@ -36,7 +37,7 @@ def test_a_disk_is_full_when_a_checkpoint_has_no_room_on_it(tmp_path: Path, monk
     assert not is_full(tmp_path / "gone")
 
 
-# In a process of its own, for an attempt's end ends every child of its process.
+# In a process of its own, whose signal handlers it changes.
 ENDS = """
 import json, signal, subprocess, sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def outcome(code, save_freq, number=None):
     config = OmegaConf.create({"trainer": {"total_training_steps": 2, "save_freq": save_freq}})
     process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
     process.wait()
-    driver = SimpleNamespace(process=process, folder=Path(sys.argv[1]) / "sockets", output=str)
+    driver = SimpleNamespace(process=process, folder=Path(sys.argv[1]) / "sockets", output=str, end=lambda: None)
     training = Training(config, SimpleNamespace(directory=Path(sys.argv[1])), driver)
     training._signal = number
     return training.end().status
@@ -91,6 +92,47 @@ assert not training.running
 outcome = training.end()
 print(outcome.status, outcome.reason)
 """
+# A caller with a child, a signal handler and no wish to adopt orphans, that makes an attempt.
+CALLER = """
+import signal, subprocess, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+import psutil
+from omegaconf import OmegaConf
+from guidelines_core.launch import processes
+from guidelines_core.launch.training import PrelaunchedDriver, Training
+def mine(*_): pass
+signal.signal(signal.SIGTERM, mine)
+child = subprocess.Popen(["sleep", "60"])
+config = OmegaConf.create(
+    {"guidelines": {"environment": {}}, "trainer": {"total_training_steps": 1, "save_freq": 1}}
+)
+driver = PrelaunchedDriver(config, "waits")
+while "here" not in driver.output():
+    time.sleep(0.05)
+claim = SimpleNamespace(run_id="1", tracking_uri="sqlite://")
+training = Training(config, SimpleNamespace(directory=Path(sys.argv[1]), claim=claim), driver)
+training.start()
+if sys.argv[2] == "without its supervisor":
+    driver.process.kill()
+    while psutil.pid_exists(int(Path(sys.argv[1], "waits").read_text())) and not psutil.Process().children()[1:]:
+        time.sleep(0.05)
+training.end()
+print(signal.getsignal(signal.SIGTERM) is mine, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+print(child.poll(), processes.adopts_orphans(), [each.pid == child.pid for each in psutil.Process().children()])
+print(driver.folder.exists())
+child.kill()
+"""
+WAITS = """
+import os, sys, time
+from pathlib import Path
+if os.fork() == 0:
+    os.setsid()
+    Path(sys.argv[0]).with_name("waits").write_text(str(os.getpid()))
+    time.sleep(60)
+print("here", flush=True)
+time.sleep(60)
+"""
 
 
 def test_the_prelaunched_driver_ends_with_a_start_that_is_refused(tmp_path: Path) -> None:
@@ -102,7 +144,7 @@ def test_the_prelaunched_driver_ends_with_a_start_that_is_refused(tmp_path: Path
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
     folder = Path(done.stdout.strip())
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "attempt-1.folder").write_text(str(folder))
+    processes.note_folder(tmp_path, "attempt-1", folder)
     deadline = time.monotonic() + 10
     while (folder.exists() or processes.leftovers(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -117,3 +159,14 @@ def test_the_reason_of_a_driver_that_died_before_it_had_a_log_is_reported(tmp_pa
     assert done.stdout.startswith("FAILED verl ended with exit code 1: ")
     assert done.stdout.rstrip().endswith("No module named there_is_no_such_module")
     assert "there_is_no_such_module" in (tmp_path / "logs" / "attempt-1.log").read_text()
+
+
+@pytest.mark.parametrize("how", ["with its supervisor", "without its supervisor"])
+def test_an_attempt_leaves_its_caller_as_it_was(tmp_path: Path, how: str) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "waits.py").write_text(WAITS)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", CALLER, str(tmp_path), how]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.splitlines() == ["True True", "None False [True]", "False"]
+    assert not psutil.pid_exists(int((tmp_path / "waits").read_text()))
