@@ -23,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from guidelines_core.config.overrides import override_findings
 from guidelines_core.config.schema import GuidelinesConfig, bad_values
+from guidelines_core.data.manifest import SCHEMA_VERSION
+from guidelines_core.data.sources import digest
 from guidelines_core.paths import CONF, DATA, MODELS, ROOT, anchored
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 
@@ -151,11 +153,21 @@ def model_location(model: str) -> str:
 
 
 def data_folder(data: Any, style: str) -> Path:
-    """Return where the data set of a `DataConfig` with prompts of `style` lies: a folder for each way to make one."""
-    source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
-    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, style, *data.exclude))
-    label = source.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+    """Return where the data set of a `DataConfig` with prompts of `style` lies.
+
+    Another source, content of it, way to make a data set or version of that has another folder, so that no start
+    replaces the problems of a run that will go on.
+    """
+    source, *excluded = (_source(file) for file in (data.source, *data.exclude))
+    text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, SCHEMA_VERSION, style, *excluded))
+    label = data.source.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
     return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def _source(source: str) -> tuple[str, str | None]:
+    """Return what tells a source from others wherever it lies: its name and its content's digest."""
+    path = anchored(source)
+    return (path.name, digest(str(path))) if path.exists() else (source, digest(source))
 
 
 def _missing(config: DictConfig) -> Iterator[str]:

@@ -37,6 +37,7 @@ from guidelines_core.data.selection import (
     with_parsed_golds,
     with_progress,
 )
+from guidelines_core.data.sources import digest
 from guidelines_core.grading import equality
 
 __all__ = [
@@ -122,19 +123,23 @@ def ensure(
 ) -> Manifest:
     """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
 
-    Where only the tokenizer is another one, the rows stay and the manifest's lengths are counted anew.
+    One made from other inputs is never replaced. Where only the tokenizer is another one, the rows stay and the
+    manifest's lengths are counted anew.
     Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
     """
     asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
     with _locked(out):
         if not verify(out):
             found = Manifest.load(out)
-            if all(getattr(found, key) == value for key, value in asked.items()):
-                return (
-                    found
-                    if found.length_unit == length_unit(tokenizer, template)
-                    else _measured(found, out, tokenizer, template)
+            if other := [key for key, value in asked.items() if getattr(found, key) != value]:
+                was = ", ".join(f"{key} {getattr(found, key)}, now {asked[key]}" for key in other)
+                raise DatasetError(
+                    f"out {out} holds a data set that was made otherwise ({was}), which a run may go on with: name "
+                    "another folder, or make it anew with python -m guidelines_core.data.prepare"
                 )
+            if found.length_unit == length_unit(tokenizer, template):
+                return found
+            return _measured(found, out, tokenizer, template)
         return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer, template)
 
 
@@ -151,24 +156,14 @@ def _inputs(
         if value < 1:
             raise DatasetError(f"{name} is {value}, expected 1 or more: ask for at least one row")
     path = Path(source)
-    digest, name = None, source
-    if source == word_problems.SOURCE:
-        digest = file_sha256(Path(word_problems.__file__))
-    elif path.is_file():
-        digest, name = file_sha256(path), path.name
-    elif path.exists() or path.suffix in (".jsonl", ".json", ".parquet") or source[:1] in (".", "/", "~"):
-        raise DatasetError(f"source {source} is not a file: name an existing .jsonl, .json or .parquet file")
-    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise DatasetError(
-            f"source {source!r} is unknown; expected 'word-problems', an existing .jsonl, .json or .parquet "
-            "file, or a hub id such as AI-MO/NuminaMath-CoT: check the spelling"
-        )
+    if source != word_problems.SOURCE and not path.is_file():
+        _refuse_unless_on_the_hub(source)
     for file in exclude:
         if not file.is_file():
             raise DatasetError(f"exclude {file} is not a file: name a benchmark's .jsonl, .json or .parquet file")
     return {
-        "source": name,
-        "source_sha256": digest,
+        "source": path.name if path.is_file() else source,
+        "source_sha256": digest(source),
         "seed": seed,
         "size": size,
         "val_size": val_size,
@@ -176,6 +171,17 @@ def _inputs(
         "golds_checked": gold_parses is not None,
         "excluded": {file.name: file_sha256(file) for file in sorted(exclude)},
     }
+
+
+def _refuse_unless_on_the_hub(source: str) -> None:
+    path = Path(source)
+    if path.exists() or path.suffix in (".jsonl", ".json", ".parquet") or source[:1] in (".", "/", "~"):
+        raise DatasetError(f"source {source} is not a file: name an existing .jsonl, .json or .parquet file")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise DatasetError(
+            f"source {source!r} is unknown; expected 'word-problems', an existing .jsonl, .json or .parquet "
+            "file, or a hub id such as AI-MO/NuminaMath-CoT: check the spelling"
+        )
 
 
 def _prepare(

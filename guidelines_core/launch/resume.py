@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch import processes
+from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import choose
 from guidelines_core.runs.provenance import parameters
 from guidelines_core.runs.tracking import Run
@@ -80,13 +81,26 @@ class ResumeError(RuntimeError):
     """A run cannot go on with this configuration; the message names every key with both values."""
 
 
-def changes(recorded: Mapping[str, str], wanted: Mapping[str, str]) -> tuple[list[str], list[str]]:
+def changes(
+    recorded: Mapping[str, str], wanted: Mapping[str, str], same: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
     """Return the keys that differ and may, and those that differ and may not, each as a line with both values.
 
-    A key that only one of the two has came or went with the project's own version and is no wish of anybody's.
+    A key that only one of the two has came or went with the project's own version and is no wish of anybody's. `same`
+    are dotted keys of files and models whose content did not change: where that lies does not matter.
     """
+    moved = {(recorded.get(path, ""), wanted.get(path, "")) for path in (key.replace(".", "/") for key in same)}
+    moved = {(old, new) for old, new in moved if old.startswith("/") and new.startswith("/")}
+    if "data.train_files" in same and "data.val_files" in same:
+        moved |= {
+            (recorded[key], wanted[key])
+            for key in recorded.keys() & wanted.keys()
+            if fnmatch(key, "guidelines/data/source") or fnmatch(key, "guidelines/data/exclude/*")
+        }
     allowed, refused = [], []
     for key in sorted(recorded.keys() & wanted.keys()):
+        if key == "trainer/default_local_dir" or (recorded[key], wanted[key]) in moved:
+            continue
         if wanted[key] in (recorded[key], RENAMED.get(recorded[key]), REPLACED.get(key, {}).get(recorded[key])):
             continue
         dotted = key.replace("/", ".")
@@ -104,7 +118,7 @@ def resume(config: DictConfig, run: Run) -> list[str]:
     Returns a line for each thing worth knowing: what was set aside, what changed, where it goes on.
 
     Raises:
-        ResumeError: keys differ from the recorded configuration's that may not.
+        ResumeError: keys differ from the recorded configuration's that may not, or the content of files or models.
     """
     folder = run.directory / "logs"
     attempts = sorted(folder.glob("attempt-*.yaml"), key=lambda path: path.stat().st_mtime)
@@ -112,7 +126,14 @@ def resume(config: DictConfig, run: Run) -> list[str]:
         return []
     recorded = OmegaConf.load(attempts[-1])
     assert isinstance(recorded, DictConfig)
-    allowed, refused = changes(parameters(recorded), parameters(config))
+    was, now = inputs.recorded(run.directory), inputs.digests(config)
+    others = inputs.changed(was, now)
+    allowed, refused = changes(parameters(recorded), parameters(config), now.keys() & was.keys() - set(others))
+    refused += [
+        f"{key}={OmegaConf.select(config, key)}: its content has sha256 {now[key][:12]}, and that of the run's steps, "
+        f"{OmegaConf.select(recorded, key)}, had {was[key][:12]}"
+        for key in others
+    ]
     if refused:
         raise ResumeError(
             "\n".join(refused) + "\nLeave it at the run's value, or start beside it with the new one: --new."

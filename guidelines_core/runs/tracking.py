@@ -24,10 +24,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
+from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import last_checkpoint, write_atomically
 from guidelines_core.runs.description import EXPERIMENT_NOTE, NOTE, about
 from guidelines_core.runs.provenance import data_sets, parameters, provenance
-from guidelines_core.runs.stores import masked, tracking_uri
+from guidelines_core.runs.stores import artifacts_location, follow_artifacts, masked, sqlite_file, tracking_uri
 
 # MLflow asks a database that is away ten times, for two minutes, before it says so; four times take a second.
 mlflow_database.MAX_RETRY_COUNT = 4
@@ -53,12 +54,14 @@ class Claim:
         run_name: its name, which is the directory's too.
         tracking_uri: the store that holds it.
         directory: the checkpoint directory, absolute.
+        inode: the directory's number in its file system, which a copy has not; 0 if it was not noted.
     """
 
     run_id: str
     run_name: str
     tracking_uri: str
     directory: str
+    inode: int = 0
 
 
 class Run:
@@ -91,7 +94,10 @@ class Run:
         )
         # The note of a resumed run may have been changed by a person.
         described = NOTE in self.client.get_run(run_id).data.tags
-        for key, value in {**about(config), **provenance(), f"guidelines.attempt.{attempt}": note}.items():
+        digests = {
+            f"guidelines.input.{key}": value for key, value in inputs.record(config, self.directory, attempt).items()
+        }
+        for key, value in {**about(config), **provenance(), **digests, f"guidelines.attempt.{attempt}": note}.items():
             if not (described and key == NOTE):
                 self.client.set_tag(run_id, key, value)
         known = self.client.get_run(run_id).data.params
@@ -151,13 +157,14 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     Raises:
         ClaimError: the directory is taken.
     """
+    follow_artifacts(tracking_uri())
     wanted = Path(config.trainer.default_local_dir)
     wanted.parent.mkdir(parents=True, exist_ok=True)
     directory = wanted
     number = 1
     while (lock := _make_locked(directory)) is None:
         if not new:
-            run = _owner(directory)
+            run = _owner(directory, resume=resume)
             if resume:
                 return run
             description = describe(run)
@@ -182,9 +189,8 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
                 "mlflow.source.type": "LOCAL",
             },
         ).info.run_id
-        claimed = Claim(run_id=run_id, run_name=run_name, tracking_uri=uri, directory=str(directory))
-        written = replace(claimed, tracking_uri=masked(uri))
-        write_atomically(directory / CLAIM, json.dumps(asdict(written), indent=1))
+        claimed = Claim(run_id, run_name, uri, str(directory), directory.stat().st_ino)
+        _write(claimed)
     except BaseException:
         shutil.rmtree(directory)
         raise
@@ -212,10 +218,25 @@ def _make_locked(directory: Path) -> TextIO | None:
     return lock
 
 
-def _owner(directory: Path) -> Run:
-    """Return the run that owns `directory`; one that says RUNNING though nobody holds its lock has died."""
+def _write(claimed: Claim) -> None:
+    """Write a claim into its directory, without the store's password."""
+    written = replace(claimed, tracking_uri=masked(claimed.tracking_uri))
+    write_atomically(Path(claimed.directory) / CLAIM, json.dumps(asdict(written), indent=1))
+
+
+def _owner(directory: Path, *, resume: bool) -> Run:
+    """Return the run that owns `directory`; one that says RUNNING though nobody holds its lock has died.
+
+    What may be a copy of a directory says nothing about the run, until somebody goes on with it by `resume`.
+    """
     run = owned(directory)
-    run.settle()
+    claimed = _read(directory)
+    if claimed.directory == str(directory) and claimed.inode in (0, directory.stat().st_ino):
+        run.settle()
+    elif resume:
+        run.settle()
+        _write(run.claim)
+        run.client.set_tag(run.claim.run_id, "guidelines.checkpoints", run.claim.directory)
     return run
 
 
@@ -223,16 +244,23 @@ def owned(directory: Path) -> Run:
     """Return the run that owns `directory`, with its lock, as MLflow last heard of it.
 
     Raises:
-        ClaimError: it is alive, `directory` belongs to none, or its store needs a password that is not given.
+        ClaimError: it is alive, `directory` belongs to none or is a copy of one that is there, or its store is not
+            there or needs a password that is not given.
     """
     lock = _locked(directory)
     try:
-        claimed = Claim(**json.loads((directory / CLAIM).read_text()))
+        claimed = _read(directory)
     except FileNotFoundError:
         raise ClaimError(
             f"{directory} is there and belongs to no run: expected {CLAIM} in it. "
             "Move it away, or use --new to start beside it"
         ) from None
+    if is_copy(claimed, directory):
+        raise ClaimError(
+            f"{directory} is a copy of {claimed.directory}, which MLflow run {claimed.run_id} owns: "
+            "go on there, or use --new to start beside the copy"
+        )
+    claimed = replace(claimed, directory=str(directory), inode=directory.stat().st_ino)
     if claimed.tracking_uri == masked(tracking_uri()):
         claimed = replace(claimed, tracking_uri=tracking_uri())
     elif "***" in claimed.tracking_uri:
@@ -240,7 +268,34 @@ def owned(directory: Path) -> Run:
             f"{claimed.run_name} is recorded in {claimed.tracking_uri}, and MLFLOW_TRACKING_URI is "
             f"{masked(tracking_uri())}: set it to that store, with its password"
         )
+    elif (file := sqlite_file(claimed.tracking_uri)) and not file.is_file():
+        claimed = _in_this_store(claimed)
     return Run(claimed, lock)
+
+
+def _read(directory: Path) -> Claim:
+    return Claim(**json.loads((directory / CLAIM).read_text()))
+
+
+def is_copy(claimed: Claim, directory: Path) -> bool:
+    """Say whether the directory that a claim names is another one than `directory`, and holds the same claim."""
+    original = Path(claimed.directory)
+    if not (original / CLAIM).is_file() or original.samefile(directory):
+        return False
+    return _read(original).run_id == claimed.run_id
+
+
+def _in_this_store(claimed: Claim) -> Claim:
+    """Return the claim of a run whose store was a file that is gone, with the store of now if that has the run."""
+    uri = tracking_uri()
+    try:
+        MlflowClient(uri).get_run(claimed.run_id)
+    except MlflowException as error:
+        raise ClaimError(
+            f"{claimed.run_name} is recorded in {claimed.tracking_uri}, which is gone, and {masked(uri)} does not have "
+            f"its MLflow run {claimed.run_id}: bring the store back, or use --new to start beside it"
+        ) from error
+    return replace(claimed, tracking_uri=uri)
 
 
 def _locked(directory: Path) -> TextIO:
@@ -281,10 +336,9 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     uri = client.tracking_uri
-    if uri.startswith("sqlite:///"):
-        location: str | None = (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlruns").as_uri()
-    else:
-        location = None if uri.startswith(("http://", "https://")) else (ROOT / "mlruns").as_uri()
+    location = artifacts_location(uri)
+    if location is None and not uri.startswith(("http://", "https://")):
+        location = (ROOT / "mlruns").as_uri()
     # MLflow's page would otherwise guess that this is about prompts and hide the metrics' columns and charts.
     tags = {"mlflow.experimentKind": "custom_model_development", NOTE: EXPERIMENT_NOTE}
     try:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from guidelines_core.config.compose import ConfigError, compose, experiments
@@ -98,3 +100,17 @@ def test_old_log_probs_of_the_rollout_need_what_they_are_made_and_measured_with(
         compose("quickstart", [*wanted, "actor_rollout_ref.rollout.calculate_log_probs=False"], environ={})
     with pytest.raises(ConfigError, match=r"agreement=0.0: expected more than 0"):
         compose("quickstart", ["guidelines.old_log_probs.agreement=0.0"], environ={})
+
+
+def test_other_content_of_a_source_has_another_folder_and_another_place_has_not(tmp_path: Path) -> None:
+    def folder(source: Path) -> str:
+        return str(compose("tiny", [f"guidelines.data.source={source}"]).data.train_files)
+
+    source, elsewhere = tmp_path / "a" / "rows.jsonl", tmp_path / "b" / "rows.jsonl"
+    for file in (source, elsewhere):
+        file.parent.mkdir()
+        file.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    first = folder(source)
+    assert folder(elsewhere) == first
+    source.write_text('{"problem": "2 + 2?", "answer": "4"}\n')
+    assert folder(source) != first

@@ -410,38 +410,40 @@ def test_verify_finds_every_change(tmp_path: Path) -> None:
         assert "manifest.json" in finding
 
 
-def test_ensure_prepares_once_and_again_when_something_changed(tmp_path: Path) -> None:
+def test_ensure_prepares_once_and_again_when_the_files_are_broken(tmp_path: Path) -> None:
     source, out = write_lines(tmp_path / "sums.jsonl", sums(30)), tmp_path / "out"
 
-    def prepared(**changed: Any) -> bool:
+    def prepared() -> bool:
         before = (out / "train.parquet").stat().st_ino if out.exists() else None
-        arguments: dict[str, Any] = {"size": 9, "seed": 0, "val_size": 3} | changed
-        manifest = ensure(str(source), out, **arguments)
+        manifest = ensure(str(source), out, size=9, seed=0, val_size=3)
         assert manifest == Manifest.load(out)
         assert verify(out) == []
         return (out / "train.parquet").stat().st_ino != before
 
-    keeper = tmp_path / "keeper"  # holds the old inode, so that it is not given out again
     assert prepared()
+    assert not prepared()
+    os.link(out / "train.parquet", tmp_path / "keeper")  # holds the old inode, so that it is not given out again
+    (out / "val.parquet").write_bytes((out / "val.parquet").read_bytes()[:-1])
+    assert prepared()
+    assert not prepared()
+
+
+def test_ensure_never_replaces_what_was_made_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = write_lines(tmp_path / "sums.jsonl", sums(30)), tmp_path / "out"
+    arguments: dict[str, Any] = {"size": 9, "seed": 0, "val_size": 3}
+    first = ensure(str(source), out, **arguments)
+    written = (out / "train.parquet").read_bytes()
     for change in ({"size": 8}, {"seed": 1}, {"val_size": 2}, {"gold_parses": None}):
-        keeper.unlink(missing_ok=True)
-        os.link(out / "train.parquet", keeper)
-        assert prepared(**change)
-        assert not prepared(**change)
-    for file in (source, out / "val.parquet"):
-        keeper.unlink(missing_ok=True)
-        os.link(out / "train.parquet", keeper)
-        content = file.read_bytes()
-        file.write_bytes(content.replace(b"2 plus", b"3 plus") if file == source else content[:-1])
-        assert prepared(**change)
-        assert not prepared(**change)
-
-
-def test_ensure_prepares_again_for_new_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ensure("word-problems", tmp_path / "out", size=9, seed=0)
-    monkeypatch.setattr(prompts, "VERSION", "other")
-    assert ensure("word-problems", tmp_path / "out", size=9, seed=0).prompts_version == "other"
-    assert Manifest.load(tmp_path / "out").prompts_version == "other"
+        with pytest.raises(DatasetError, match=r"made otherwise \(.*now"):
+            ensure(str(source), out, **arguments | change)
+    with monkeypatch.context() as other_prompts:
+        other_prompts.setattr("guidelines_core.prompts.VERSION", "other")
+        with pytest.raises(DatasetError, match=r"prompts_version .*, now other"):
+            ensure(str(source), out, **arguments)
+    source.write_bytes(source.read_bytes().replace(b"2 plus", b"3 plus"))
+    with pytest.raises(DatasetError, match=f"source_sha256 {first.source_sha256}, now "):
+        ensure(str(source), out, **arguments)
+    assert (out / "train.parquet").read_bytes() == written
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import compose
 from guidelines_core.launch.resume import ResumeError, changes, resume
+from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
 from guidelines_core.runs.provenance import parameters
 from guidelines_core.runs.tracking import Run, claim
@@ -116,3 +117,25 @@ def test_a_first_start_is_no_resume(config: DictConfig) -> None:
     run = claim(config, resume=True, new=False)
     assert resume(config, run) == []
     assert config.trainer.resume_mode == "auto"
+
+
+def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: DictConfig, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        for split in ("train", "val"):
+            (folder / f"{split}.parquet").write_bytes(split.encode())
+    for split in ("train", "val"):
+        config.data[f"{split}_files"] = str(first / f"{split}.parquet")
+    run = attempted(config)
+    inputs.record(config, run.directory, 1)
+    moved = config.copy()
+    for split in ("train", "val"):
+        moved.data[f"{split}_files"] = str(second / f"{split}.parquet")
+    moved.guidelines.data.source = "/elsewhere/rows.jsonl"
+    config.guidelines.data.source = "/here/rows.jsonl"
+    OmegaConf.save(config, run.directory / "logs/attempt-1.yaml")
+    assert resume(moved, run)[-1] == "goes on from global_step_4"
+    (second / "train.parquet").write_bytes(b"other problems")
+    with pytest.raises(ResumeError, match=rf"data\.train_files={second}.*sha256 .*{first}.* had .*(\n.*)*--new"):
+        resume(moved, run)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -156,3 +157,84 @@ def test_a_start_whose_store_fails_leaves_no_directory(config: DictConfig, monke
 )
 def test_a_password_in_an_address_is_masked(uri: str, shown: str) -> None:
     assert masked(uri) == shown
+
+
+def test_a_copy_of_a_living_project_touches_nothing_of_the_original(config: DictConfig, tmp_path: Path) -> None:
+    original = claim(config, resume=False, new=False)
+    shutil.copytree(original.directory, tmp_path / "copy" / "checkpoints" / "name")
+    config.trainer.default_local_dir = str(tmp_path / "copy" / "checkpoints" / "name")
+    for resume in (False, True):
+        with pytest.raises(ClaimError, match=rf"is a copy of {original.directory}, .*{original.claim.run_id}.*--new"):
+            claim(config, resume=resume, new=False)
+    assert original.status == "RUNNING"
+    beside = claim(config, resume=False, new=True)
+    assert beside.claim.run_id != original.claim.run_id
+
+
+def test_a_copy_whose_original_is_out_of_sight_says_nothing_about_the_run(config: DictConfig, tmp_path: Path) -> None:
+    original = claim(config, resume=False, new=False)
+    shutil.copytree(original.directory, tmp_path / "copy")
+    original.directory.rename(tmp_path / "away")
+    shutil.copytree(tmp_path / "copy", original.directory)  # the same path, as on another machine
+    with pytest.raises(ClaimError, match="RUNNING"):
+        claim(config, resume=False, new=False)
+    assert original.status == "RUNNING"
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["moved", "copied, original gone"])
+def test_a_moved_project_resumes_in_its_own_store(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{old / 'mlflow.db'}")
+    config.trainer.default_local_dir = str(old / "checkpoints" / "name")
+    first = claim(config, resume=False, new=False)
+    # Not by the client: MLflow remembers in a process where a run's artifacts lie.
+    artifacts = Path(first.client.get_run(first.claim.run_id).info.artifact_uri.removeprefix("file://"))
+    artifacts.mkdir(parents=True)
+    (artifacts / "before.txt").touch()
+    first.release()
+    if copied:
+        shutil.copytree(old, new)
+        shutil.rmtree(old)
+    else:
+        old.rename(new)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{new / 'mlflow.db'}")
+    config.trainer.default_local_dir = str(new / "checkpoints" / "name")
+    again = claim(config, resume=True, new=False)
+    run_id = again.claim.run_id
+    assert run_id == first.claim.run_id
+    assert again.directory == new / "checkpoints" / "name"
+    assert again.status == "FAILED"
+    assert again.client.get_run(run_id).data.tags["guidelines.checkpoints"] == str(again.directory)
+    again.client.log_text(run_id, "after", "after.txt")
+    assert {item.path for item in again.client.list_artifacts(run_id)} == {"before.txt", "after.txt"}
+    assert not old.exists()
+    written = json.loads((again.directory / "claim.json").read_text())
+    assert written["directory"] == str(again.directory)
+    assert written["tracking_uri"] == f"sqlite:///{new / 'mlflow.db'}"
+
+
+def test_a_store_that_is_gone_is_named(config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim(config, resume=False, new=False).release()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    (tmp_path / "mlflow.db").unlink()
+    with pytest.raises(
+        ClaimError, match=r"recorded in sqlite:.*mlflow\.db, which is gone, and sqlite:.*other\.db does"
+    ):
+        claim(config, resume=True, new=False)
+
+
+def test_a_store_that_was_copied_with_its_artifacts_leaves_the_originals_alone(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = claim(config, resume=False, new=False)
+    first.client.log_text(first.claim.run_id, "before", "before.txt")
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'copy' / 'mlflow.db'}")
+    config.trainer.default_local_dir = str(tmp_path / "copy" / "checkpoints" / "name")
+    second = claim(config, resume=False, new=True)
+    second.client.log_text(second.claim.run_id, "mine", "mine.txt")
+    assert second.client.get_run(second.claim.run_id).info.artifact_uri.startswith((tmp_path / "copy").as_uri())
+    assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == [first.claim.run_id]

@@ -1,0 +1,73 @@
+"""What a run's steps are made with besides its configuration: the content of its problems, models and reward code.
+
+Each attempt records their digests in `logs/attempt-N.inputs.json`, so that a later one goes on with the same, wherever
+the files lie by then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.data.manifest import file_sha256
+from guidelines_core.hardware.shapes import config_file
+from guidelines_core.runs.checkpoints import write_atomically
+
+FILES = ("data.train_files", "data.val_files", "reward.custom_reward_function.path")
+MODELS = ("actor_rollout_ref.model.path", "guidelines.solver.model")
+"""Keys of the configuration that name a file, and those that name a model."""
+
+SAMPLES, BYTES = 32, 1 << 16
+"""How many places of a model's file are read, evenly spread over it, and how much at each."""
+
+
+def digests(config: DictConfig) -> dict[str, str]:
+    """Return the digest of each file and model that is on this machine, by its key."""
+    found = {}
+    for key in FILES:
+        path = Path(str(OmegaConf.select(config, key)))
+        if path.is_file():
+            found[key] = file_sha256(path)
+    for key in MODELS:
+        described = config_file(str(OmegaConf.select(config, key)))
+        if described is not None:
+            found[key] = model_digest(described.parent)
+    return found
+
+
+def model_digest(folder: Path) -> str:
+    """Return a digest of a model's tokenizer and weights, of which it reads samples: any training changes them all."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("tokenizer.json")]):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for sample in range(SAMPLES):
+                file.seek(max(0, size - BYTES) * sample // (SAMPLES - 1))
+                digest.update(file.read(BYTES))
+    return digest.hexdigest()
+
+
+def record(config: DictConfig, directory: Path, attempt: int) -> dict[str, str]:
+    """Write the digests of an attempt into its run's directory and return them."""
+    found = digests(config)
+    (directory / "logs").mkdir(exist_ok=True)
+    write_atomically(directory / "logs" / f"attempt-{attempt}.inputs.json", json.dumps(found, indent=1))
+    return found
+
+
+def recorded(directory: Path) -> dict[str, str]:
+    """Return the digests that the run's newest attempt with a record has; none if it has no such attempt."""
+    files = (directory / "logs").glob("attempt-*.inputs.json")
+    newest = max(files, key=lambda file: int(re.sub(r"\D", "", file.name)), default=None)
+    return dict(json.loads(newest.read_text())) if newest else {}
+
+
+def changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the keys whose content is another one than it was, as far as both are known."""
+    return [key for key in was if key in now and was[key] != now[key]]

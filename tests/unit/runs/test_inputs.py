@@ -1,0 +1,59 @@
+"""Other content of a run's files is seen, and another place of the same is not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from guidelines_core.config.compose import compose
+from guidelines_core.runs import inputs
+
+
+def made(folder: Path) -> DictConfig:
+    """Compose a run whose model and data lie in `folder`."""
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "config.json").write_text("{}")
+    (folder / "model" / "model.safetensors").write_bytes(bytes(range(256)) * 4096)
+    for name in ("train", "val"):
+        (folder / f"{name}.parquet").write_bytes(name.encode())
+    return config_in(folder)
+
+
+def config_in(folder: Path) -> DictConfig:
+    model = folder / "model"
+    keys = ("actor_rollout_ref.model.path", "guidelines.solver.model")
+    files = [f"data.{name}_files={folder / name}.parquet" for name in ("train", "val")]
+    return compose("tiny", [*(f"{key}={model}" for key in keys), *files], environ={})
+
+
+def test_every_input_has_a_digest_that_its_place_does_not_change(tmp_path: Path) -> None:
+    first = inputs.digests(made(tmp_path / "a"))
+    assert set(first) == {"data.train_files", "data.val_files", *inputs.MODELS}
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert inputs.digests(config_in(tmp_path / "b")) == first
+
+
+def test_other_content_is_a_change(tmp_path: Path) -> None:
+    config = made(tmp_path)
+    first = inputs.digests(config)
+    (tmp_path / "val.parquet").write_bytes(b"lav")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(bytes(reversed(weights.read_bytes())))
+    assert set(inputs.changed(first, inputs.digests(config))) == {"data.val_files", *inputs.MODELS}
+
+
+def test_what_is_not_there_is_no_change() -> None:
+    assert inputs.changed({"a": "1", "b": "2"}, {"b": "2", "c": "3"}) == []
+
+
+def test_the_newest_attempts_record_counts(tmp_path: Path) -> None:
+    config = made(tmp_path / "files")
+    assert inputs.recorded(tmp_path) == {}
+    for attempt in (1, 9, 10):
+        inputs.record(config, tmp_path, attempt)
+        (tmp_path / "files" / "train.parquet").write_bytes(str(attempt).encode())
+    assert inputs.recorded(tmp_path)["data.train_files"] != inputs.digests(config)["data.train_files"]
+    inputs.record(config, tmp_path, 11)
+    assert inputs.recorded(tmp_path) == inputs.digests(config)
