@@ -129,12 +129,14 @@ def superfluous(checkpoints: Sequence[Checkpoint], keep_last: int | None, keep_b
 
 
 def prune(directory: Path, keep_last: int | None, keep_best: int) -> None:
-    """Delete what is superfluous, and what an earlier deletion left half done."""
+    """Delete what is superfluous, and what an earlier deletion left half done.
+
+    A checkpoint is renamed before it is deleted, so that a kill at any time leaves it whole or no checkpoint.
+    """
+    for leftover in directory.glob("global_step_*.deleted"):
+        shutil.rmtree(leftover)
     for checkpoint in superfluous(sealed(directory), keep_last, keep_best):
-        unseal(checkpoint.folder)
-        checkpoint.folder.rename(checkpoint.folder.with_suffix(".deleted"))
-    for folder in directory.glob("global_step_*.deleted"):
-        shutil.rmtree(folder)
+        shutil.rmtree(checkpoint.folder.rename(checkpoint.folder.with_suffix(".deleted")))
 
 
 def write_atomically(path: Path, text: str) -> None:
