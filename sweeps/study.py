@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -31,7 +32,10 @@ LIMIT = "limit"
 """User attribute of a study: the truncated share that its best trial may have."""
 
 MAKER = "made_by"
-"""User attribute of a study: the worker that made it."""
+"""User attribute of a study: the worker that made it, by machine, process and that one's start."""
+
+MAKER_S = 20.0
+"""How long a worker waits for the one that makes the study to say so."""
 
 POINT_SUGGESTED = "asked"
 """User attribute of a trial that has a value on every axis."""
@@ -142,6 +146,18 @@ def open_study(space: Space, goal: Goal, store: RDBStorage, seed: int | None = N
         study.set_user_attr(MAKER, this_worker())
         study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
     return study
+
+
+def study_folder(parent: Path, study: Study) -> Path:
+    """Return where a study's files lie under `parent`: another study of the same name has another folder.
+
+    A name says what is looked for, and comes again in another storage, or when the storage was deleted.
+    """
+    deadline = time.monotonic() + MAKER_S
+    while MAKER not in (known := study.user_attrs) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    digest = hashlib.sha256(str(known.get(MAKER)).encode()).hexdigest()[:6]
+    return parent / f"{study.study_name}-{digest}"
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -30,7 +30,7 @@ from sweeps.record import Record
 from sweeps.sampler import Exhausted
 from sweeps.show import Board, closing
 from sweeps.space import SPACES, Machine, Space
-from sweeps.study import Failed, Goal, open_study, run, storage
+from sweeps.study import Failed, Goal, open_study, run, storage, study_folder
 from sweeps.trial import Steps, Trials
 
 out = Console()
@@ -57,7 +57,7 @@ def main() -> int:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     local = Path(experiment.trainer.default_local_dir)
-    folder = local.with_name(f"{local.name}-sweep") / study.study_name
+    folder = study_folder(local.with_name(f"{local.name}-sweep"), study)
     record = Record(study, experiment.trainer.project_name, folder)
     trials = Trials(space, goal, steps, record, folder)
     out.print(f"[bold]{study.study_name}[/] · MLflow run {record.parent} · {folder}", soft_wrap=True)

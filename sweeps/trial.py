@@ -165,6 +165,7 @@ class Trials:
         self._since_choice += 1
         run_id = self._record.begin(request.name, {**request.point, "reference": request.reference})
         journal = journal_of(self._folder, request.name)
+        journal.unlink(missing_ok=True)  # what another command wrote is no measurement of this one's
         try:
             trainer = self._trainer_for(config, request)
             steps = self._steps_of(trainer, request, config, journal)
@@ -217,7 +218,8 @@ class Trials:
         self.close()
         self.starts, self._since_choice = self.starts + 1, 1
         launched = self._launch_config(config, request.point)
-        folder = self._folder / f"trainer-{os.getpid()}-{self.starts}"
+        started = int(psutil.Process().create_time())
+        folder = self._folder / f"trainer-{os.getpid()}-{started}-{self.starts}"
         launched.trainer.default_local_dir = str(folder)
         self._trainer = TrainerProcess(launched, cold, self._record, folder)
         self._trainer.launch()

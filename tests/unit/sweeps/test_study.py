@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from guidelines_core.paths import ROOT
 from sweeps import study as studies
 from sweeps.objective import Measured
 from sweeps.sampler import CAUSE, REFERENCE, Exhausted, no_smaller
 from sweeps.space import BATCH, RESPONSE, ROLLOUTS, SPACES, Point, Space
-from sweeps.study import Failed, Goal, TooSlow, TrialRequest, best, counted, open_study, reference, run, storage
+from sweeps.study import (
+    Failed,
+    Goal,
+    TooSlow,
+    TrialRequest,
+    best,
+    counted,
+    open_study,
+    reference,
+    run,
+    storage,
+    study_folder,
+)
 from tests.support.study import HERE, kill_and_continue, measured, rollouts, truncated
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -131,6 +147,23 @@ def test_another_space_or_goal_is_another_study(space: Space, tmp_path: Path) ->
     other = Space(space.experiment, ("data.seed=1",), space.axes, HERE)
     names = [studies.study_name(*of) for of in ((space, Goal()), (other, Goal()), (space, Goal(limit=0.1)))]
     assert len(set(names)) == 3
+
+
+def test_a_study_owns_its_folder(space: Space, tmp_path: Path) -> None:
+    first = study_folder(tmp_path, opened(space, tmp_path))
+    assert study_folder(tmp_path, opened(space, tmp_path)) == first
+    (tmp_path / "optuna.db").unlink()
+    code = f"from tests.unit.sweeps.test_study import *; print(folder_in_another_process({str(tmp_path)!r}))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    again = Path(said.stdout.strip())
+    assert again.parent == first.parent
+    assert again != first
+
+
+def folder_in_another_process(parent: str) -> Path:
+    """Return the folder of the same study, opened by another command."""
+    return study_folder(Path(parent), opened(Space.load(SPACES / "quick.yaml", "quickstart", (), HERE), Path(parent)))
 
 
 def test_a_postgresql_url_takes_the_driver_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

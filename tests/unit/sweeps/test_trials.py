@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -19,11 +20,11 @@ from guidelines_core.hardware.shapes import gpus
 from guidelines_core.paths import ROOT
 from sweeps import trial
 from sweeps.leftovers import this_worker
-from sweeps.record import HOLDER, PARENT, Record
+from sweeps.record import HOLDER, PARENT, Record, journal_of
 from sweeps.space import BATCH, Machine, Point, Space
 from sweeps.study import Failed, Goal, TooSlow, TrialRequest, open_study, storage
 from sweeps.trial import Steps, TrainerProcess, Trials
-from tests.support.stub_trainer import DIES, ENDLESS, FINE, OUT_OF_MEMORY, STALLS
+from tests.support.stub_trainer import DIES, ENDLESS, FINE, OUT_OF_MEMORY, STALLS, figures
 
 SEED, SHARE = "data.seed", "actor_rollout_ref.rollout.gpu_memory_utilization"
 FINE_POINT = {BATCH: 4, SEED: FINE, SHARE: 0.5}
@@ -182,6 +183,14 @@ def test_a_trials_run_holds_its_steps_and_its_figures(trials: Trials, record: Re
     assert sorted((metric.step, metric.value) for metric in history) == [(step, 16.0) for step in (1, 2, 3, 4)]
     assert run.data.metrics["sweep/graded_rollouts_per_s"] == pytest.approx(16 / 0.2)
     assert run.info.status == "FINISHED"
+
+
+def test_a_trial_reads_only_what_its_own_command_wrote(trials: Trials, tmp_path: Path) -> None:
+    stale = journal_of(tmp_path, "again")
+    stale.parent.mkdir(parents=True)
+    line = json.dumps({"step": 1, "data": {**figures({"data": {"train_batch_size": 400}}), "reward/graded": 1600.0}})
+    stale.write_text(f"{line}\n{line}\n{line}\n{line}\n{line[:20]}")
+    assert trials.measure(request("again", FINE_POINT)).value == pytest.approx(16 / 0.2)
 
 
 def test_a_stop_on_request_ends_the_trial(trials: Trials) -> None:
