@@ -179,6 +179,7 @@ def rows(
             "step": step,
             "group": [f"{step}-{k // 4}" for k in range(count)],
             "rollout": [k % 4 for k in range(count)],
+            "sample": 0,
             "advantage": 0.0,
             "score": [float(math_verify) for math_verify, _ in right],
             "acc": [float(math_verify) for math_verify, _ in right],

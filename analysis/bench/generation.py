@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.diagnosis.step_time import by_call
+
 
 def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, float]:
     """Return one step's seconds and tokens/s of rollout and solver.
@@ -22,6 +24,7 @@ def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, flo
         `rollout_s` from the generation's start to the last guideline; `solver_s` from the first question asked to the
         last answer; `solver_unhidden_s`, what of that lies behind the last guideline; tokens/s of both.
     """
+    rows = by_call(rows)
     asked = pd.to_datetime(rows["asked_at"]).map(pd.Timestamp.timestamp)
     answered = asked + rows["solver_s"]
     if "reward" in phases:

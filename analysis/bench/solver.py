@@ -107,7 +107,7 @@ def server_command(config: DictConfig, address: str) -> list[str]:
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", solver.model, "--host", host,
         "--port", port, "--served-model-name", solver.model, "--dtype", rollout.dtype,
         "--max-model-len", rollout.max_model_len, "--max-num-seqs", rollout.max_num_seqs,
-        "--max-num-batched-tokens", rollout.max_num_batched_tokens, "--seed", solver.seed,
+        "--max-num-batched-tokens", rollout.max_num_batched_tokens, "--seed", solver.seed or 0,
     ]  # fmt: skip
     if config.trainer.device == "cuda":
         command += ["--gpu-memory-utilization", rollout.gpu_memory_utilization]
@@ -153,7 +153,7 @@ async def ask(config: DictConfig, address: str, chats: list[list[Message]], samp
         began = time.perf_counter()
         solutions = await asyncio.gather(*(solver.solve(chat, temperature=settings.temperature) for chat in asked))
         seconds = time.perf_counter() - began
-        tokens = [solution.tokens for solution in solutions]
+        tokens = [solution.tokens for [solution] in solutions]
         arms.append(
             {
                 "name": name,

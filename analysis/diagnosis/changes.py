@@ -55,7 +55,8 @@ class Model:
     def generation(self, config: DictConfig) -> tuple[float, float]:
         """Return the estimated seconds that a step's guidelines and its solutions take."""
         sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-        return generation(config, self.planner, self.solver, self.gpu, self.lengths, POLLED, sequences)
+        return generation(config, self.planner, self.solver, self.gpu, self.lengths, POLLED, sequences,
+                          layout.solver_samples(config))  # fmt: skip
 
     def floor(self, config: DictConfig) -> dict[str, float]:
         """Return the seconds by phase that the hardware's peak allows; with the solver in turns, `reward` apart.
@@ -63,10 +64,11 @@ class Model:
         The hardware sets no limit to the sequences that are written at once, so the configuration's are lifted.
         """
         sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-        config = with_values(config, dict.fromkeys(_LIMITS, sequences))
+        config = with_values(config, dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config)))
         floor = self.phases(config, PEAK)
         if not layout.solver_gpus(config):
-            parts = generation(config, self.planner, self.solver, self.gpu, self.lengths, PEAK, sequences)
+            parts = generation(config, self.planner, self.solver, self.gpu, self.lengths, PEAK, sequences,
+                               layout.solver_samples(config))  # fmt: skip
             floor |= {"gen": parts[0], "reward": parts[1]}
         return floor
 
@@ -201,11 +203,12 @@ def _generating(config: DictConfig) -> Iterator[_Idea]:
             f"guidelines.solver.max_concurrency={config.guidelines.solver.max_concurrency}: a step's {sequences} "
             f"solver calls go {how}",
         )
-    for key, engines, who in (
-        ("actor_rollout_ref.rollout", layout.rollout_engines(config), "planner"),
-        ("reward.reward_model.rollout", layout.solver_engines(config), "solver"),
-    ):
-        each = math.ceil(sequences / engines)
+    for key, engines, who, written in (
+        ("actor_rollout_ref.rollout", layout.rollout_engines(config), "planner", sequences),
+        ("reward.reward_model.rollout", layout.solver_engines(config), "solver",
+         sequences * layout.solver_samples(config)),
+    ):  # fmt: skip
+        each = math.ceil(written / engines)
         at_once = OmegaConf.select(config, f"{key}.max_num_seqs")
         if at_once < each:
             yield _Idea(

@@ -30,8 +30,8 @@ PHASES = {
 BESIDE = {"testing": "validation", "save_checkpoint": "checkpoint"}
 """verl's `timing_s/*` that come after a step, where they are due."""
 
-CALLS = ["step", "guideline_tokens", "solution_tokens", "solution_truncated", "solver_s", "grader_s", "asked_at",
-         "question", "problem_id"]  # fmt: skip
+CALLS = ["step", "sample", "guideline_tokens", "solution_tokens", "solution_truncated", "solver_s", "grader_s",
+         "asked_at", "question", "problem_id"]  # fmt: skip
 """The columns of the graded rows that are looked at; a run may lack some."""
 
 
@@ -117,6 +117,7 @@ def solver_calls(rows: pd.DataFrame, seconds: Mapping[str, float], in_turns: boo
     Returns:
         Columns `asked`, `answered`, `graded` in s from the step's begin, `tokens`, `truncated`, by `answered`.
     """
+    rows = by_call(rows)
     window = seconds["gen"]
     took = rows["solver_s"] + rows["grader_s"].fillna(0.0)
     recorded = bool(rows["asked_at"].notna().all())
@@ -141,6 +142,16 @@ def solver_calls(rows: pd.DataFrame, seconds: Mapping[str, float], in_turns: boo
     )
     ordered: pd.DataFrame = calls.sort_values("answered", ignore_index=True)
     return ordered, recorded
+
+
+def by_call(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each solver call, which may have written several solutions: their tokens together."""
+    if "sample" not in rows or rows["sample"].isna().any():
+        return rows  # an older run, whose calls wrote one solution each
+    first = rows["sample"] == 0
+    tokens = rows["solution_tokens"].groupby(first.cumsum()).sum().to_numpy()
+    calls: pd.DataFrame = rows[first].assign(solution_tokens=tokens)
+    return calls
 
 
 def in_waves(config: DictConfig, wrote: float, solved: float) -> pd.DataFrame:

@@ -128,14 +128,14 @@ def trained(settings: Mapping[str, Any], problems: Mapping[str, Any]) -> list[st
 
 def side_by_side(run: Run) -> list[str]:
     """Return problems of the last steps whose rollouts earned unlike rewards: a guideline of each, and its solution."""
-    read = ["step", "group", "question", "gold", "guideline", "solution", "score"]
+    read = ["step", "group", "question", "gold", "guideline", "solution", "score", "acc"]
     known = rows(run, "train", ["step"])["step"]
     if known.empty:
         return []
     chosen = rows(run, "train", read, steps=sorted(set(known))[-SIDE_BY_SIDE:])
     cards: list[str] = []
     for _, group in chosen.groupby(["step", "group"]):
-        by_score = group.sort_values("score", kind="stable").to_dict("records")
+        by_score = group.sort_values(["score", "acc"], kind="stable").to_dict("records")
         worst, best = by_score[0], by_score[-1]
         if best["score"] > worst["score"] and len(cards) < SIDE_BY_SIDE:
             sides = [

@@ -63,6 +63,12 @@ def solver_engines(config: DictConfig) -> int:
     )
 
 
+def solver_samples(config: DictConfig) -> int:
+    """Return the solutions that the solver writes to each guideline in training."""
+    # The configuration of an older run has no such key.
+    return int(getattr(config.guidelines.solver, "samples", None) or 1)
+
+
 def gpus_needed(config: DictConfig) -> int:
     """Return the GPUs of all roles on all nodes."""
     return sum(len(placement.gpus) * placement.nodes for placement in placements(config))
@@ -73,9 +79,11 @@ def placements(config: DictConfig) -> list[Placement]:
     trainer, rollout, solver = config.trainer, config.actor_rollout_ref.rollout, config.reward.reward_model
     sequences = config.data.train_batch_size * rollout.n
     sampling = f"{config.data.train_batch_size} prompts x {rollout.n} rollouts = {sequences} guidelines a step"
+    samples = solver_samples(config)
+    each = f" ({samples} to each guideline)" if samples > 1 else ""
     reference = uses_reference(config)
     training = "actor and reference" if reference else "actor"
-    solving = f"solver, {sequences} solutions a step"
+    solving = f"solver, {sequences * samples} solutions a step{each}"
     found: list[Placement] = []
     after = 0
     if separate(config):

@@ -42,10 +42,13 @@ class SolverConfig:
     Attributes:
         model: folder or hub id; overridden by the environment's `VERL_GUIDELINES_SOLVER_MODEL`.
         max_tokens: longest solution, in tokens.
+        samples: solutions to each guideline in training; the reward is the share that is right.
         temperature: of sampling in training; 0 is greedy.
+        val_samples: solutions to each guideline in validation.
         val_temperature: of sampling in validation.
-        seed: seeds each request's sampling together with its text.
-        max_concurrency: requests in flight; 1 asks one after the other.
+        seed: seeds each request's sampling together with its text; None leaves vLLM its own state, which is quicker
+            on a GPU: it samples seeded requests one after the other (`v1/sample/ops/topk_topp_sampler.py`).
+        max_concurrency: requests in flight, each for `samples` solutions; 1 asks one after the other.
         deadline_s: seconds for one solution from when it is its turn, retries included.
         step_deadline_s: seconds for all solutions of a step, from the first request.
         probe_every_s: seconds between two looks at the solver, each a generation of one token.
@@ -56,9 +59,11 @@ class SolverConfig:
 
     model: str = MISSING
     max_tokens: int = MISSING
+    samples: int = 1
     temperature: float = 0.0
+    val_samples: int = 1
     val_temperature: float = 0.0
-    seed: int = 0
+    seed: int | None = 0
     max_concurrency: int = 512
     deadline_s: float = 900.0
     step_deadline_s: float = 3600.0
@@ -218,7 +223,16 @@ def bad_values(config: DictConfig) -> Iterator[str]:
                 "actor_rollout_ref.rollout.calculate_log_probs=False: the rollout's log-probs are not kept; expected "
                 "True, or guidelines.old_log_probs.agreement=null"
             )
-    for key in ("solver.temperature", "solver.val_temperature"):
-        value = OmegaConf.select(config.guidelines, key)
-        if value < 0:
-            yield f"guidelines.{key}={value}: expected 0 (greedy) or more"
+    solver = config.guidelines.solver
+    for prefix in ("", "val_"):
+        samples, temperature = solver[f"{prefix}samples"], solver[f"{prefix}temperature"]
+        if temperature < 0:
+            yield f"guidelines.solver.{prefix}temperature={temperature}: expected 0 (greedy) or more"
+        if samples < 1:
+            yield f"guidelines.solver.{prefix}samples={samples}: expected 1 or more"
+        if samples > 1 and temperature == 0:
+            yield (
+                f"guidelines.solver.{prefix}samples={samples} with guidelines.solver.{prefix}temperature=0: a greedy "
+                f"solver writes the same solution {samples} times; expected a temperature above 0, such as 0.7, or "
+                f"{prefix}samples=1"
+            )

@@ -281,7 +281,9 @@ def _rows(source: str, count: int, seed: int) -> Iterator[object]:
         try:
             import datasets  # type: ignore[import-untyped]
 
-            yield from datasets.load_dataset(source, split="train", streaming=True)
+            # A data set with several subsets, such as GSM8K, asks for one of them.
+            subset = "main" if "main" in datasets.get_dataset_config_names(source) else None
+            yield from datasets.load_dataset(source, subset, split="train", streaming=True)
         except Exception as error:  # the hub's client raises whatever its network stack raises
             raise DatasetError(
                 f"source {source} is no local file and cannot be read from the hub "

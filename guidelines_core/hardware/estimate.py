@@ -115,7 +115,8 @@ def phases(
     forward = tokens * planner.forward_flops(length) / gpu.flops
     log_probs = forward / (efficiency.packed_forward if packed else efficiency.forward)
     updating = efficiency.packed_update if packed else efficiency.update
-    rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats)
+    rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats,
+                                layout.solver_samples(config))  # fmt: skip
     floor = efficiency is PEAK
     found = {
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
@@ -146,18 +147,20 @@ def generation(
     lengths: Lengths,
     efficiency: Efficiency,
     sequences: int,
+    samples: int,
 ) -> tuple[float, float]:
-    """Return the seconds that the planner's and the solver's engines take for so many sequences."""
+    """Return the seconds that the planner's engines take for so many guidelines, the solver's for `samples` to each."""
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
     read = lengths.prompt + lengths.guideline
     engines = layout.solver_engines(config)
     # Each reward worker has a client of its own, and so many requests in flight.
-    in_flight = math.ceil(config.guidelines.solver.max_concurrency * config.reward.num_workers / engines)
+    requests = config.guidelines.solver.max_concurrency * config.reward.num_workers
+    in_flight = math.ceil(requests * samples / engines)
     return (
-        _decode(planner, gpu, efficiency, sequences, layout.rollout_engines(config), rollout, rollout.max_num_seqs,
+        _decode(planner, gpu, efficiency, sequences, 1, layout.rollout_engines(config), rollout, rollout.max_num_seqs,
                 lengths.prompt, lengths.guideline),
-        _decode(solver, gpu, efficiency, sequences, engines, solving, min(in_flight, solving.max_num_seqs), read,
-                lengths.solution),
+        _decode(solver, gpu, efficiency, sequences, samples, engines, solving, min(in_flight, solving.max_num_seqs),
+                read, lengths.solution),
     )  # fmt: skip
 
 
@@ -165,22 +168,24 @@ def _decode(
     shape: Shape,
     gpu: Gpu,
     efficiency: Efficiency,
-    sequences: int,
+    prompts: int,
+    samples: int,
     engines: int,
     engine: DictConfig,
     at_once: int,
     read: int,
     new: int,
 ) -> float:
-    """Return the seconds in which `engines` engines read prompts of `read` tokens and write `new` tokens each.
+    """Return the seconds in which `engines` engines read prompts of `read` tokens and write `samples` answers to each.
 
-    An engine writes at most `at_once` sequences at a time.
+    An answer has `new` tokens. An engine writes at most `at_once` answers at a time.
     """
     gpus_each = engine.tensor_model_parallel_size
     flops, bandwidth = gpu.flops * gpus_each, gpu.bandwidth * gpus_each
-    each = math.ceil(sequences / engines)
+    read_by_each = math.ceil(prompts / engines)
+    each = read_by_each * samples
     waves = math.ceil(each / at_once)
-    prefill = each * read * shape.forward_flops(read) / (flops * efficiency.prefill)
+    prefill = read_by_each * read * shape.forward_flops(read) / (flops * efficiency.prefill)
     weights = waves * new * 2 * shape.parameters / (bandwidth * efficiency.weights)
     context = read + new / 2
     own = shape.forward_flops(context) / (flops * efficiency.decode) + shape.kv_bytes * context / bandwidth
@@ -194,7 +199,9 @@ def run_seconds(
     steps, freq = config.trainer.total_training_steps, config.trainer.test_freq
     found = phases(config, planner, solver, gpu, lengths, efficiency)
     times = (math.ceil(steps / freq) if freq > 0 else 0) + config.trainer.val_before_train
-    one = sum(generation(config, planner, solver, gpu, lengths, efficiency, config.guidelines.data.val_size))
+    guidelines = config.guidelines.data.val_size
+    validation = config.guidelines.solver.val_samples
+    one = sum(generation(config, planner, solver, gpu, lengths, efficiency, guidelines, validation))
     return {
         "start": efficiency.start,
         "steps": steps * step_seconds(config, found, efficiency),
@@ -208,7 +215,7 @@ def tokens_per_step(config: DictConfig, lengths: Lengths) -> int:
     return int(
         config.data.train_batch_size
         * config.actor_rollout_ref.rollout.n
-        * (lengths.prompt + lengths.guideline + lengths.solution)
+        * (lengths.prompt + lengths.guideline + lengths.solution * layout.solver_samples(config))
     )
 
 

@@ -46,11 +46,6 @@ _OPERAND = re.compile(
 )
 
 
-def reward(correct: bool, leak: bool, policy: str) -> float:
-    """Return 1.0 for a right answer, except for one that was given away where the policy is `zero`."""
-    return float(correct and not (leak and policy == "zero"))
-
-
 def leaks(question: str, guideline: str, gold: str) -> bool:
     """Tell whether the guideline contains the gold answer and the question does not."""
     wanted = gold_text(gold)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
 import pandas as pd
+
+from guidelines_core.grading.pool import GRADERS
+from guidelines_core.reward.signal import signal
 
 
 def count_metrics(counts: Counter[str]) -> dict[str, float]:
@@ -23,23 +27,33 @@ def count_metrics(counts: Counter[str]) -> dict[str, float]:
 
 
 def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
-    """Return one step's metrics of its graded `rows`: verdicts, lengths (tokens), truncation, latencies (s)."""
-    groups = rows.groupby("group")["score"]
+    """Return one step's metrics of its graded `rows`: verdicts, lengths (tokens), truncation, latencies (s).
+
+    With k >= 2 solutions to a guideline also `signal/…`, see `signal.py`.
+
+    Args:
+        rows: a row for each solution, with the columns of `GradedRow`.
+    """
+    rollouts = rows[rows["sample"] == 0]
     metrics = {
-        "reward/mean": rows["score"].mean(),
-        "reward/math_verify_accuracy": rows["math_verify_correct"].mean(),
-        "reward/exact_match_accuracy": rows["exact_match_correct"].mean(),
-        "reward/mixed_groups": (groups.nunique() > 1).mean(),
-        "reward/graded": len(rows),
-        "reward/grader_s": rows["grader_s"].mean(),
-        "guideline/tokens": rows["guideline_tokens"].mean(),
-        "guideline/truncated": rows["guideline_truncated"].mean(),
-        "guideline/leak": rows["guideline_leak"].mean(),
+        "reward/mean": rollouts["score"].mean(),
+        **{f"reward/{grader}_accuracy": rows[f"{grader}_correct"].mean() for grader in GRADERS},
+        "reward/mixed_groups": (rollouts.groupby("group")["score"].nunique() > 1).mean(),
+        "reward/graded": len(rollouts),
+        "reward/grader_s": rollouts["grader_s"].mean(),
+        "guideline/tokens": rollouts["guideline_tokens"].mean(),
+        "guideline/truncated": rollouts["guideline_truncated"].mean(),
+        "guideline/leak": rollouts["guideline_leak"].mean(),
         "solution/tokens": rows["solution_tokens"].mean(),
         "solution/truncated": rows["solution_truncated"].mean(),
-        "solver/latency_p50_s": np.quantile(rows["solver_s"], 0.5),
-        "solver/latency_p95_s": np.quantile(rows["solver_s"], 0.95),
+        "solver/latency_p50_s": np.quantile(rollouts["solver_s"], 0.5),
+        "solver/latency_p95_s": np.quantile(rollouts["solver_s"], 0.95),
     }
     reasons = rows["reason"].value_counts(normalize=True)
     metrics.update({f"verdict/{reason}": share for reason, share in reasons.items()})
+    if (found := signal(rows)) is not None:
+        metrics["signal/between_guidelines"] = found.between
+        metrics["signal/within_guideline"] = found.within
+        if not math.isnan(found.share):
+            metrics["signal/guideline_share"] = found.share
     return {name: float(value) for name, value in metrics.items()}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from guidelines_core.grading.pool import GradingPool, Reason
+from guidelines_core.grading.pool import GradingPool, Reason, Verdict
 from guidelines_core.prompts import solver_messages
-from guidelines_core.reward.leak import leaks, reward
-from guidelines_core.solver.client import Solver, SolverError
+from guidelines_core.reward.leak import leaks
+from guidelines_core.reward.row import GradedRow, dump
+from guidelines_core.solver.client import Solution, Solver, SolverError
 
 DECIDED = frozenset(reason.value for reason in (Reason.CORRECT, Reason.WRONG, Reason.NO_ANSWER))
 
@@ -95,49 +97,113 @@ class Scorer:
         being generated.
 
         Returns:
-            `score` (1.0 or 0.0) and the whole graded row, which verl keeps beside the rollout.
+            `score`, the reward; `acc`, the share of right solutions; and `graded`, the rollout's rows (`row.dump`).
 
         Raises:
             RewardUnavailable: the solver gave no answer or the grader no verdict. verl drops the rollout.
         """
         solver, grader, prompts = self._solver, self._grader, self._prompts
-        question = extra_info["question"]
-        temperature = solver["val_temperature"] if extra_info["split"] == "val" else solver["temperature"]
+        question, validating = extra_info["question"], extra_info["split"] == "val"
+        temperature = solver["val_temperature" if validating else "temperature"]
+        samples = solver["val_samples" if validating else "samples"]
 
         asked_at, asked = datetime.now(timezone.utc), time.monotonic()
         try:
-            solution = await self.client.solve(
-                solver_messages(question, solution_str, prompts["style"]), temperature=temperature
+            solutions = await self.client.solve(
+                solver_messages(question, solution_str, prompts["style"]), temperature=temperature, samples=samples
             )
         except SolverError as error:
             self.ungraded[Reason.SOLVER_ERROR.value] += 1
             raise RewardUnavailable(f"problem {extra_info['problem_id']}: {error}") from error
         answered = time.monotonic()
-        verdicts = await self._pool.grade(ground_truth, solution.text)
-        graded = time.monotonic()
-        verdict = verdicts[grader["name"]]
-        if verdict.reason not in DECIDED:
-            self.ungraded[verdict.reason] += 1
-            raise RewardUnavailable(f"problem {extra_info['problem_id']}: the grader ended with {verdict.reason}")
-        leak = leaks(question, solution_str, ground_truth)
-        return {
-            "score": reward(verdict.correct, leak, grader["leak"]),
-            "acc": float(verdict.correct),
-            "reason": verdict.reason,
-            **{f"{name}_correct": float(verdict.correct) for name, verdict in verdicts.items()},
-            "problem_id": extra_info["problem_id"],
-            "question": question,
-            "gold": ground_truth,
-            "guideline": solution_str,
-            "guideline_leak": float(leak),
-            "solution": solution.text,
-            "solution_tokens": solution.tokens,
-            "solution_truncated": float(solution.truncated),
-            # Texts, since verl would average numbers over the validation's rows and log them as metrics.
-            "solver_sampling": (
-                f"temperature {temperature:g}, seed {solution.seed}, at most {solver['max_tokens']} tokens"
-            ),
-            "asked_at": asked_at.isoformat(),
-            "solver_s": answered - asked,
-            "grader_s": graded - answered,
-        }
+        verdicts = await asyncio.gather(*(self._pool.grade(ground_truth, solution.text) for solution in solutions))
+        graded_at = time.monotonic()
+        for verdict in (given[grader["name"]] for given in verdicts):
+            if verdict.reason not in DECIDED:
+                self.ungraded[verdict.reason] += 1
+                raise RewardUnavailable(f"problem {extra_info['problem_id']}: the grader ended with {verdict.reason}")
+        rows = graded_rows(
+            extra_info["problem_id"],
+            question,
+            ground_truth,
+            solution_str,
+            solutions,
+            verdicts,
+            grader=grader["name"],
+            leak_policy=grader["leak"],
+            solver_sampling=sampling_in_words(temperature, solutions[0].seed, solver["max_tokens"]),
+            asked_at=asked_at.isoformat(),
+            solver_s=answered - asked,
+            grader_s=graded_at - answered,
+        )
+        return {"score": rows[0].score, "acc": sum(row.acc for row in rows) / len(rows), "graded": dump(rows)}
+
+
+def sampling_in_words(temperature: float, seed: int | None, max_tokens: int) -> str:
+    """Return how solutions were sampled: a text, since verl would average numbers and log them as metrics."""
+    seeded = "no seed" if seed is None else f"seed {seed}"
+    return f"temperature {temperature:g}, {seeded}, at most {max_tokens} tokens"
+
+
+def reward(share_right: float, leak: bool, leak_policy: str) -> float:
+    """Return the reward of a guideline: the share of its solutions that is right, and 0 if it leaks under `zero`.
+
+    Args:
+        share_right: right solutions over all solutions to this guideline.
+        leak: whether the guideline contains the gold answer.
+        leak_policy: one of `leak.POLICIES`.
+    """
+    return 0.0 if leak and leak_policy == "zero" else share_right
+
+
+def graded_rows(
+    problem_id: str,
+    question: str,
+    gold: str,
+    guideline: str,
+    solutions: Sequence[Solution],
+    verdicts: Sequence[Mapping[str, Verdict]],
+    *,
+    grader: str,
+    leak_policy: str,
+    solver_sampling: str,
+    asked_at: str,
+    solver_s: float,
+    grader_s: float,
+) -> list[GradedRow]:
+    """Return a rollout's graded rows, one for each solution, each with the rollout's reward.
+
+    Args:
+        problem_id, question, gold: the problem.
+        guideline: what the planner wrote.
+        solutions: what the solver wrote with it.
+        verdicts: each solution's verdicts by the graders' names; those of `grader` are all decided.
+        grader: whose verdicts make the reward.
+        leak_policy: one of `leak.POLICIES`.
+        solver_sampling, asked_at, solver_s, grader_s: see `GradedRow`.
+    """
+    leak = leaks(question, guideline, gold)
+    right = [given[grader].correct for given in verdicts]
+    score = reward(sum(right) / len(right), leak, leak_policy)
+    return [
+        GradedRow(
+            problem_id=problem_id,
+            question=question,
+            gold=gold,
+            guideline=guideline,
+            guideline_leak=float(leak),
+            solution=solution.text,
+            solution_tokens=solution.tokens,
+            solution_truncated=float(solution.truncated),
+            correct={name: float(verdict.correct) for name, verdict in given.items()},
+            reason=given[grader].reason,
+            acc=float(given[grader].correct),
+            score=score,
+            solver_sampling=solver_sampling,
+            asked_at=asked_at,
+            solver_s=solver_s,
+            grader_s=grader_s,
+            sample=sample,
+        )
+        for sample, (solution, given) in enumerate(zip(solutions, verdicts, strict=True))
+    ]

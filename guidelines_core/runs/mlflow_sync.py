@@ -183,9 +183,15 @@ def copy_rows(client: MlflowClient, run: Run) -> None:
 
 def _copy_table(client: MlflowClient, run_id: str, files: list[Path], name: str) -> None:
     """Write a table of rows anew; MLflow's own `log_table` would add to it the rows of a step trained again."""
-    rows = pd.concat([pd.read_parquet(file, columns=SHOWN).head(SHOWN_ROWS) for file in files])
+    rows = pd.concat([_first_solutions(file)[SHOWN].head(SHOWN_ROWS) for file in files])
     client.log_text(run_id, rows.astype({"step": int}).to_json(orient="split", index=False), name)
     shown: list[dict[str, str]] = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
     table = {"path": name, "type": "table"}
     if table not in shown:
         client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*shown, table]))
+
+
+def _first_solutions(file: Path) -> pd.DataFrame:
+    """Return a step's rows, of several solutions to one guideline the first."""
+    rows = pd.read_parquet(file)
+    return rows[rows["sample"] == 0] if "sample" in rows else rows

@@ -36,15 +36,17 @@ class Solution:
 
     Attributes:
         text: the solution.
-        tokens: its length in tokens.
+        tokens: its length in tokens; of a request for several solutions, their mean, since a server counts them
+            together.
         truncated: whether it was cut at `max_tokens`.
-        seed: what its sampling was seeded with.
+        seed: the request's seed; vLLM adds 0, 1, … for its solutions (`v1/engine/parallel_sampling.py`). None where
+            the server sampled from its own state.
     """
 
     text: str
-    tokens: int
+    tokens: float
     truncated: bool
-    seed: int
+    seed: int | None
 
 
 def passing(error: BaseException) -> bool:
@@ -54,29 +56,37 @@ def passing(error: BaseException) -> bool:
     return isinstance(error, (httpx.TransportError, GarbledError))
 
 
-def read(response: httpx.Response, seed: int) -> Solution:
-    """Return the solution in a chat server's response.
+def read(response: httpx.Response, seed: int | None, samples: int = 1) -> list[Solution]:
+    """Return the `samples` solutions in a chat server's response.
 
     Raises:
         httpx.HTTPStatusError: the server refused the request or failed.
-        GarbledError: the body is no whole answer; also where vLLM broke the answer off ("abort").
+        GarbledError: the body is no whole answer; also where vLLM broke an answer off ("abort") or gave fewer.
     """
     response.raise_for_status()
     try:
         body = response.json()
-        choice = body["choices"][0]
-        text, ended, tokens = choice["message"]["content"], choice["finish_reason"], body["usage"]["completion_tokens"]
+        choices = [(choice["message"]["content"], choice["finish_reason"]) for choice in body["choices"]]
+        tokens = body["usage"]["completion_tokens"]
     except (ValueError, LookupError, TypeError) as error:
         raise GarbledError(f"{type(error).__name__} in the solver's answer: {response.text[:200]!r}") from error
-    if ended not in ("stop", "length") or not isinstance(tokens, int) or not isinstance(text, str | None):
-        raise GarbledError(f"finish_reason={ended!r} in the solver's answer: {response.text[:200]!r}")
-    return Solution(text=text or "", tokens=tokens, truncated=ended == "length", seed=seed)
+    whole = all(ended in ("stop", "length") and isinstance(text, str | None) for text, ended in choices)
+    if not whole or len(choices) != samples or not isinstance(tokens, int):
+        ends = ", ".join(repr(ended) for _, ended in choices)
+        raise GarbledError(
+            f"{len(choices)} of {samples} answers with finish_reason={ends} from the solver: {response.text[:200]!r}"
+        )
+    return [
+        Solution(text=text or "", tokens=tokens / samples, truncated=ended == "length", seed=seed)
+        for text, ended in choices
+    ]
 
 
 class Solver:
     """OpenAI-style chat servers, asked by at most `max_concurrency` requests at a time.
 
-    A request that is the same as one before it, seed included, is asked once. Each goes to the server with the fewest
+    A request that is the same as one before it, seed included, is asked once; so is not one that is sampled without a
+    seed, since its answers differ. Each goes to the server with the fewest
     in flight.
 
     Args:
@@ -86,7 +96,7 @@ class Solver:
         max_concurrency: requests in flight; 1 asks one after the other.
         deadline_s: seconds for one solution from when it has a place, retries included.
         step_deadline_s: seconds for all requests that wait together, from the first one's arrival.
-        seed: seeds the sampling of each request together with its text.
+        seed: seeds the sampling of each request together with its text; None leaves it to the server.
         ignore_eos: let every solution go on to `max_tokens`.
 
     Attributes:
@@ -103,7 +113,7 @@ class Solver:
         max_concurrency: int,
         deadline_s: float,
         step_deadline_s: float,
-        seed: int,
+        seed: int | None,
         ignore_eos: bool = False,
     ) -> None:
         self._model = model
@@ -120,7 +130,7 @@ class Solver:
             limits=httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency),
         )
         self._in_flight = dict.fromkeys(addresses, 0)
-        self._asked: dict[str, asyncio.Task[Solution]] = {}
+        self._asked: dict[str, asyncio.Task[list[Solution]]] = {}
         self._waiting = 0
         self._step_ends = 0.0
         self.counts: Counter[str] = Counter()
@@ -130,21 +140,24 @@ class Solver:
         """Ask these servers from now on, retries of requests under way included."""
         self._in_flight = dict.fromkeys(addresses, 0) | {a: n for a, n in self._in_flight.items() if a in addresses}
 
-    async def solve(self, messages: list[Message], *, temperature: float) -> Solution:
-        """Return the solver's answer to `messages`.
+    async def solve(self, messages: list[Message], *, temperature: float, samples: int = 1) -> list[Solution]:
+        """Return the solver's `samples` answers to `messages`, from one request, which reads the prompt once.
 
         Raises:
             SolverError: no answer came before a deadline, or the server refused the request.
         """
-        text = repr((self._seed, messages))
         request = {
             "model": self._model,
             "messages": messages,
             "max_tokens": self._max_tokens,
             "temperature": temperature,
-            "seed": int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"),
+            **({} if self._seed is None else {"seed": request_seed(self._seed, messages)}),
+            **({"n": samples} if samples > 1 else {}),
             **self._fixed_length,
         }
+        if self._seed is None and temperature > 0:
+            self.counts["asked"] += 1
+            return await self._answer(request)
         key = json.dumps(request)
         task = self._asked.get(key)
         if task is None:
@@ -156,7 +169,7 @@ class Solver:
             self.counts["cache_hits"] += 1
         return await asyncio.shield(task)
 
-    def _forget(self, key: str, done: asyncio.Task[Solution]) -> None:
+    def _forget(self, key: str, done: asyncio.Task[list[Solution]]) -> None:
         """Keep what was answered and forget what was not: who asks that again gets a new try."""
         if done.cancelled() or done.exception() is not None:
             del self._asked[key]
@@ -164,7 +177,7 @@ class Solver:
         for old in finished[: max(0, len(self._asked) - KEPT)]:
             del self._asked[old]
 
-    async def _answer(self, request: dict[str, Any]) -> Solution:
+    async def _answer(self, request: dict[str, Any]) -> list[Solution]:
         now = asyncio.get_running_loop().time()
         if self._waiting == 0:
             self._step_ends = now + self._step_deadline_s
@@ -179,7 +192,7 @@ class Solver:
         finally:
             self._waiting -= 1
 
-    async def _in_turn(self, request: dict[str, Any]) -> Solution:
+    async def _in_turn(self, request: dict[str, Any]) -> list[Solution]:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(passing),
             wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=5),
@@ -197,7 +210,7 @@ class Solver:
                 # Built from text: an httpx error holds the request and does not pickle through Ray.
                 raise SolverError(f"the solver refused the request: {error.response.text[:500]}") from None
 
-    async def _post(self, request: dict[str, Any]) -> Solution:
+    async def _post(self, request: dict[str, Any]) -> list[Solution]:
         address = min(self._in_flight, key=lambda a: self._in_flight[a])
         self._in_flight[address] += 1
         self.most_in_flight = max(self.most_in_flight, sum(self._in_flight.values()))
@@ -207,7 +220,12 @@ class Solver:
             # The server may have been replaced meanwhile.
             if address in self._in_flight:
                 self._in_flight[address] -= 1
-        return read(response, request["seed"])
+        return read(response, request.get("seed"), request.get("n", 1))
+
+
+def request_seed(seed: int, messages: list[Message]) -> int:
+    """Return the seed, in 32 bits, of the request with these messages."""
+    return int.from_bytes(hashlib.sha256(repr((seed, messages)).encode()).digest()[:4], "big")
 
 
 def gives_a_token(address: str, model: str, within_s: float) -> bool:

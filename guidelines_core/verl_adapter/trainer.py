@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from guidelines_core.reward.metrics import count_metrics, reward_metrics
+from guidelines_core.reward.row import load, table
 from guidelines_core.runs import checkpoints
 from guidelines_core.runs.journal import LOGGED_AT, STOP_FILE
 from guidelines_core.solver.watch import SolverLostError, SolverWatch
@@ -240,7 +242,7 @@ class Recording:
         self._keep(rows, "train")
 
     def _graded_rows(self, batch: Any) -> pd.DataFrame:
-        """Return the batch's rollouts as a table, without the copies that only fill up a mini-batch."""
+        """Return the batch's graded rows, without the copies that only fill up a mini-batch."""
         fields = ["uid", "advantages", "response_mask", "extra_fields"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         rows = []
@@ -255,22 +257,23 @@ class Recording:
         ):
             if tag.get("is_padding", False):
                 continue
-            rows.append(
-                {
-                    "step": self.global_steps,  # type: ignore[attr-defined]
-                    "group": str(getattr(uid, "data", uid)),
-                    "rollout": int(key.rsplit("_", 2)[1]),
-                    "advantage": float(advantages[mask.bool()].mean()),
-                    "guideline_tokens": tag["response_len"],
-                    "guideline_truncated": float(
-                        tag["response_len"] >= self.config.data.max_response_length  # type: ignore[attr-defined]
-                    ),
-                    **getattr(extra, "data", extra)["reward_extra_info"],
-                }
-            )
-        table: pd.DataFrame = pd.DataFrame(rows)
-        table.sort_values(["problem_id", "group", "rollout"], ignore_index=True, inplace=True)
-        return table
+            for row in load(getattr(extra, "data", extra)["reward_extra_info"]["graded"]):
+                rows.append(
+                    replace(
+                        row,
+                        step=self.global_steps,  # type: ignore[attr-defined]
+                        group=str(getattr(uid, "data", uid)),
+                        rollout=int(key.rsplit("_", 2)[1]),
+                        advantage=float(advantages[mask.bool()].mean()),
+                        guideline_tokens=tag["response_len"],
+                        guideline_truncated=float(
+                            tag["response_len"] >= self.config.data.max_response_length  # type: ignore[attr-defined]
+                        ),
+                    )
+                )
+        graded = table(rows)
+        graded.sort_values(["problem_id", "group", "rollout", "sample"], ignore_index=True, inplace=True)
+        return graded
 
     def _reward_counts(self) -> dict[str, float]:
         """Return what the reward workers counted since the last call."""
@@ -289,11 +292,17 @@ class Recording:
         metrics: dict[str, Any] = super()._val_metrics_update(  # type: ignore[misc]
             data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs
         )
-        rows = pd.DataFrame(reward_extra_infos_dict).assign(step=self.global_steps, group=sample_uids)  # type: ignore[attr-defined]
-        graded = rows[rows["problem_id"].notna()]
+        met: Counter[str] = Counter()
+        rows = []
+        for uid, text in zip(map(str, sample_uids), reward_extra_infos_dict["graded"], strict=True):
+            # None where the rollout has no verdict.
+            for row in load(text) if text is not None else []:
+                rows.append(replace(row, step=self.global_steps, group=uid, rollout=met[uid]))  # type: ignore[attr-defined]
+            met[uid] += 1
+        graded = table(rows)
         metrics["validation/accuracy"] = float(graded["acc"].mean())
         self._validated = (self.global_steps, metrics["validation/accuracy"])  # type: ignore[attr-defined]
-        metrics["validation/problems"] = float(len(graded))
+        metrics["validation/problems"] = float(graded["problem_id"].nunique())
         metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
         self._keep(graded, "validation")
         return metrics

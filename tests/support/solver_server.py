@@ -29,7 +29,8 @@ class Server:
     address: str = ""
 
     async def answer(self, request: Request) -> Response:
-        self.requests.append(await request.json())
+        asked = await request.json()
+        self.requests.append(asked)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(self.delay_s)
@@ -39,7 +40,8 @@ class Server:
         if self.failures:
             return JSONResponse({"error": "told to fail"}, status_code=self.failures.pop(0))
         choice = {"message": {"content": "\\boxed{4}"}, "finish_reason": "length"}
-        return JSONResponse({"choices": [choice], "usage": {"completion_tokens": 7}})
+        samples = asked.get("n", 1)
+        return JSONResponse({"choices": [choice] * samples, "usage": {"completion_tokens": 7 * samples}})
 
 
 @contextmanager
@@ -62,3 +64,9 @@ def serving() -> Iterator[Server]:
 def whole(**changed: Any) -> str:
     choice = {"message": {"content": "\\boxed{5}"}, "finish_reason": "stop"}
     return json.dumps({"choices": [choice | changed], "usage": {"completion_tokens": 3}})
+
+
+def several(*texts: str) -> str:
+    """Return a whole answer to a request for several solutions."""
+    choices = [{"message": {"content": text}, "finish_reason": "stop"} for text in texts]
+    return json.dumps({"choices": choices, "usage": {"completion_tokens": 3 * len(texts)}})

@@ -114,3 +114,13 @@ def test_other_content_of_a_source_has_another_folder_and_another_place_has_not(
     assert folder(elsewhere) == first
     source.write_text('{"problem": "2 + 2?", "answer": "4"}\n')
     assert folder(source) != first
+
+
+@pytest.mark.parametrize("prefix", ["", "val_"])
+def test_several_greedy_solutions_are_refused(prefix: str) -> None:
+    greedy = [f"guidelines.solver.{prefix}samples=4", f"guidelines.solver.{prefix}temperature=0.0"]
+    with pytest.raises(ConfigError, match=f"guidelines.solver.{prefix}samples=4 .*same solution 4 times"):
+        compose("tiny", greedy, environ={})
+    assert compose("tiny", [greedy[0], f"guidelines.solver.{prefix}temperature=0.7"], environ={})
+    with pytest.raises(ConfigError, match=f"guidelines.solver.{prefix}samples=0: expected 1 or more"):
+        compose("tiny", [f"guidelines.solver.{prefix}samples=0"], environ={})

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from guidelines_core.reward.leak import leaks, reward
+from guidelines_core.reward.leak import leaks
 
 APPLES = "Ann has 12 apples and gives 5 to each of 2 friends. How many are left?"
 TRAIN = "A train goes 120 km in 1.5 hours. How fast is it?"
@@ -66,12 +66,6 @@ def test_leak(question: str, guideline: str, gold: str) -> None:
 )
 def test_no_leak(question: str, guideline: str, gold: str) -> None:
     assert not leaks(question, guideline, gold)
-
-
-def test_a_leak_costs_the_reward_only_where_the_policy_says_so() -> None:
-    outcomes = [(correct, leak) for correct in (True, False) for leak in (True, False)]
-    assert [reward(correct, leak, "flag") for correct, leak in outcomes] == [1.0, 1.0, 0.0, 0.0]
-    assert [reward(correct, leak, "zero") for correct, leak in outcomes] == [0.0, 1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from guidelines_core.reward.metrics import count_metrics
+from guidelines_core.reward.row import GradedRow, load
 from guidelines_core.reward.score import RewardUnavailable, Scorer
-from tests.support.solver_server import Server, serving, whole
+from tests.support.solver_server import Server, serving, several, whole
 
 SOLVER = {
     "model": "m",
@@ -21,7 +22,9 @@ SOLVER = {
     "step_deadline_s": 9.0,
     "seed": 0,
     "ignore_eos": False,
+    "samples": 1,
     "temperature": 0.7,
+    "val_samples": 1,
     "val_temperature": 0.0,
 }
 GRADER = {"name": "math_verify", "workers": 1, "deadline_s": 5.0, "memory_mb": 1024, "leak": "flag"}
@@ -33,25 +36,68 @@ def server() -> Iterator[Server]:
         yield told
 
 
-def scorer(address: str, workers: int = 1) -> Scorer:
-    return Scorer([address], solver=SOLVER, grader=GRADER, prompts={"style": "instruct"}, workers=workers)
+def scorer(address: str, workers: int = 1, samples: int = 1, leak: str = "flag") -> Scorer:
+    solver, grader = {**SOLVER, "samples": samples}, {**GRADER, "leak": leak}
+    return Scorer([address], solver=solver, grader=grader, prompts={"style": "instruct"}, workers=workers)
 
 
-def score(by: Scorer, gold: str = "4", split: str = "train") -> Any:
-    return by.compute_score(
-        "test", "Add the numbers.", gold, {"question": "What is 2 + 2?", "problem_id": "p1", "split": split}
-    )
+def score(by: Scorer, gold: str = "4", split: str = "train", guideline: str = "Add the numbers.") -> Any:
+    return by.compute_score("test", guideline, gold, {"question": "What is 2 + 2?", "problem_id": "p1", "split": split})
+
+
+def rows_of(result: Any) -> list[GradedRow]:
+    return load(result["graded"])
 
 
 def test_a_rollout_gets_the_graders_word_and_how_it_was_sampled(server: Server) -> None:
-    row = asyncio.run(score(scorer(server.address)))
-    assert (row["score"], row["reason"], row["math_verify_correct"]) == (1.0, "correct", 1.0)
-    assert row["solver_sampling"] == f"temperature 0.7, seed {server.requests[0]['seed']}, at most 32 tokens"
+    result = asyncio.run(score(scorer(server.address)))
+    [row] = rows_of(result)
+    assert (result["score"], result["acc"], row.score, row.reason) == (1.0, 1.0, 1.0, "correct")
+    assert row.correct == {"math_verify": 1.0, "exact_match": 1.0}
+    assert row.solver_sampling == f"temperature 0.7, seed {server.requests[0]['seed']}, at most 32 tokens"
+    assert "n" not in server.requests[0]
 
 
 def test_validation_is_greedy(server: Server) -> None:
-    assert asyncio.run(score(scorer(server.address), split="val"))["solver_sampling"].startswith("temperature 0, seed ")
+    [row] = rows_of(asyncio.run(score(scorer(server.address, samples=4), split="val")))
+    assert row.solver_sampling.startswith("temperature 0, seed ")
     assert server.requests[0]["temperature"] == 0.0
+
+
+def test_the_reward_of_several_solutions_is_the_share_that_is_right(server: Server) -> None:
+    server.bodies = [several("\\boxed{4}", "no box", "\\boxed{5}", "\\boxed{4.0}")]
+    result = asyncio.run(score(scorer(server.address, samples=4)))
+    assert [request["n"] for request in server.requests] == [4]
+    assert (result["score"], result["acc"]) == (0.5, 0.5)
+    rows = rows_of(result)
+    assert [(row.sample, row.solution, row.acc, row.reason) for row in rows] == [
+        (0, "\\boxed{4}", 1.0, "correct"),
+        (1, "no box", 0.0, "no_answer"),
+        (2, "\\boxed{5}", 0.0, "wrong"),
+        (3, "\\boxed{4.0}", 1.0, "correct"),
+    ]
+    assert [row.correct["exact_match"] for row in rows] == [1.0, 0.0, 0.0, 0.0]
+    assert {row.score for row in rows} == {0.5}
+
+
+@pytest.mark.parametrize(("leak", "reward_given"), [("flag", 0.5), ("zero", 0.0)])
+def test_a_leak_costs_the_whole_reward_only_where_the_policy_says_so(
+    server: Server, leak: str, reward_given: float
+) -> None:
+    server.bodies = [several("\\boxed{4}", "\\boxed{5}")]
+    result = asyncio.run(score(scorer(server.address, samples=2, leak=leak), guideline="The answer is 4."))
+    assert (result["score"], result["acc"]) == (reward_given, 0.5)
+    assert [(row.score, row.acc, row.guideline_leak) for row in rows_of(result)] == [
+        (reward_given, 1.0, 1.0),
+        (reward_given, 0.0, 1.0),
+    ]
+
+
+def test_fewer_solutions_than_asked_for_are_asked_again(server: Server) -> None:
+    server.bodies = [several("\\boxed{5}")]
+    by = scorer(server.address, samples=3)
+    assert asyncio.run(score(by))["score"] == 1.0
+    assert by.take_counts()["retries"] == 1
 
 
 def test_no_answer_is_no_reward_and_is_counted(server: Server) -> None:

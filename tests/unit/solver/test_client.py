@@ -13,7 +13,7 @@ import pytest
 from guidelines_core.prompts import solver_messages
 from guidelines_core.solver import client as solver_module
 from guidelines_core.solver.client import Solver, SolverError, gives_a_token
-from tests.support.solver_server import Server, serving, whole
+from tests.support.solver_server import Server, serving, several, whole
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def ask(server: Server, count: int = 1, **settings: Any) -> list[Any]:
         defaults = {"max_tokens": 32, "max_concurrency": 8, "deadline_s": 5.0, "step_deadline_s": 9.0, "seed": 0}
         solver = Solver([server.address], "m", **{**defaults, **settings})
         calls = [solver.solve(solver_messages(f"q{i}", "g"), temperature=0.5) for i in range(count)]
-        return await asyncio.gather(*calls, return_exceptions=True)
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        return [one if isinstance(one, BaseException) else one[0] for one in found]
 
     return asyncio.run(run())
 
@@ -92,6 +93,34 @@ def test_each_request_has_its_own_seed_and_the_same_again_the_same(server: Serve
     assert sorted(seeds[:2]) == sorted(seeds[2:4])
 
 
+def test_without_a_seed_a_sampled_request_is_asked_each_time_and_a_greedy_one_once(server: Server) -> None:
+    async def run() -> Counter[str]:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=None
+        )
+        for temperature in (0.7, 0.7, 0.0, 0.0):
+            [solution] = await solver.solve(solver_messages("q", "g"), temperature=temperature)
+            assert solution.seed is None
+        return solver.counts
+
+    assert asyncio.run(run()) == {"asked": 3, "cache_hits": 1}
+    assert [request["temperature"] for request in server.requests] == [0.7, 0.7, 0.0]
+    assert not any("seed" in request for request in server.requests)
+
+
+def test_several_solutions_come_from_one_request(server: Server) -> None:
+    server.bodies = [several("a", "b", "c")]
+
+    async def run() -> list[Any]:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=5.0, step_deadline_s=9.0, seed=0
+        )
+        return await solver.solve(solver_messages("q", "g"), temperature=0.7, samples=3)
+
+    assert [(solution.text, solution.tokens) for solution in asyncio.run(run())] == [("a", 3), ("b", 3), ("c", 3)]
+    assert [request["n"] for request in server.requests] == [3]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -104,6 +133,7 @@ def test_each_request_has_its_own_seed_and_the_same_again_the_same(server: Serve
         whole(finish_reason="abort"),
         whole(finish_reason=None),
         whole(message={"content": 7}),
+        several("one", "more"),
         '{"choices": []}',
     ],
 )
@@ -137,7 +167,7 @@ def test_half_a_response_is_asked_again() -> None:
         solver = Solver([address], "m", max_tokens=8, max_concurrency=1, deadline_s=5.0, step_deadline_s=5.0, seed=0)
         return await solver.solve(solver_messages("q", "g"), temperature=0.0), solver.counts
 
-    solution, counts = asyncio.run(run())
+    [solution], counts = asyncio.run(run())
     assert solution.text == "\\boxed{5}"
     assert counts == {"asked": 1, "retries": 1}
 
@@ -172,7 +202,7 @@ def test_what_failed_once_is_asked_anew(server: Server) -> None:
             await solver.solve(solver_messages("q", "g"), temperature=0.0)
         return await solver.solve(solver_messages("q", "g"), temperature=0.0)
 
-    assert asyncio.run(run()).tokens == 7
+    assert asyncio.run(run())[0].tokens == 7
 
 
 def test_only_so_many_answers_are_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +245,7 @@ def test_requests_go_to_the_server_with_the_fewest_and_follow_one_that_moved(ser
         solver.relocate([server.address])
         return await asking
 
-    assert asyncio.run(run()).tokens == 7
+    assert asyncio.run(run())[0].tokens == 7
 
 
 def test_a_token_is_asked_for_to_see_whether_a_server_lives(server: Server) -> None:

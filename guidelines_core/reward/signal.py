@@ -1,0 +1,70 @@
+"""How much of a step's reward is the guideline's doing, and how much is the luck of the solver's sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Variances of a solution's reward, which is 1 or 0, from k solutions to each guideline.
+
+    Attributes:
+        between: variance between the guidelines of a group, `s_b^2`: what GRPO can learn from.
+        within: variance between the solutions to one guideline, `s_w^2`: the solver's sampling noise.
+        samples: k.
+    """
+
+    between: float
+    within: float
+    samples: int
+
+    @property
+    def share(self) -> float:
+        """Share of the reward's variance within a group that the guideline explains, `s_b^2 / (s_b^2 + s_w^2 / k)`.
+
+        The reward is a mean of k solutions, so k divides the noise. Below 0 if chance made `between` negative; NaN
+        where the rewards do not vary.
+        """
+        total = self.between + self.within / self.samples
+        return self.between / total if total else float("nan")
+
+    def samples_for(self, share: float) -> float:
+        """Return the k at which the guideline would explain `share` of the reward's variance; inf if none would do."""
+        if self.between <= 0:
+            return float("inf")
+        return share / (1 - share) * self.within / self.between
+
+
+def signal(rows: pd.DataFrame) -> Signal | None:
+    """Return the variances of graded rows (columns of `GradedRow`), or None where no two solutions or guidelines are.
+
+    One-way analysis of variance with random effects, guidelines within their groups, pooled over the groups (Searle,
+    Casella and McCulloch, Variance Components, 1992, section 3.6). With `x_gij` the reward of solution j of k to
+    guideline i of `n_g` in group g, and dots for means:
+
+        MS_w = sum_gij (x_gij - x_gi.)^2 / (sum_g n_g (k - 1))
+        MS_b = k sum_gi (x_gi. - x_g..)^2 / (sum_g (n_g - 1))
+        s_w^2 = MS_w,  s_b^2 = (MS_b - MS_w) / k
+
+    Both are unbiased, so `s_b^2` may come out negative, and means over steps are meaningful. `x` is 0 for a guideline
+    whose reward was withheld because it leaks. Guidelines with other than the largest number of solutions and groups
+    of one guideline say nothing of either variance and are left out.
+    """
+    earned = rows["acc"].where(rows["score"] > 0, 0.0)
+    by_guideline = earned.groupby([rows["group"], rows["rollout"]])
+    found = pd.DataFrame({"mean": by_guideline.mean(), "var": by_guideline.var(ddof=1), "k": by_guideline.size()})
+    samples = int(found["k"].max()) if len(found) else 0
+    found = found[found["k"] == samples]
+    groups = found["mean"].groupby(level="group")
+    found = found[groups.transform("size") > 1]
+    if samples < 2 or found.empty:
+        return None
+    groups = found["mean"].groupby(level="group")
+    freedom = len(found) - groups.ngroups
+    within = float(found["var"].mean())
+    between_means = float(np.square(found["mean"] - groups.transform("mean")).sum()) / freedom
+    return Signal(between=between_means - within / samples, within=within, samples=samples)
