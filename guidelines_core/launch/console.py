@@ -11,7 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from guidelines_core.grading.pool import GRADERS
 from guidelines_core.launch.training import Outcome, Training
+from guidelines_core.reward.signal import signal_of_steps
 
 PHASES = {
     "timing_s/gen": "guidelines and rewards",
@@ -77,9 +79,13 @@ def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Ta
     if steps:
         first, last = steps[0], steps[-1]
         table.add_row("reward, first → last step", f"{first['reward/mean']:.3f} → {last['reward/mean']:.3f}")
-        for grader in ("math_verify", "exact_match"):
+        for grader in GRADERS:
             key = f"reward/{grader}_accuracy"
             table.add_row(f"solver accuracy by {grader}", f"{sum(s[key] for s in steps) / len(steps):.3f}")
+        leaks = f"{first['guideline/leak']:.1%} → {last['guideline/leak']:.1%}"
+        table.add_row("guidelines that leak the gold, first → last step", leaks)
+        if (found := signal_of_steps(steps)) is not None:
+            table.add_row("share of the reward's variance that the guideline explains", f"{found.share:.0%}")
         checked = [s["validation/accuracy"] for s in steps if "validation/accuracy" in s]
         if checked:
             table.add_row("validation accuracy", f"{checked[-1]:.3f}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 
 import numpy as np
@@ -52,8 +51,5 @@ def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
     reasons = rows["reason"].value_counts(normalize=True)
     metrics.update({f"verdict/{reason}": share for reason, share in reasons.items()})
     if (found := signal(rows)) is not None:
-        metrics["signal/between_guidelines"] = found.between
-        metrics["signal/within_guideline"] = found.within
-        if not math.isnan(found.share):
-            metrics["signal/guideline_share"] = found.share
+        metrics.update(found.metrics())
     return {name: float(value) for name, value in metrics.items()}

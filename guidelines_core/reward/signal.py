@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import pandas as pd
@@ -22,6 +25,15 @@ class Signal:
     within: float
     samples: int
 
+    def metrics(self) -> dict[str, float]:
+        """Return the step's metrics; `signal_of_steps` reads them back."""
+        named = {
+            "signal/between_guidelines": self.between,
+            "signal/within_guideline": self.within,
+            "signal/samples": float(self.samples),
+        }
+        return named if math.isnan(self.share) else {**named, "signal/guideline_share": self.share}
+
     @property
     def share(self) -> float:
         """Share of the reward's variance within a group that the guideline explains, `s_b^2 / (s_b^2 + s_w^2 / k)`.
@@ -37,6 +49,19 @@ class Signal:
         if self.between <= 0:
             return float("inf")
         return share / (1 - share) * self.within / self.between
+
+
+def signal_of_steps(steps: Iterable[Mapping[str, float]]) -> Signal | None:
+    """Return the mean variances of several steps' metrics, None where no step has them.
+
+    The share of several steps follows from their mean variances: a mean of the steps' shares would be biased.
+    """
+    found = [step for step in steps if "signal/within_guideline" in step]
+    if not found:
+        return None
+    between, within = (fmean(step[f"signal/{name}"] for step in found) for name in
+                       ("between_guidelines", "within_guideline"))  # fmt: skip
+    return Signal(between, within, int(found[-1]["signal/samples"]))
 
 
 def signal(rows: pd.DataFrame) -> Signal | None:

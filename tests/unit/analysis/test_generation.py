@@ -75,3 +75,13 @@ def test_one_solution_at_a_time_replaces_the_solvers_seconds_alone(phase: str) -
     assert found["phases"][phase] == 8 - 5 + 240
     assert found["phases"]["update_actor"] == 40.0
     assert found["extrapolated"] == {"from": "reference", "solutions": 8, "s_a_solution": 2.0}
+
+
+def test_a_call_for_several_solutions_is_one_call_with_their_tokens() -> None:
+    calls = rows([0, 1, 2, 6])
+    twice = calls.loc[calls.index.repeat(2)].assign(sample=[0, 1] * 4)
+    one, two = (generation(table, {"gen": 10.0}) for table in (calls, twice))
+    assert two["solver_tokens_per_s"] == pytest.approx(2 * one["solver_tokens_per_s"])
+    assert {key: two[key] for key in one if key != "solver_tokens_per_s"} == pytest.approx(
+        {key: one[key] for key in one if key != "solver_tokens_per_s"}
+    )

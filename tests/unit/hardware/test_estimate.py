@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from analysis.benchmark import read_arms
 from guidelines_core.config.compose import compose
+from guidelines_core.config.layout import placements
 from guidelines_core.hardware.estimate import (
     MEASURED,
     PEAK,
@@ -165,3 +166,16 @@ def test_the_command_prints_the_estimate_and_its_error(capsys: pytest.CaptureFix
 def test_the_command_refuses(name: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--name", name]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_several_solutions_cost_their_tokens_and_no_second_reading() -> None:
+    once = compose("gsm8k-1.5b", ["guidelines.solver.samples=1"], environ={})
+    four = compose("gsm8k-1.5b", ["guidelines.solver.samples=4"], environ={})
+    lengths, unread = Lengths(165, 100, 320), Lengths(1, 1, 320)
+    tokens = [tokens_per_step(config, lengths) for config in (once, four)]
+    assert tokens[1] - tokens[0] == 3 * 32 * 8 * 320
+    seconds = [estimated_step(config, gpus()["H100"], unread, PEAK)["gen"] for config in (once, four)]
+    assert seconds[0] < seconds[1] < 4 * seconds[0], "the weights are read once for all sequences"
+    long_prompt = [estimated_step(config, gpus()["H100"], lengths, PEAK)["gen"] for config in (once, four)]
+    assert long_prompt[1] < 4 * long_prompt[0]
+    assert "1024 solutions a step (4 to each guideline)" in placements(four)[0].work

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from guidelines_core.launch.console import duration, progress_line
+from rich.console import Console
+
+from guidelines_core.grading.pool import GRADERS
+from guidelines_core.launch.console import duration, progress_line, summary
 from guidelines_core.launch.training import Outcome, failure_line
 
 
@@ -47,3 +50,21 @@ def test_a_failure_is_named_by_its_exception(tmp_path: Path) -> None:
 
 def test_exit_codes_follow_from_the_end() -> None:
     assert [Outcome(status, "").exit_code for status in ("FINISHED", "FAILED", "KILLED")] == [0, 1, 130]
+
+
+def test_the_closing_table_says_leaks_and_what_the_guidelines_explain() -> None:
+    def graded(number: int, leak: float, between: float) -> dict[str, float]:
+        shares = dict.fromkeys(("guideline/truncated", "solution/truncated"), 0.0)
+        signal = {"signal/between_guidelines": between, "signal/within_guideline": 0.2, "signal/samples": 4.0}
+        accuracies = {f"reward/{name}_accuracy": 0.5 for name in GRADERS}
+        return {**step(number, 0.5, 1.0), **shares, **signal, **accuracies, "guideline/leak": leak}
+
+    steps = [graded(1, 0.08, 0.05), graded(2, 0.0, 0.15)]
+    console = Console(width=200, record=True)
+    console.print(summary(steps, Outcome("FINISHED", "done"), "dir"))
+    cells = [line.split("│") for line in console.export_text().splitlines()]
+    lines = {cell[1].strip(): cell[2] for cell in cells if len(cell) > 2}
+    assert "8.0% → 0.0%" in lines["guidelines that leak the gold, first → last step"]
+    # Of the means: 0.1 / (0.1 + 0.2 / 4).
+    assert "67%" in lines["share of the reward's variance that the guideline explains"]
+    assert all(f"solver accuracy by {name}" in lines for name in GRADERS)
