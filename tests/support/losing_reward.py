@@ -6,8 +6,10 @@ verdict of the others is always right, so that an advantage can only come of a m
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from guidelines_core.reward.row import dump, load
 from guidelines_core.verl_adapter.reward_manager import GuidelineRewardManager
 
 GROUPS = ROLLOUTS = 4
@@ -30,4 +32,5 @@ class LosingRewardManager(GuidelineRewardManager):
         group = list(self._seen).index(question)
         if number < LOST[group // GROUPS + 1][group % GROUPS]:
             raise ZeroDivisionError("told to fail")
-        return {**await self.scorer.compute_score(**rollout), "score": 1.0}
+        graded = await self.scorer.compute_score(**rollout)
+        return {**graded, "score": 1.0, "graded": dump(replace(row, score=1.0) for row in load(graded["graded"]))}
