@@ -36,6 +36,7 @@ from guidelines_core.paths import ROOT
 EXPERIMENT = "query-conditioned-guidelines"
 GRADED_BY = ("numinamath30k-3b-300steps", "numinamath30k-3b-300steps-mathverify")
 SIZES = {
+    "signal/samples": 4.4,
     "timing_s/step": 60.0, "timing_s/gen": 20.0, "timing_s/old_log_prob": 6.0, "timing_s/ref": 10.0,
     "timing_s/adv": 0.1,
     "timing_s/update_actor": 22.0, "timing_s/update_weights": 0.5, "guideline/tokens": 300.0, "solution/tokens": 600.0,

@@ -28,6 +28,7 @@ from analysis.diagnosis.step_time import (
     slowest,
     solver_calls,
 )
+from analysis.stats import signal
 from analysis.store import runs
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose
@@ -100,12 +101,14 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
     if not config:
         raise runs.RunError(f"run {text!r} ({run.id}, {run.status}) recorded no config.yaml: nothing says what it did")
     timed = [f"timing_s/{name}" for name in (*PHASES, *BESIDE, "step")]
-    history = runs.history(run, [*timed, *LENGTHS.values()])
+    history = runs.history(run, [*timed, *LENGTHS.values(), *signal.METRICS])
     if "timing_s/step" not in history or history["timing_s/step"].dropna().empty:
         raise runs.RunError(f"run {text!r} ({run.id}, {run.status}) recorded no step: there is no time to divide up")
     steps = history["timing_s/step"].dropna()
     number = median_step(history)
     notes = [] if len(steps) > 1 else ["Only one step was recorded, and a first step compiles and warms up, too."]
+    if (found := signal.signal_of(history)) is not None:
+        notes.append(signal.in_words(found))
     graded = runs.rows(run, "train", CALLS)
     calls, recorded = _calls(graded, history.loc[steps.index], in_turns=not layout.solver_gpus(config))
     if number not in calls:

@@ -16,6 +16,7 @@ from analysis.diagnosis import report as diagnosis_report
 from analysis.lifts.section import lift_sections, short
 from analysis.pages.page import Section, card, code, facts, plot, table, text
 from analysis.pages.tables import interval, number
+from analysis.stats import signal
 from analysis.stats.comparison import FEW, notes
 from analysis.stats.intervals import compare_paired, mean_interval
 from analysis.stats.summary import NEEDED, curves, figures, gpus_of, in_words
@@ -95,6 +96,7 @@ def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
             f"Mean reward went from {reward.head(few).mean():.3f} to {reward.tail(few).mean():.3f} in {len(reward)} "
             f"steps (means of the first and the last {few})."
         )
+        said += [*leaked(metrics, few), *map(signal.in_words, filter(None, [signal.signal_of(metrics)]))]
     validated = rows(run, "validation", ["step", "problem_id", MATH_VERIFY])
     steps = sorted(set(validated["step"].dropna()))
     if steps:
@@ -112,6 +114,15 @@ def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
             test = "" if found.p_value is None else f", McNemar's p = {found.p_value:.2g}"
             said.append(f"From step {steps[0]} it changed by {change} on the same {len(both)} problems{test}.")
     return said
+
+
+def leaked(metrics: pd.DataFrame, few: int) -> list[str]:
+    """Return how many guidelines gave the gold away, in the first and the last `few` steps."""
+    if "guideline/leak" not in metrics:
+        return []
+    leaks = metrics["guideline/leak"].dropna()
+    first, last = leaks.head(few).mean(), leaks.tail(few).mean()
+    return [f"Guidelines that give the gold answer away went from {first:.1%} to {last:.1%}."]
 
 
 def trained(settings: Mapping[str, Any], problems: Mapping[str, Any]) -> list[str]:

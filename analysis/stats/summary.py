@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.pages.page import grid, legend, stroke
 from analysis.pages.tables import number
 from analysis.stats.intervals import share_interval, smooth
+from analysis.stats.signal import METRICS as SIGNAL
 from guidelines_core.config.layout import gpus_needed
 
 METRICS = {
@@ -23,6 +24,8 @@ METRICS = {
     "validation/accuracy": "validation accuracy (own grader)",
     "reward/mixed_groups": "groups with mixed rewards",
     "reward/ungraded": "rollouts without verdict, a step",
+    "guideline/leak": "guidelines that give the gold away",
+    "signal/guideline_share": "share of the reward's variance by the guideline",
     "guideline/tokens": "guideline, tokens",
     "guideline/truncated": "guidelines truncated",
     "solution/tokens": "solution, tokens",
@@ -35,15 +38,15 @@ METRICS = {
 """The metrics that runs are compared by, and their names in words."""
 
 CURVES = (
-    "reward/mean", "reward/math_verify_accuracy", "validation/accuracy", "guideline/tokens", "solution/tokens",
-    "solution/truncated", "actor/kl_loss", "actor/entropy", "timing_s/step",
+    "reward/mean", "reward/math_verify_accuracy", "validation/accuracy", "guideline/leak", "guideline/tokens",
+    "solution/tokens", "solution/truncated", "actor/kl_loss", "actor/entropy", "timing_s/step",
 )  # fmt: skip
 """Those that are drawn."""
 
 POINTS = 100
 """Of a line, at most twice as many; more make the page large and look no other."""
 
-NEEDED = (*METRICS, "validation/problems")
+NEEDED = (*METRICS, *SIGNAL, "validation/problems")
 STEPS, HOURS, GPU_HOURS = "steps", "hours in steps", "GPU-hours in steps"
 
 

@@ -73,6 +73,11 @@ def test_a_report_is_one_small_page_attached_to_its_run(
     assert artifact(run, "report/report.html").read_text() == made
     assert artifact(run, "report/curves.svg").read_text().startswith("<?xml")
     assert len(made.encode()) < 3e6
+    for sentence in (
+        "Guidelines that give the gold answer away went from",
+        "variance within a group at guidelines.solver.samples=4",
+    ):
+        assert sentence in made
     for heading in ("What it reached", "Curves", "One problem, two guidelines", "What exact match wronged", "To do it"):
         assert heading in made
     assert "Is a guideline worth anything?" not in made
