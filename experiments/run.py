@@ -12,10 +12,13 @@ import argparse
 import logging
 import sys
 
+import psutil
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from guidelines_core.config.compose import ConfigError, compose, experiments
+from guidelines_core.hardware.engines import with_cache_sizes
+from guidelines_core.hardware.gpus import devices, known_gpu
 from guidelines_core.launch.console import summary, watch
 from guidelines_core.launch.resume import ResumeError, resume
 from guidelines_core.launch.training import PrelaunchedDriver, Training
@@ -36,12 +39,12 @@ def main() -> int:
             out.print(f"[bold]{name}[/]  {description}")
         return 0
     try:
-        config = compose(arguments.name, arguments.overrides)
+        config = with_cache_sizes(compose(arguments.name, arguments.overrides), lambda: known_gpu(devices()))
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config), flush=True)
             err.print(draw(config))
         else:
-            driver = PrelaunchedDriver(config)
+            driver = PrelaunchedDriver(config, began=psutil.Process().create_time())
         findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume)
         show(findings)
         if arguments.dry_run:

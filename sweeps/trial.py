@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.launch.processes import alive
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
@@ -20,7 +21,7 @@ from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
 from sweeps.objective import GAP, WALL, Measured, Step, measure, rate
 from sweeps.peaks import Peaks
 from sweeps.record import Record, journal_of
-from sweeps.space import PROMPT, RESPONSE, Point, Space
+from sweeps.space import BATCH, PROMPT, RESPONSE, ROLLOUTS, Point, Space
 from sweeps.study import Failed, Goal, TooSlow, TrialRequest
 
 POLL_S = 0.02
@@ -36,9 +37,12 @@ BLOCK = 5
 ENGINE_LIMITS = tuple(
     f"{engine}.{limit}"
     for engine in ("actor_rollout_ref.rollout", "reward.reward_model.rollout")
-    for limit in ("max_model_len", "max_num_batched_tokens")
+    for limit in ("max_model_len", "max_num_batched_tokens", "max_num_seqs", "cudagraph_capture_sizes")
 )
-"""What an engine is built with that follows from the lengths of texts."""
+"""What an engine is built with that follows from the lengths of texts and their number."""
+
+SIZES = (PROMPT, RESPONSE, "guidelines.solver.max_tokens", BATCH, ROLLOUTS, "guidelines.solver.max_concurrency")
+"""The axes that `ENGINE_LIMITS` follow from."""
 
 CAUSES = {
     "out of memory": r"out of memory|OutOfMemory|No available memory for the cache|MemoryError|running low on memory",
@@ -227,15 +231,15 @@ class Trials:
         return self._trainer
 
     def _launch_config(self, config: DictConfig, point: Point) -> DictConfig:
-        """Return a trial's configuration with engines for the longest texts of all trials."""
+        """Return a trial's configuration with engines for the longest and the most texts of all trials."""
         launched = config.copy()
         axes = self._space.axes
-        longest = {axis: max(axes[axis]) for axis in (PROMPT, RESPONSE, "guidelines.solver.max_tokens") if axis in axes}
-        if longest and self._warm:
-            largest = self._space.config({**point, **longest})
+        most = {axis: max(axes[axis]) for axis in SIZES if axis in axes}
+        if most and self._warm:
+            largest = self._space.config({**point, **most})
             for key in ENGINE_LIMITS:
                 OmegaConf.update(launched, key, OmegaConf.select(largest, key))
-        return launched
+        return with_cache_sizes(launched, lambda: self._space.machine.gpu)
 
     def _steps_of(self, trainer: TrainerProcess, request: TrialRequest, config: DictConfig, file: Path) -> list[Step]:
         """Have the trainer measure the trial and return its steps' metrics, which it writes to `file`."""

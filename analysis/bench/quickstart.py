@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.paths import ROOT
+from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.provenance import provenance
 
 WANTED = {
@@ -69,7 +70,7 @@ def measure(folder: Path, overrides: list[str]) -> tuple[int, dict[str, float]]:
 
     def see_first_step() -> None:
         while run.poll() is None and not first_step:
-            if journal.exists() and journal.stat().st_size:
+            if journal.exists() and STEP in journal.read_text():
                 first_step.append(time.time() - began)
             time.sleep(0.1)
 

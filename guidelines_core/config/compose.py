@@ -18,9 +18,10 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from guidelines_core.config import layout
 from guidelines_core.config.overrides import override_findings
 from guidelines_core.config.schema import GuidelinesConfig, bad_values
 from guidelines_core.data.manifest import SCHEMA_VERSION
@@ -36,6 +37,12 @@ class ConfigError(ValueError):
 # Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.
 OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
 OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
+# What one engine works on at once, by the whole configuration, and the CUDA graphs for it.
+OmegaConf.register_new_resolver("rollout_sequences", lambda *, _root_: layout.rollout_sequences(_root_), replace=True)
+OmegaConf.register_new_resolver("solver_sequences", lambda *, _root_: layout.solver_sequences(_root_), replace=True)
+OmegaConf.register_new_resolver("graph_sizes", lambda most: ListConfig(layout.graph_sizes(most)), replace=True)
+# What Ray takes only for a cluster that it starts itself.
+OmegaConf.register_new_resolver("local", lambda address, value: value if address == "local" else None, replace=True)
 
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
 

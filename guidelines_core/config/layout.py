@@ -69,6 +69,52 @@ def solver_samples(config: DictConfig) -> int:
     return int(getattr(config.guidelines.solver, "samples", None) or 1)
 
 
+MOST_SEQUENCES = 1024
+"""Sequences that an engine works on at once, at most: vLLM's own default in verl (`rollout.yaml`)."""
+
+LARGEST_GRAPH = 512
+"""The largest batch that gets a CUDA graph, as in vLLM (`config/vllm.py`)."""
+
+
+def rollout_sequences(config: DictConfig) -> int:
+    """Return the guidelines that one of the planner's engines writes at once: of a step, or of a validation.
+
+    A trainer with a rollout of its own asks for the next batch while the last one is not finished.
+    """
+    step, validation = _texts(config)
+    batches = 2 if separate(config) else 1
+    return _each(max(batches * step, validation), rollout_engines(config))
+
+
+def solver_sequences(config: DictConfig) -> int:
+    """Return the solutions that one of the solver's engines writes at once."""
+    step, validation = _texts(config)
+    solutions = max(step * solver_samples(config), validation)
+    return _each(min(solutions, config.guidelines.solver.max_concurrency), solver_engines(config))
+
+
+def _texts(config: DictConfig) -> tuple[int, int]:
+    """Return the rollouts of a step and those of a validation."""
+    rollout = config.actor_rollout_ref.rollout
+    step = config.data.train_batch_size * rollout.n
+    return int(step), int(config.guidelines.data.val_size * rollout.val_kwargs.n)
+
+
+def _each(sequences: int, engines: int) -> int:
+    """Return an engine's share, rounded up to a multiple of 8."""
+    share = -(-sequences // max(1, engines))
+    return max(8, min(MOST_SEQUENCES, -(-share // 8) * 8))
+
+
+def graph_sizes(sequences: int) -> list[int]:
+    """Return the batch sizes to make CUDA graphs for: powers of two up to `sequences`, and that many.
+
+    A batch is padded to the next size. Decoding is bound by memory, so that costs less than a graph for every size.
+    """
+    largest = min(sequences, LARGEST_GRAPH)
+    return [*(1 << power for power in range(largest.bit_length()) if 1 << power < largest), largest]
+
+
 def gpus_needed(config: DictConfig) -> int:
     """Return the GPUs of all roles on all nodes."""
     return sum(len(placement.gpus) * placement.nodes for placement in placements(config))

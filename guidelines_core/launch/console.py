@@ -14,6 +14,7 @@ from rich.text import Text
 from guidelines_core.grading.pool import GRADERS
 from guidelines_core.launch.training import Outcome, Training
 from guidelines_core.reward.signal import signal_of_steps
+from guidelines_core.runs.start import start_line
 
 PHASES = {
     "timing_s/gen": "guidelines and rewards",
@@ -35,7 +36,9 @@ def watch(training: Training, config: DictConfig, console: Console) -> list[dict
         while True:
             running = training.running
             for entry in training.new_steps():
-                if "training/global_step" not in entry["data"]:
+                if line := start_line(entry["data"]):
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                elif "training/global_step" not in entry["data"]:
                     # Metrics that are logged after the step, such as its checkpoint's seconds.
                     if steps:
                         steps[-1].update(entry["data"])

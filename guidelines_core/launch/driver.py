@@ -11,14 +11,18 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch.forkserver import forked_processes
 from guidelines_core.launch.processes import end_with
 from guidelines_core.launch.supervisor import PARENT
+from guidelines_core.runs.start import Start
 from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner
 
 WARM_MODULES = (
@@ -52,13 +56,30 @@ def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTas
         python: Path | None = None
         if expected.guidelines.fork_processes:
             python = stack.enter_context(forked_processes(warm_modules(expected.trainer.device)))
+            if expected.trainer.device == "cuda":
+                stack.enter_context(inspected(python, expected))
         # Beside the server's imports and after its fork, see WARM_MODULES.
         import verl.trainer.main_ppo  # noqa: F401
 
         config = receive_job()
+        start = Start.handed_over()
+        start.ends("imports")
+        os.environ.update(start.environment())
         if python is not None:
             OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", str(python), force_add=True)
         train(config, task_runner)
+
+
+@contextlib.contextmanager
+def inspected(python: Path, config: Any) -> Iterator[None]:
+    """Have a fork of `python` inspect the models' classes for vLLM, while this process does its own imports."""
+    models = {config.actor_rollout_ref.model.path, config.guidelines.solver.model}
+    process = subprocess.Popen([str(python), "-m", "guidelines_core.verl_adapter.model_class", *sorted(models)])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def receive_job() -> DictConfig:

@@ -41,6 +41,7 @@ MAY_CHANGE = (
     "*/use_dynamic_bsz",
     "*/gpu_memory_utilization",
     "*/max_num_seqs",
+    "*/cudagraph_capture_sizes*",
     "*/max_num_batched_tokens",
     "*_offload",
     "*/enable_gradient_checkpointing",

@@ -25,6 +25,7 @@ from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import last_checkpoint
 from guidelines_core.runs.journal import STOP_FILE, Journal
+from guidelines_core.runs.start import Start
 from guidelines_core.runs.tracking import Run
 
 ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
@@ -60,10 +61,17 @@ class PrelaunchedDriver:
     Attributes:
         folder: the attempt's folder for everything temporary; it is removed at the end.
         process: the supervisor, which runs the driver.
+        start: the stages of the start so far.
     """
 
-    def __init__(self, config: DictConfig, module: str = "guidelines_core.launch.driver") -> None:
-        """Start `module` under the supervisor; its processes end with this one."""
+    def __init__(
+        self, config: DictConfig, module: str = "guidelines_core.launch.driver", began: float | None = None
+    ) -> None:
+        """Start `module` under the supervisor; its processes end with this one.
+
+        `began` is when the run was launched, in seconds since 1970; now unless given.
+        """
+        self.start = Start(time.time() if began is None else began)
         self._adopted_before = processes.adopts_orphans()
         processes.adopt_orphans()
         self.folder = Path(tempfile.mkdtemp(prefix=processes.TEMPORARY))
@@ -165,6 +173,7 @@ class Training:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._remember)
         self._started = True
+        self._driver.start.ends("preflight")
         self._driver.train(
             self._config_file,
             self.log,
@@ -173,6 +182,7 @@ class Training:
                 "MLFLOW_RUN_ID": self._run.claim.run_id,
                 "VERL_FILE_LOGGER_PATH": str(self.journal),
                 STOP_FILE: str(self._stop_file),
+                **self._driver.start.environment(),
             },
         )
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.runs.start import Start
 
 
 class GuidelinesTaskRunner:
@@ -22,6 +25,9 @@ class GuidelinesTaskRunner:
 
     def run(self, config: DictConfig) -> None:
         """Set up what `config` says and train."""
+        start = Start.handed_over()
+        start.ends("ray")
+        os.environ.update(start.environment())
         import transfer_queue as tq
         from verl.trainer.ppo.v1 import AgentLoopManagerTQ
         from verl.utils.logging_utils import configure_verl_logging

@@ -26,7 +26,7 @@ from guidelines_core.runs import checkpoints
 from guidelines_core.runs.journal import LOGGED_AT, STOP_FILE
 from guidelines_core.solver.watch import SolverLostError, SolverWatch
 from guidelines_core.verl_adapter import colocated
-from guidelines_core.verl_adapter.early_solver import EarlySolver
+from guidelines_core.verl_adapter.early_servers import EarlyServers
 from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
 from guidelines_core.verl_adapter.lost_rollouts import LostRollouts, TooManyLostError
 from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
@@ -35,7 +35,7 @@ from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
     """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
     cls = get_trainer_cls(mode)
-    return type(f"Recorded{cls.__name__}", (Recording, EarlySolver, OldLogProbs, LostRollouts, cls), {})
+    return type(f"Recorded{cls.__name__}", (Recording, EarlyServers, OldLogProbs, LostRollouts, cls), {})
 
 
 class Recording:

@@ -48,7 +48,7 @@ OVERRIDES = {
 STANDSTILL_S = 10.0
 """How long the writer of a checkpoint stands still when something is killed meanwhile."""
 
-CLOCKED = re.compile(r"timing|perf/|latency|grader_s|solver_s|^solver/")
+CLOCKED = re.compile(r"^start/|timing|perf/|latency|grader_s|solver_s|^solver/")
 """In the name of a metric, says that it is of how a run went and not of what came out: a clock or the machine's memory
 is in it, or how often the solver was asked, whose earlier answers a resumed run does not have."""
 
@@ -180,7 +180,7 @@ class Loop:
             for name, matches in TARGETS.items():
                 if matches(title):
                     found[name].append(process)
-        # Both servers have one name; the solver's is started first (`early_solver.py`).
+        # Both servers have one name; the solver's is started first (`early_servers.py`).
         servers = sorted(found["solver's server"], key=psutil.Process.create_time)
         found["solver's server"], found["rollout server"] = servers[:1], servers[1:]
         # So have the launcher and those of its forks that have not become anybody yet.

@@ -66,7 +66,7 @@ class Run:
             for line in journal.read_text().splitlines():
                 entry = json.loads(line)
                 found.setdefault(entry["step"], {}).update(entry["data"])
-        return found
+        return {step: metrics for step, metrics in found.items() if "training/global_step" in metrics}
 
     @property
     def rows(self) -> pd.DataFrame:

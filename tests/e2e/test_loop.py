@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.launch.processes import GRACE_S
+from guidelines_core.runs.journal import STEP, Journal
+from guidelines_core.runs.start import METRIC, STAGES
 from tests.chaos.loop import CLOCKED
 from tests.e2e.conftest import PROMPTS, ROLLOUTS, SECRETS, STEPS, Loop
 from tests.support.postgres import PASSWORD
@@ -79,8 +81,8 @@ def test_another_concurrency_is_taken_and_recorded(loop: Loop) -> None:
 def test_a_broken_checkpoint_is_set_aside_and_the_one_before_resumed(loop: Loop) -> None:
     assert "global_step_3 is not resumed from, actor/model_world_size_1_rank_0.pt" in loop.resumed.output
     assert "goes on from global_step_2" in loop.resumed.output
-    journal = (loop.directory / "logs/attempt-3.jsonl").read_text().splitlines()
-    assert json.loads(journal[0])["step"] == 3
+    journal = Journal(loop.directory / "logs/attempt-3.jsonl").entries()
+    assert next(entry.step for entry in journal if STEP in entry.metrics) == 3
     assert (loop.directory / "global_step_3.broken").is_dir()
     assert (loop.directory / "latest_checkpointed_iteration.txt").read_text() == str(STEPS)
 
@@ -197,3 +199,15 @@ def test_no_secret_is_written_anywhere(which: str, request: pytest.FixtureReques
     assert {"claim.json", "attempt-1.log", "config.yaml", "train_000001.parquet"} <= names
     leaks = [(path.name, secret) for path in files for secret in planted if secret.encode() in path.read_bytes()]
     assert leaks == []
+
+
+def test_every_start_says_where_its_time_went_and_logs_it(loop: Loop) -> None:
+    for attempt in (1, 2, 3):
+        entries = Journal(loop.directory / f"logs/attempt-{attempt}.jsonl").entries()
+        stages = {name.removeprefix(METRIC): seconds for name, seconds in entries[0].metrics.items()}
+        total = stages.pop("total")
+        assert set(stages) == set(STAGES)
+        assert sum(stages.values()) == pytest.approx(total)
+        assert stages["ray"] > 0.1
+    assert "ready after" in loop.resumed.output
+    assert {f"{METRIC}{stage}" for stage in (*STAGES, "total")} <= set(loop.run.data.metrics)

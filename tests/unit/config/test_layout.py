@@ -4,6 +4,8 @@ import io
 from functools import lru_cache
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -44,3 +46,43 @@ def test_the_table_says_gpu_role_work_and_memory() -> None:
     ):
         assert any(all(word in line for word in words) for line in lines), words
     assert any("solver, 120 solutions" in line and "unknown" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
+    [
+        # 120 rollouts a step, 500 validation problems; three engines share them.
+        ("hybrid-3p1", [], (168, 504)),
+        ("1p1", [], (504, 504)),
+        ("1p1", ["guidelines.data.val_size=30"], (120, 120)),
+        ("1p1", ["guidelines.data.val_size=30", "data.train_batch_size=300"], (1024, 512)),
+        ("1p1", ["guidelines.solver.max_concurrency=1"], (504, 8)),
+        # The next batch is asked for while the last one is not finished.
+        ("split-1p2p1", ["guidelines.data.val_size=30"], (240, 120)),
+        ("1p1", ["actor_rollout_ref.rollout.max_num_seqs=64"], (64, 504)),
+    ],
+)
+def test_an_engine_is_made_for_the_sequences_that_occur(
+    name: str, overrides: list[str], expected: tuple[int, int]
+) -> None:
+    config = compose("numinamath30k-3b-300steps-mathverify-fast", [f"layout={name}", *overrides], environ={})
+    engines = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
+    assert (engines[0].max_num_seqs, engines[1].max_num_seqs) == expected
+    for engine in engines:
+        assert list(engine.cudagraph_capture_sizes) == layout.graph_sizes(engine.max_num_seqs)
+
+
+@given(st.integers(1, 1024))
+def test_a_batch_of_any_size_has_a_graph_of_at_most_twice_its_size(sequences: int) -> None:
+    sizes = layout.graph_sizes(sequences)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == min(sequences, layout.LARGEST_GRAPH)
+    for batch in range(1, sizes[-1] + 1):
+        assert next(size for size in sizes if size >= batch) < 2 * batch or batch == 1
+
+
+def test_ray_is_told_of_cores_only_where_the_cluster_is_the_runs_own() -> None:
+    own = with_layout("1p1").ray_kwargs.ray_init
+    assert (own.num_cpus, own.include_dashboard) == (64, False)
+    joined = with_layout("hybrid-3p1-x2").ray_kwargs.ray_init
+    assert (joined.num_cpus, joined.include_dashboard) == (None, None)

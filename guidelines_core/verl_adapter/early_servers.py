@@ -1,0 +1,167 @@
+"""A shorter start of verl's trainer: its servers start beside its data and its models, and its stages are logged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1 import trainer_base
+from verl.workers.rollout.llm_server import LLMServerManager
+
+from guidelines_core.runs.journal import LOGGED_AT
+from guidelines_core.runs.start import Start
+from guidelines_core.verl_adapter.reward_loop import SolverLoop
+
+
+class EarlyServers:
+    """What is added to verl's trainer: when its servers are started, and how long each stage of the start took.
+
+    verl starts the solver's server after the actor is loaded (`trainer_base.py:345`) and the planner's after that
+    (`:372`), and offers no other moment, so the names that it calls there stand, while it sets up, for the servers that
+    are on their way.
+    """
+
+    _solver: Future[SolverLoop] | None = None
+    _rollout: Future[Any] | None = None
+    _pools_ready = False
+    _start_logged = False
+
+    def _setup(self) -> None:
+        """Set up the trainer, with the servers started as early as they may be."""
+        self._stages = Start.handed_over()
+        originals = trainer_base.RewardLoopManager, trainer_base.LLMServerManager
+        trainer_base.RewardLoopManager = self._solver_on_its_way
+        trainer_base.LLMServerManager = _RolloutOnItsWay(self)
+        try:
+            super()._setup()  # type: ignore[misc]
+        finally:
+            trainer_base.RewardLoopManager, trainer_base.LLMServerManager = originals
+        self._stages.ends("rollout")
+
+    def _init_dataloader(self) -> None:
+        """Read the problems, while the solver's server starts."""
+        self._init_resource_pool_mgr()
+        super()._init_dataloader()  # type: ignore[misc]
+        self._stages.ends("data")
+
+    def _init_resource_pool_mgr(self) -> None:
+        """Set up verl's pools and start the solver, in its own or, if it may start there, on the training GPUs."""
+        if self._pools_ready:
+            return
+        self._pools_ready = True
+        super()._init_resource_pool_mgr()  # type: ignore[misc]
+        config, pools = self.config, self.resource_pool_manager  # type: ignore[attr-defined]
+        pools.create_resource_pool()
+        # verl makes them again (`trainer_base.py:237`); the solver's would not be the trainer's then.
+        pools.create_resource_pool = lambda: None
+        if config.reward.reward_model.enable_resource_pool or started_together(config):
+            pool = pools.get_resource_pool(Role.RewardModel)
+            # Made here, for the actor's workers may look for it at the same time as the solver's.
+            pool.get_placement_groups(device_name=config.trainer.device)
+            self._solver = ThreadPoolExecutor(max_workers=1).submit(SolverLoop, config, pool)
+
+    @property
+    def actor_rollout_wg(self) -> Any:
+        """The actor's workers, as verl names them."""
+        return self._actor_workers
+
+    @actor_rollout_wg.setter
+    def actor_rollout_wg(self, workers: Any) -> None:
+        """Take the actor's workers, and start the planner's servers on their GPUs before they load their models."""
+        self._actor_workers = workers
+        if getattr(self, "_enable_hybrid_replicas", True) and started_together(self.config):  # type: ignore[attr-defined]
+            self._rollout = rollout_started(self.config, workers)  # type: ignore[attr-defined]
+
+    def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
+        """Return the reward loop at once; who first uses it waits until its server is up."""
+        self._stages.ends("models")
+        return SolverLoop(config, rm_resource_pool) if self._solver is None else _AwaitedResult(self._solver)
+
+    def on_init_end(self) -> None:
+        """Give the first weights to the rollout servers."""
+        super().on_init_end()  # type: ignore[misc]
+        self._stages.ends("weights")
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Train to the last step."""
+        self._stages.ends("solver")
+        super().fit(agent_loop_manager)  # type: ignore[misc]
+
+    def on_validate_begin(self) -> None:
+        """Log the stages, if this validation is the first thing after the start."""
+        self._log_start(self.global_steps)  # type: ignore[attr-defined]
+        super().on_validate_begin()  # type: ignore[misc]
+
+    def on_train_begin(self) -> None:
+        """Log the stages before the first step, which verl has counted already."""
+        self._log_start(self.global_steps - 1)  # type: ignore[attr-defined]
+        super().on_train_begin()  # type: ignore[misc]
+
+    def _log_start(self, step: int) -> None:
+        if self._start_logged:
+            return
+        self._start_logged = True
+        self.logger.log(data={**self._stages.metrics(), LOGGED_AT: time.time()}, step=step)  # type: ignore[attr-defined]
+
+
+def started_together(config: Any) -> bool:
+    """Say whether a server may start on a GPU where the actor's workers and the other server start.
+
+    vLLM measures free memory to size its cache, which others that start at once falsify: both must know its size.
+    """
+    engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
+    return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
+
+
+def rollout_started(config: Any, workers: Any) -> Future[Any]:
+    """Start the planner's servers beside `workers` and return the manager to come.
+
+    verl asks each worker where it is before it starts a server there, and a worker that loads its model does not
+    answer: this returns when all have answered.
+    """
+    manager = LLMServerManager(config=config, worker_group=workers)
+
+    async def start() -> Any:
+        await manager._initialize_llm_servers()
+        await manager._init_global_load_balancer()
+        return manager
+
+    coming = ThreadPoolExecutor(max_workers=1).submit(lambda: asyncio.run(start()))
+    while not coming.done() and not _placed(manager):
+        time.sleep(0.05)
+    return coming
+
+
+def _placed(manager: Any) -> bool:
+    """Say whether every server has been started on its workers' GPUs."""
+    replicas = getattr(manager, "rollout_replicas", [])
+    return bool(replicas) and all(len(replica.servers) == replica.nnodes for replica in replicas)
+
+
+class _RolloutOnItsWay:
+    """Stands for verl's class `LLMServerManager` while the trainer sets up."""
+
+    def __init__(self, trainer: EarlyServers) -> None:
+        self._trainer = trainer
+
+    def create(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the manager that was started with the actor's workers, or start one now."""
+        coming = self._trainer._rollout
+        return LLMServerManager.create(*args, **kwargs) if coming is None else coming.result()
+
+    def create_empty(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what verl's does."""
+        return LLMServerManager.create_empty(*args, **kwargs)
+
+
+class _AwaitedResult:
+    """Stands for a future's result: reading an attribute waits for the result."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._future.result(), name)

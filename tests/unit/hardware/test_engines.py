@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.config.compose import compose
+from guidelines_core.hardware.engines import GIB, STEP, cache_bytes, with_cache_sizes
+from guidelines_core.hardware.shapes import Gpu, find_shape, gpus
+
+KEY = "engine_kwargs.vllm.kv_cache_memory_bytes"
+H100 = gpus()["H100"]
+SHAPE = find_shape("Qwen/Qwen2.5-3B-Instruct")
+assert SHAPE is not None
+
+
+def sizes(*overrides: str, gpu: Gpu = H100) -> tuple[int | None, int | None]:
+    config = with_cache_sizes(compose("numinamath30k-3b-300steps", overrides, environ={}), lambda: gpu)
+    engines = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
+    return OmegaConf.select(engines[0], KEY), OmegaConf.select(engines[1], KEY)
+
+
+def engine(sequences: int, length: int, share: float, gpus_each: int = 1) -> DictConfig:
+    return OmegaConf.create(
+        {
+            "max_num_seqs": sequences,
+            "max_model_len": length,
+            "max_num_batched_tokens": 8192,
+            "gpu_memory_utilization": share,
+            "tensor_model_parallel_size": gpus_each,
+        }
+    )
+
+
+def test_a_small_run_gets_a_cache_for_its_own_texts_and_no_more() -> None:
+    rollout, solver = sizes(
+        "layout=1p1", "data.train_batch_size=8", "guidelines.data.val_size=32", "actor_rollout_ref.rollout.n=4"
+    )
+    tokens = 32 * (3072 + 3072)
+    assert rollout == tokens * SHAPE.kv_bytes // STEP * STEP
+    assert solver == 32 * (3 * 3072 + 256) * SHAPE.kv_bytes // STEP * STEP
+
+
+def test_a_large_run_gets_what_its_share_of_the_gpu_leaves() -> None:
+    rollout, solver = sizes("layout=1p1")
+    assert rollout is not None
+    assert solver is not None
+    assert 15 * GIB < rollout < 0.4 * H100.memory * GIB - 2 * SHAPE.parameters
+    assert 50 * GIB < solver < 0.9 * H100.memory * GIB - 2 * SHAPE.parameters
+    assert sizes("layout=1p1", gpu=gpus()["H200"])[0] > rollout  # type: ignore[operator]
+
+
+def test_a_size_that_is_given_stays() -> None:
+    assert sizes(f"actor_rollout_ref.rollout.{KEY}=12884901888")[0] == 12884901888
+
+
+def test_a_model_without_a_known_shape_and_a_cpu_are_left_alone() -> None:
+    assert sizes("actor_rollout_ref.model.path=nobody/knows-it", "guidelines.solver.model=nobody/knows-it") == (
+        None,
+        None,
+    )
+    config = compose("quickstart", environ={})
+    before = config.copy()
+
+    def no_gpu() -> Gpu:
+        raise AssertionError("a run on a CPU asks for no GPU")
+
+    assert with_cache_sizes(config, no_gpu) == before
+
+
+@given(
+    st.integers(8, 1024),
+    st.integers(256, 32768),
+    st.floats(0.1, 0.95),
+    st.floats(16, 192),
+    st.sampled_from([1, 2]),
+)
+def test_a_cache_holds_one_sequence_and_fits_beside_the_weights(
+    sequences: int, length: int, share: float, memory: float, gpus_each: int
+) -> None:
+    assert SHAPE is not None
+    asked = engine(sequences, length, share, gpus_each)
+    found = cache_bytes(asked, SHAPE, replace(H100, memory=memory))
+    one = length * SHAPE.kv_bytes / gpus_each
+    if found is None:
+        return
+    assert found % STEP == 0
+    assert one - STEP < found <= sequences * one
+    assert found + 2 * SHAPE.parameters / gpus_each < share * memory * GIB
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1])
+def test_where_no_sequence_fits_vllm_is_left_to_say_so(share: float) -> None:
+    assert SHAPE is not None
+    assert cache_bytes(engine(8, 32768, share), SHAPE, replace(H100, memory=24.0)) is None
