@@ -1,13 +1,16 @@
-# GNU make. `make quickstart` and `make test` are enough on a fresh clone: they install what they need.
+# GNU make. `make quickstart` and `make test` are enough on a fresh clone: they install what they need, the CPU set
+# unless `make install-gpu` has put the GPU set there.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check install -q
-STAMP := .venv/.installed
+# The set that .venv holds, or would be given.
+SET := $(or $(shell cat .venv/.set 2>/dev/null),cpu)
+STAMP := .venv/.installed-$(SET)
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
 
-.PHONY: help install quickstart test test-slow lint ui bench-quickstart sweep-demo chaos
+.PHONY: help install install-gpu quickstart test test-slow lint ui bench-quickstart sweep-demo chaos
 
 help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
@@ -18,16 +21,19 @@ help:
 	@echo 'make sweep-demo        a sweep of ten trials on a tiny model, its best point exported and confirmed'
 	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
 	@echo 'make chaos             kill, starve and corrupt 20 runs and more, and resume them (40 minutes)'
-	@echo 'make install           .venv alone; PYTHON=python3.12 picks the interpreter'
+	@echo 'make install           .venv alone, the CPU set; PYTHON=python3.12 picks the interpreter'
+	@echo 'make install-gpu       .venv alone, the GPU set: Python 3.12, CUDA 13 (about 6 minutes, 8 GB)'
 
-install: $(STAMP)
+install: .venv/.installed-cpu
+
+install-gpu: .venv/.installed-gpu
 
 # Nothing is resolved: constraints/cpu.txt is complete. The step for torch does nothing with a CPU build and
 # fetches CUDA's libraries where a CUDA build is what the package index had.
-$(STAMP): constraints/cpu.txt constraints/dev.txt constraints/vllm-name/pyproject.toml pyproject.toml
+.venv/.installed-cpu: constraints/cpu.txt constraints/dev.txt constraints/vllm-name/pyproject.toml pyproject.toml
 	@$(PYTHON) guidelines_core/hardware/host.py
-	@echo 'Installing into .venv (about 2 minutes) ...'
-	@$(PYTHON) -m venv .venv
+	@echo 'Installing the CPU set into .venv (about 2 minutes) ...'
+	@$(PYTHON) -m venv .venv && echo cpu > .venv/.set
 	@$(PIP) --no-deps $$(grep -E '^(setuptools|wheel)==' constraints/cpu.txt)
 	@$(PIP) --no-deps --no-build-isolation -r constraints/cpu.txt -r constraints/dev.txt
 	@$(PIP) "$(TORCH)" -c constraints/cpu.txt
@@ -37,13 +43,31 @@ $(STAMP): constraints/cpu.txt constraints/dev.txt constraints/vllm-name/pyprojec
 	@touch $@
 	@echo 'Installed.'
 
-quickstart: $(STAMP)
+# Complete as well: CUDA's libraries are pinned like everything else.
+.venv/.installed-gpu: constraints/gpu.txt constraints/dev.txt pyproject.toml
+	@$(PYTHON) guidelines_core/hardware/host.py gpu
+	@echo 'Installing the GPU set into .venv (about 6 minutes) ...'
+	@$(PYTHON) -m venv .venv && echo gpu > .venv/.set
+	@$(PIP) --no-deps $$(grep -E '^(setuptools|wheel)==' constraints/gpu.txt)
+	@$(PIP) --no-deps --no-build-isolation -r constraints/gpu.txt -r constraints/dev.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo 'Installed.'
+
+quickstart: .venv/.installed-cpu
 	@.venv/bin/python experiments/run.py --name quickstart --resume
 	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
 
+# The end-to-end tests run on a CPU; on the GPU set one step of a tiny model stands for them, where a GPU is.
 test: lint
-	.venv/bin/python -m pytest tests/unit -n 2 --dist loadfile
+	.venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 2 --dist loadfile
+ifeq ($(SET),cpu)
 	.venv/bin/python -m pytest tests/e2e
+else
+	@if nvidia-smi -L; then \
+		.venv/bin/python -m analysis.bench.start --name tiny --starts 1 layout=colocated-1; \
+	else echo 'No GPU here: the loop itself was not run.'; fi
+endif
 
 test-slow: $(STAMP)
 	.venv/bin/python -m pytest tests -m slow -s
@@ -62,7 +86,7 @@ ui: $(STAMP)
 sweep-demo: $(STAMP)
 	@.venv/bin/python sweeps/throughput.py --name tiny --trials 10 --truncated 1 --export tiny-swept --confirm
 
-bench-quickstart: $(STAMP)
+bench-quickstart: .venv/.installed-cpu
 	@.venv/bin/python -m analysis.bench.quickstart --out analysis/results/quickstart.json
 
 chaos: $(STAMP)

@@ -1,7 +1,8 @@
-"""Can this machine install and run the CPU set? `python guidelines_core/host.py` asks before any download.
+"""Can this machine install a set of packages? `python guidelines_core/hardware/host.py [cpu|gpu]` says what it lacks.
 
 Standard library and the syntax of Python 3.6 alone, so that an old interpreter gets a sentence and not a
-SyntaxError: one line on stderr for each thing that is wrong, exit code 2; silence when all is well.
+SyntaxError: one line on stderr for each thing that is wrong, exit code 2. A machine without an NVIDIA driver may
+install the GPU set, as a cluster's login node does; it is told what the set needs to run.
 """
 # ruff: noqa: UP006, UP035, UP045
 
@@ -9,10 +10,14 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import sys
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
 OLDEST, NEWEST = (3, 10), (3, 12)
+GPU_PYTHON = (3, 12)
+DRIVER = 580
+"""The oldest driver for CUDA 13 (the CUDA toolkit's release notes, table "Minimum driver version")."""
 GLIBC = (2, 28)
 MEMORY_GB = 13.0
 DISK_GB = 12.0
@@ -28,6 +33,36 @@ def python_finding(version: Tuple[int, int], implementation: str) -> Optional[st
         "This is {} {}.{}; CPython 3.10, 3.11 or 3.12 is needed: install one and name it, as in "
         "`make install PYTHON=python3.11`."
     ).format("Python" if implementation == "cpython" else implementation, *version)
+
+
+def gpu_python_finding(version: Tuple[int, int], implementation: str) -> Optional[str]:
+    """Say that the GPU set's pins are for another interpreter, if so."""
+    if implementation == "cpython" and version == GPU_PYTHON:
+        return None
+    return (
+        "This is {} {}.{}; the GPU set is pinned for CPython {}.{}: install that and name it, as in "
+        "`make install-gpu PYTHON=python3.12`."
+    ).format("Python" if implementation == "cpython" else implementation, *(version + GPU_PYTHON))
+
+
+def driver_finding(version: Optional[str]) -> Optional[str]:
+    """Say that the NVIDIA driver is too old, if so; None stands for a machine without one."""
+    if version is None or not version.split(".")[0].isdigit() or int(version.split(".")[0]) >= DRIVER:
+        return None
+    return (
+        f"The NVIDIA driver is {version}; CUDA 13 needs {DRIVER} or newer: update the driver, or use a machine that "
+        "has one."
+    )
+
+
+def set_finding(wanted: str, there: str) -> Optional[str]:
+    """Say that .venv holds the other set, if so; `there` is that set's name, "" for none."""
+    if there in ("", wanted):
+        return None
+    return (
+        f".venv holds the {there.upper()} set; the two do not mix: remove it (`rm -r .venv`) and install again, or use "
+        "a second clone."
+    )
 
 
 def platform_finding(system: str, machine: str, libc: str) -> Optional[str]:
@@ -57,13 +92,13 @@ def memory_finding(available: Optional[int]) -> Optional[str]:
     )
 
 
-def disk_finding(free: int, folder: str) -> Optional[str]:
+def disk_finding(free: int, folder: str, what: str = "the installation and two runs with checkpoints") -> Optional[str]:
     """Say that there is too little room on the disk that holds the project, if so."""
     if free >= DISK_GB * GB:
         return None
     return (
-        f"{free / GB:.1f} GB of disk are free at {folder}; the installation and two runs with checkpoints "
-        f"need {DISK_GB:.0f} GB: free some or move the project to a larger disk."
+        f"{free / GB:.1f} GB of disk are free at {folder}; {what} need {DISK_GB:.0f} GB: free some or move the project "
+        "to a larger disk."
     )
 
 
@@ -136,27 +171,53 @@ def libc() -> str:
         return ""
 
 
-def findings(folder: str) -> List[str]:
-    """All that is wrong here for a project in `folder`, a sentence each."""
-    version = (sys.version_info[0], sys.version_info[1])
+def driver() -> Optional[str]:
+    """Return the NVIDIA driver's version, like "580.65.06"; None where there is no driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.check_output(command, stderr=subprocess.DEVNULL, universal_newlines=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.split()[0] if said.split() else None
+
+
+def findings(folder: str, wanted: str = "cpu") -> List[str]:
+    """All that is wrong here for a project in `folder` and the set `wanted`, a sentence each."""
+    version, implementation = (sys.version_info[0], sys.version_info[1]), sys.implementation.name
     missing = [m for m in ("venv", "ensurepip") if importlib.util.find_spec(m) is None]
+    free = shutil.disk_usage(folder).free
     found = [
-        python_finding(version, sys.implementation.name),
+        set_finding(wanted, _read(folder, ".venv", ".set").strip()),
         platform_finding(platform.system(), platform.machine(), libc()),
-        memory_finding(available_memory()),
-        disk_finding(shutil.disk_usage(folder).free, folder),
         venv_finding(missing, version),
     ]
+    if wanted == "gpu":
+        found += [
+            gpu_python_finding(version, implementation),
+            driver_finding(driver()),
+            disk_finding(free, folder, "the GPU set and its downloads"),
+        ]
+    else:
+        found += [
+            python_finding(version, implementation),
+            memory_finding(available_memory()),
+            disk_finding(free, folder),
+        ]
     return [f for f in found if f]
 
 
-def main() -> int:
-    """Print the findings; 2 if there are any."""
-    found = findings(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")))
+def main(arguments: Sequence[str] = ()) -> int:
+    """Print the findings for the set that is named; 2 if there are any."""
+    wanted = arguments[0] if arguments else "cpu"
+    found = findings(os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")), wanted)
     for sentence in found:
         sys.stderr.write(sentence + "\n")
+    if not found and wanted == "gpu" and driver() is None:
+        sys.stderr.write(
+            f"No NVIDIA driver here. Installing all the same; runs on GPUs need driver {DRIVER} or newer.\n"
+        )
     return 2 if found else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,5 @@
 import ast
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from guidelines_core.hardware import host
+from guidelines_core.paths import ROOT
 
 GB = 10**9
 
@@ -133,3 +135,37 @@ def test_each_finding_is_one_line_and_the_exit_code_2() -> None:
 
 def _root() -> Path:
     return Path(host.__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("580.65.06", None), ("610.1", None), (None, None), ("570.172.08", "570")]
+)
+def test_cuda_13_needs_its_driver(version: str | None, said: str | None) -> None:
+    sentence = host.driver_finding(version)
+    assert (sentence is None) == (said is None)
+    if sentence is not None and said is not None:
+        assert said in sentence
+        assert "580 or newer" in sentence
+
+
+def test_the_gpu_set_is_for_one_python() -> None:
+    assert host.gpu_python_finding((3, 12), "cpython") is None
+    assert "make install-gpu PYTHON=python3.12" in (host.gpu_python_finding((3, 11), "cpython") or "")
+
+
+@pytest.mark.parametrize(("target", "there"), [("install-gpu", "cpu"), ("install", "gpu"), ("quickstart", "gpu")])
+def test_make_does_not_mix_the_sets(tmp_path: Path, target: str, there: str) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints", "guidelines_core/hardware/host.py"):
+        source, copy = ROOT / name, tmp_path / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, copy)
+        else:
+            shutil.copy(source, copy)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/.set").write_text(f"{there}\n")
+    before = sorted(tmp_path.rglob("*"))
+    done = subprocess.run(["make", target, f"PYTHON={sys.executable}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f".venv holds the {there.upper()} set; the two do not mix" in done.stderr
+    assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts) == before
