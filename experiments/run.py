@@ -1,9 +1,9 @@
 """Start, continue or check a named experiment.
 
-    python experiments/run.py --name quickstart [key=value …] [--dry-run] [--resume] [--new]
+    python experiments/run.py --name quickstart [key=value …] [--dry-run [--for 4xH100]] [--resume] [--new]
     python experiments/run.py --list
 
-Exit codes: 0 finished (dry run: would start), 2 refused, 1 failed, 130 interrupted.
+Exit codes: 0 finished (dry run: would start, here or on a machine with the GPUs), 2 refused, 1 failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from functools import cache
 
 import psutil
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.hardware.engines import with_cache_sizes
-from guidelines_core.hardware.gpus import devices, known_gpu
+from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
 from guidelines_core.launch.console import summary, watch
 from guidelines_core.launch.resume import ResumeError, resume
 from guidelines_core.launch.training import PrelaunchedDriver, Training
@@ -39,13 +40,15 @@ def main() -> int:
             out.print(f"[bold]{name}[/]  {description}")
         return 0
     try:
-        config = with_cache_sizes(compose(arguments.name, arguments.overrides), lambda: known_gpu(devices()))
+        machine = named_machine(arguments.machine) if arguments.machine else None
+        gpu = cache(lambda: known_gpu(machine or devices()))
+        config = with_cache_sizes(compose(arguments.name, arguments.overrides), gpu)
         if arguments.dry_run:
             print(OmegaConf.to_yaml(config), flush=True)
-            err.print(draw(config))
+            err.print(draw(config, gpu()))
         else:
             driver = PrelaunchedDriver(config, began=psutil.Process().create_time())
-        findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume)
+        findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume, machine=machine)
         show(findings)
         if arguments.dry_run:
             return 2 if any(finding.severity == "error" for finding in findings) else 0
@@ -79,11 +82,19 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--name", help="the experiment, one of --list")
     what.add_argument("--list", action="store_true", help="show every named experiment")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
-    parser.add_argument("--dry-run", action="store_true", help="print the configuration and preflight's findings only")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the configuration and preflight's findings only; exit code 0 if at most the GPUs are missing",
+    )
+    parser.add_argument("--for", dest="machine", metavar="4xH100", help="with --dry-run: the machine that is meant")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="go on with the run of this name, from its last checkpoint")
     how.add_argument("--new", action="store_true", help="start beside the run of this name, as NAME-2, NAME-3, …")
-    return parser.parse_intermixed_args()
+    given = parser.parse_intermixed_args()
+    if given.machine and not given.dry_run:
+        parser.error("--for names another machine than this one: expected it with --dry-run alone")
+    return given
 
 
 def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str]) -> int:

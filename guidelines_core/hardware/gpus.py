@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.shapes import Gpu, gpus
 
 ASSUMED = "H100"
@@ -37,6 +38,23 @@ def devices(environ: Mapping[str, str] = os.environ) -> list[Device]:
     rows = _nvidia_smi(f"--query-gpu={asked}")
     apps = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name") if rows else []
     return visible(parse_devices(rows, apps), environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def named_machine(text: str) -> list[Device]:
+    """Return the free GPUs of a machine that is named as `4xH100`.
+
+    Raises:
+        ConfigError: it is not such a name, or the GPU is not a known one.
+    """
+    known = gpus()
+    count, _, name = text.partition("x")
+    if not count.isdigit() or int(count) < 1 or name not in known:
+        raise ConfigError(
+            f"--for {text}: expected a number and a GPU, such as 4xH100; known are {', '.join(sorted(known))} "
+            "(guidelines_core/hardware/known/gpus.yaml)"
+        )
+    memory = int(1024 * known[name].memory)
+    return [Device(index, "", name, memory, memory) for index in range(int(count))]
 
 
 def _nvidia_smi(query: str) -> list[str]:

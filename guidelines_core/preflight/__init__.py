@@ -13,9 +13,9 @@ from guidelines_core.config.layout import table
 from guidelines_core.data.prepare import ensure
 from guidelines_core.data.problems import DatasetError
 from guidelines_core.hardware.footprint import memory
-from guidelines_core.hardware.gpus import devices, known_gpu
+from guidelines_core.hardware.gpus import Device, devices
 from guidelines_core.hardware.host import available_memory
-from guidelines_core.hardware.shapes import find_shape
+from guidelines_core.hardware.shapes import Gpu, find_shape
 from guidelines_core.models.bundled import ModelError, ensure_model
 from guidelines_core.paths import anchored
 from guidelines_core.preflight.engines import engine_findings
@@ -41,37 +41,40 @@ def config_findings(config: DictConfig) -> list[Finding]:
     return [*size_findings(config), *engine_findings(config, planner, solver)]
 
 
-def check(config: DictConfig, *, dry_run: bool, resume: bool) -> list[Finding]:
+def check(config: DictConfig, *, dry_run: bool, resume: bool, machine: Sequence[Device] | None = None) -> list[Finding]:
     """Return everything that would fail or waste later, errors first; `probe.SECONDS` bounds the slowest check.
 
-    Where the GPUs are missing, this is not the machine that the run will be on: what else is wrong with it is
-    then said as a warning.
+    `machine` names the GPUs of another machine that the run is meant for. A dry run where GPUs are missing is not on
+    the run's machine either: what this one lacks is then said as a warning.
     """
     probe = Probe(config, dry_run=dry_run)
     planner, solver = (find_shape(model) for model in model_keys(config).values())
     found = config_findings(config)
-    there = devices() if config.trainer.device == "cuda" else []
-    missing = missing_gpus(config, there)
+    there = machine or (devices() if config.trainer.device == "cuda" else [])
+    missing = missing_gpus(config, there, named=machine is not None)
+    on_gpus = list(memory_findings(config, planner, there))
     here = [
-        *memory_findings(config, planner, there),
         *machine_findings(config, planner, resume=resume),
-        *(main_memory_findings(config, planner, solver, available_memory()) if there else []),
+        *(main_memory_findings(config, planner, solver, available_memory()) if there and machine is None else []),
         *environment_findings(config),
         *file_findings(config),
         *probe.findings(),
     ]
-    if missing is not None:
+    if missing is not None or machine is not None:
         here = [replace(finding, severity="warning") for finding in here]
-        found.append(missing)
-    return sorted([*found, *here], key=lambda finding: finding.severity != "error")
+    if missing is not None:
+        # A machine that was named and is too small is the wrong one; one that has no GPUs may be a desk.
+        elsewhere = dry_run and machine is None
+        found.append(replace(missing, severity="warning") if elsewhere else missing)
+        on_gpus = [replace(finding, severity="warning") for finding in on_gpus]
+    return sorted([*found, *on_gpus, *here], key=lambda finding: finding.severity != "error")
 
 
-def draw(config: DictConfig) -> object:
-    """Return the layout's table: GPU, role, what runs there, estimated memory."""
+def draw(config: DictConfig, gpu: Gpu) -> object:
+    """Return the layout's table: GPU, role, what runs there, and its memory on such a `gpu` as estimated."""
     planner = find_shape(config.actor_rollout_ref.model.path)
     if config.trainer.device != "cuda" or planner is None:
         return table(config, {}, "")
-    gpu = known_gpu(devices())
     return table(config, memory(config, planner, gpu), f" of {gpu.memory:.0f} GiB ({gpu.name})")
 
 

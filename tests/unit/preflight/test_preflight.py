@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.config.compose import compose, experiments
-from guidelines_core.hardware.gpus import Device, known_gpu, parse_devices, visible
+from guidelines_core.config.compose import ConfigError, compose, experiments
+from guidelines_core.hardware.gpus import Device, known_gpu, named_machine, parse_devices, visible
 from guidelines_core.hardware.shapes import find_shape
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight import config_findings
@@ -18,7 +18,13 @@ from guidelines_core.preflight.files import file_findings
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import memory_findings, missing_gpus
 from guidelines_core.preflight.inside import prompt_findings, reward_findings, store_findings
-from guidelines_core.preflight.machine import environment_findings, machine_findings, main_memory_findings
+from guidelines_core.preflight.machine import (
+    environment_findings,
+    installed_set,
+    machine_findings,
+    main_memory_findings,
+    set_finding,
+)
 from guidelines_core.preflight.probe import Probe
 
 REFERENCE = "numinamath30k-3b-300steps"
@@ -213,20 +219,77 @@ def test_attention_that_is_not_installed_is_found() -> None:
     assert [f.severity for f in found] == ["warning"]
 
 
-def test_liger_that_is_not_installed_is_found() -> None:
+def test_liger_that_is_not_installed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     key = "actor_rollout_ref.model.use_liger"
-    (finding,) = [f for f in machine_findings(composed(FAST), None, resume=False) if f.key == key]
+
+    def found(name: str) -> list[Finding]:
+        return [f for f in machine_findings(composed(name), None, resume=False) if f.key == key]
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (finding,) = found(FAST)
     assert (finding.severity, finding.value) == ("error", True)
     assert "constraints/gpu.txt" in finding.remedy
-    assert [f for f in machine_findings(composed(REFERENCE), None, resume=False) if f.key == key] == []
+    assert found(REFERENCE) == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    assert found(FAST) == []
 
 
-def test_packages_that_are_not_the_pinned_ones_are_said_once() -> None:
-    (finding,) = [f for f in machine_findings(composed(REFERENCE), None, resume=False) if f.key == "packages"]
+def test_flash_attention_is_looked_for_as_a_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "actor_rollout_ref.model.override_config.attn_implementation"
+    config = changed(REFERENCE, f"{key}=flash_attention_2")
+    # flash-attn-4 provides the module and not the kernels.
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    (finding,) = [f for f in machine_findings(config, None, resume=False) if f.key == key]
+    assert "the package flash-attn is missing" in finding.reason
+
+
+def test_packages_that_are_not_the_pinned_ones_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def packages(name: str) -> list[Finding]:
+        return [f for f in machine_findings(composed(name), None, resume=False) if f.key == "packages"]
+
+    there = installed_set()
+    assert there is not None, "the tests run in one of the two sets"
+    mine = {"cpu": "quickstart", "gpu": REFERENCE}[there]
+    assert packages(mine) == []
+    monkeypatch.setattr("guidelines_core.preflight.machine.version", lambda name: "0.0.1")
+    (finding,) = packages("quickstart")
     assert finding.severity == "warning"
-    assert "torch " in str(finding.value)
-    assert "constraints/gpu.txt" in finding.remedy
-    assert [f for f in machine_findings(composed("quickstart"), None, resume=False) if f.key == "packages"] == []
+    assert "torch 0.0.1 (pinned 2.13.0)" in str(finding.value)
+    assert "constraints/cpu.txt" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "remedy"),
+    [
+        ("cuda", "cpu", "make install-gpu PYTHON=python3.12, or layout=cpu"),
+        ("cpu", "gpu", "make install, or layout=1p1"),
+        ("cuda", "gpu", None),
+        ("cpu", "cpu", None),
+        ("cuda", None, None),
+    ],
+)
+def test_a_run_in_the_other_set_of_packages_is_refused(device: str, there: str | None, remedy: str | None) -> None:
+    finding = set_finding(device, there)
+    assert (finding is None) == (remedy is None)
+    if finding is not None:
+        assert (finding.severity, finding.key, finding.value) == ("error", "trainer.device", device)
+        assert finding.remedy == f"rm -r .venv && {remedy}"
+
+
+def test_a_machine_can_be_named() -> None:
+    found = named_machine("4xH100")
+    assert len(found) == 4
+    assert known_gpu(found).memory == 79.0
+    config = composed(REFERENCE)
+    assert missing_gpus(config, found, named=True) is None
+    finding = missing_gpus(config, found[:2], named=True)
+    assert finding is not None
+    assert "2 are there on 2xH100" in finding.reason
+    shape = find_shape("Qwen/Qwen2.5-3B-Instruct")
+    assert [f for f in memory_findings(config, shape, found) if f.severity == "error"] == []
+    for wrong in ("H100", "4xA10", "0xH100", "x", "4 x H100"):
+        with pytest.raises(ConfigError, match="expected a number and a GPU, such as 4xH100; known are A100, H100"):
+            named_machine(wrong)
 
 
 def test_environment_that_changes_the_run_is_said() -> None:
