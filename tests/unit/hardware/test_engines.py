@@ -9,12 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import compose
 from guidelines_core.hardware.engines import GIB, STEP, cache_bytes, with_cache_sizes
-from guidelines_core.hardware.shapes import Gpu, find_shape, gpus
+from guidelines_core.hardware.shapes import Gpu, Shape, find_shape, gpus
 
 KEY = "engine_kwargs.vllm.kv_cache_memory_bytes"
 H100 = gpus()["H100"]
-SHAPE = find_shape("Qwen/Qwen2.5-3B-Instruct")
-assert SHAPE is not None
+FOUND = find_shape("Qwen/Qwen2.5-3B-Instruct")
+assert FOUND is not None
+SHAPE: Shape = FOUND
 
 
 def sizes(*overrides: str, gpu: Gpu = H100) -> tuple[int | None, int | None]:
@@ -81,7 +82,6 @@ def test_a_model_without_a_known_shape_and_a_cpu_are_left_alone() -> None:
 def test_a_cache_holds_one_sequence_and_fits_beside_the_weights(
     sequences: int, length: int, share: float, memory: float, gpus_each: int
 ) -> None:
-    assert SHAPE is not None
     asked = engine(sequences, length, share, gpus_each)
     found = cache_bytes(asked, SHAPE, replace(H100, memory=memory))
     one = length * SHAPE.kv_bytes / gpus_each
@@ -94,5 +94,4 @@ def test_a_cache_holds_one_sequence_and_fits_beside_the_weights(
 
 @pytest.mark.parametrize("share", [0.05, 0.1])
 def test_where_no_sequence_fits_vllm_is_left_to_say_so(share: float) -> None:
-    assert SHAPE is not None
     assert cache_bytes(engine(8, 32768, share), SHAPE, replace(H100, memory=24.0)) is None
