@@ -95,6 +95,8 @@ class PrelaunchedDriver:
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray would have its workers, which do all the work, wait for everything else on the machine.
             "RAY_worker_niceness": "0",
+            # Ray would start an idle interpreter for each core that it was told of, beside the run's own processes.
+            "RAY_prestart_worker_first_driver": "0",
         }
         # A file without a name: it stays readable here when the driver ends, and leaves nothing to remove.
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
