@@ -12,6 +12,8 @@ from rich.console import Console
 from guidelines_core.config import layout
 from guidelines_core.config.compose import compose
 
+TWO_SAMPLES = ["guidelines.solver.samples=2", "guidelines.solver.temperature=0.7"]
+
 EXPECTED = {
     "hybrid-3p1": ([("0-2", "rollout + training"), ("3", "solver")], 4, 3, 1),
     "hybrid-3p1-x2": ([("0-2 of 2 nodes", "rollout + training"), ("3 of 2 nodes", "solver")], 8, 6, 2),
@@ -57,6 +59,7 @@ def test_the_table_says_gpu_role_work_and_memory() -> None:
         ("1p1", ["guidelines.data.val_size=30"], (120, 120)),
         ("1p1", ["guidelines.data.val_size=30", "data.train_batch_size=300"], (1024, 512)),
         ("1p1", ["guidelines.solver.max_concurrency=1"], (504, 8)),
+        ("1p1", ["guidelines.data.val_size=30", *TWO_SAMPLES], (120, 240)),
         # The next batch is asked for while the last one is not finished.
         ("split-1p2p1", ["guidelines.data.val_size=30"], (240, 120)),
         ("1p1", ["actor_rollout_ref.rollout.max_num_seqs=64"], (64, 504)),
