@@ -40,6 +40,9 @@ MEASURED = ("trainer.total_training_steps=2", "trainer.save_freq=1", "trainer.te
             "trainer.val_before_train=False")  # fmt: skip
 """What every start here has besides: a step, a checkpoint to resume from, and a step for the resumed run."""
 
+SHOWN = 60
+"""Lines of what a start that failed said and logged, which go into the JSON."""
+
 OURS = re.compile(
     r"(warning|error): \S+=|ready after \d+ s: |step \d+ of \d+ · |.* · MLflow run |goes on from |cleared "
 )
@@ -110,7 +113,10 @@ def one_start(folder: Path, run: str, name: str, overrides: Sequence[str], words
     steps = [entry for entry in entries if STEP in entry.metrics]
     lines = said.read_text(errors="replace").splitlines()
     if not steps or code not in (0, 130):
-        return {"failed": f"exit code {code}: {lines[-1] if lines else 'it said nothing'}"}
+        log = journal.with_suffix(".log")
+        logged = log.read_text(errors="replace").splitlines() if log.exists() else []
+        failed = f"exit code {code}: {lines[-1] if lines else 'it said nothing'}"
+        return {"failed": failed, "said": lines[-SHOWN:], "log": logged[-SHOWN:]}
     begun = next(entry.metrics for entry in entries if f"{METRIC}total" in entry.metrics)
     first = steps[0]
     return {

@@ -30,6 +30,7 @@ def test_a_start_that_fails_is_said_and_is_the_last(tmp_path: Path, monkeypatch:
     found = start.measured(tmp_path, "no-such-experiment", [])
     assert list(found) == ["first start"]
     assert "exit code 2: no experiment is called 'no-such-experiment'" in found["first start"]["failed"]
+    assert found["first start"]["said"] != []
     assert found["first start"]["kept"] == ["modelinfos"]
 
 
