@@ -167,7 +167,7 @@ def data_folder(data: Any, style: str) -> Path:
     """
     source, *excluded = (_source(file) for file in (data.source, *data.exclude))
     text = repr((source, data.size, data.val_size, data.seed, PROMPTS_VERSION, SCHEMA_VERSION, style, *excluded))
-    label = data.source.rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+    label = data.source.rstrip("/").rsplit("/", 1)[-1].split(".")[0].replace(":", "-")
     return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 

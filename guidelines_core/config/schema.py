@@ -21,7 +21,8 @@ class DataConfig:
     """Which problems a run learns from.
 
     Attributes:
-        source: `word-problems`, a JSONL or parquet file, or a data set's hub id.
+        source: `word-problems`, a JSONL or parquet file, or a data set's hub id, with `:configuration` where it has
+            several.
         size: training problems at most.
         val_size: held-out problems at most.
         seed: chooses and orders the problems.

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
-import re
 import shutil
 import sys
 import time
@@ -25,7 +24,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from guidelines_core import prompts
-from guidelines_core.data import word_problems
+from guidelines_core.data import hub, word_problems
 from guidelines_core.data.decontamination import Benchmarks
 from guidelines_core.data.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, histogram, verify
 from guidelines_core.data.problems import DatasetError, Problem, read_rows
@@ -177,10 +176,10 @@ def _refuse_unless_on_the_hub(source: str) -> None:
     path = Path(source)
     if path.exists() or path.suffix in (".jsonl", ".json", ".parquet") or source[:1] in (".", "/", "~"):
         raise DatasetError(f"source {source} is not a file: name an existing .jsonl, .json or .parquet file")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+    if hub.split(source) is None:
         raise DatasetError(
             f"source {source!r} is unknown; expected 'word-problems', an existing .jsonl, .json or .parquet "
-            "file, or a hub id such as AI-MO/NuminaMath-CoT: check the spelling"
+            "file, or a hub id such as AI-MO/NuminaMath-CoT or openai/gsm8k:main: check the spelling"
         )
 
 
@@ -278,17 +277,7 @@ def _rows(source: str, count: int, seed: int) -> Iterator[object]:
     elif Path(source).is_file():
         yield from read_rows(Path(source))
     else:
-        try:
-            import datasets  # type: ignore[import-untyped]
-
-            # A data set with several subsets, such as GSM8K, asks for one of them.
-            subset = "main" if "main" in datasets.get_dataset_config_names(source) else None
-            yield from datasets.load_dataset(source, subset, split="train", streaming=True)
-        except Exception as error:  # the hub's client raises whatever its network stack raises
-            raise DatasetError(
-                f"source {source} is no local file and cannot be read from the hub "
-                f"({type(error).__name__}: {error}): check the name and the network, or name a local file"
-            ) from error
+        yield from hub.rows(source)
 
 
 def _write_rows(
@@ -335,7 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Turn maths problems into verl's train.parquet and val.parquet, with a manifest.",
     )
     add = parser.add_argument
-    add("--source", required=True, help="word-problems, a .jsonl, .json or .parquet file, or a hub id")
+    add("--source", required=True, help="word-problems, a .jsonl, .json or .parquet file, or a hub id[:configuration]")
     add("--out", required=True, type=Path, help="the folder to write")
     add("--size", type=int, default=30_000, help="training rows (default %(default)s)")
     add("--seed", type=int, default=0, help="of the selection (default %(default)s)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sqlite3
 import sys
 import time
@@ -138,11 +139,24 @@ def _hub_findings(config: DictConfig) -> Iterator[Finding]:
         try:
             if HF_HUB_OFFLINE:
                 raise ConnectionError("HF_HUB_OFFLINE=1 in the run's environment")
-            HfApi().repo_info(name, repo_type=kind, timeout=5)
+            HfApi().repo_info(name.partition(":")[0], repo_type=kind, timeout=5)
         except Exception as failure:  # the hub's client raises what its network stack raises
             reason = str(failure).splitlines()[0][:200]
             yield error(key, name, f"it is not on this machine, and the hub does not give it: {reason}",
-                        "check the name and the network, fetch it first, or name a local folder or file")  # fmt: skip
+                        f"check the name, or fetch it where there is a network: {fetching(config, name, kind)}; or "
+                        "name a local folder or file")  # fmt: skip
+
+
+def fetching(config: DictConfig, name: str, kind: str) -> str:
+    """Return the command that fetches a model into the hub's cache, or prepares the run's problems in their folder."""
+    if kind == "model":
+        return f"hf download {name}"
+    data, folder = config.guidelines.data, Path(config.data.train_files).parent
+    if config.guidelines.prompts.style != "instruct":
+        return "start the run there"
+    words = ["--source", name, "--out", str(folder), "--size", str(data.size), "--val-size", str(data.val_size)]
+    words += ["--seed", str(data.seed), *(["--exclude", *data.exclude] if data.exclude else [])]
+    return f"python -m guidelines_core.data.prepare {shlex.join(words)}"
 
 
 def _verl_findings(config: DictConfig) -> Iterator[Finding]:

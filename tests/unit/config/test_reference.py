@@ -153,7 +153,9 @@ def test_the_fast_sibling_pads_nothing_and_changes_only_how_a_step_is_computed()
     assert config.model.use_remove_padding
     assert config.model.override_config.attn_implementation == attention_name()
     found = {key for key in differences(MATHVERIFY, FAST) - NAMED if not key.startswith("critic.")}
-    assert {key for key in found if not key.startswith("actor_rollout_ref.")} == {"guidelines.old_log_probs.agreement"}
+    ours = {"guidelines.old_log_probs.agreement", "guidelines.checkpoints.keep_last"}
+    assert {key for key in found if not key.startswith("actor_rollout_ref.")} == ours
+    assert (composed(FAST).guidelines.checkpoints.keep_last, composed(FAST).guidelines.checkpoints.keep_best) == (2, 1)
     how = (
         "use_remove_padding",
         "use_fused_kernels",
@@ -167,7 +169,7 @@ def test_the_fast_sibling_pads_nothing_and_changes_only_how_a_step_is_computed()
         "param_offload",
         "model_dtype",
     )
-    found -= {"guidelines.old_log_probs.agreement"}
+    found -= ours
     assert {key for key in found if not key.endswith(how)} == {"actor_rollout_ref.actor.ppo_mini_batch_size"}
     # The policy's own weights stay in fp32.
     assert config.actor.fsdp_config.model_dtype == "fp32"

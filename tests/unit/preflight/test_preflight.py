@@ -17,7 +17,7 @@ from guidelines_core.preflight import config_findings
 from guidelines_core.preflight.files import file_findings
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import memory_findings, missing_gpus
-from guidelines_core.preflight.inside import prompt_findings, reward_findings, store_findings
+from guidelines_core.preflight.inside import _hub_findings, prompt_findings, reward_findings, store_findings
 from guidelines_core.preflight.machine import (
     environment_findings,
     installed_set,
@@ -406,3 +406,18 @@ def test_a_chats_tokens_are_counted_as_transformers_counts_them() -> None:
     chat = planner_messages("How many?", "few_shot")
     text = AutoTokenizer.from_pretrained(model).apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     assert chat_tokens(files, chat) == len(AutoTokenizer.from_pretrained(model)(text)["input_ids"])
+
+
+def test_what_is_missing_offline_is_refused_with_the_command_that_fetches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = composed(REFERENCE, "guidelines.data.source=openai/gsm8k:main", "guidelines.solver.model=nobody/elses")
+    found = {finding.key: finding for finding in _hub_findings(config)}
+    assert {finding.severity for finding in found.values()} == {"error"}
+    assert "hf download Qwen/Qwen2.5-3B-Instruct;" in found["actor_rollout_ref.model.path"].remedy
+    assert "hf download nobody/elses;" in found["guidelines.solver.model"].remedy
+    problems = found["guidelines.data.source"]
+    folder = Path(config.data.train_files).parent
+    assert folder.name.startswith("gsm8k-main-")
+    command = f"guidelines_core.data.prepare --source openai/gsm8k:main --out {folder} --size 30000 --val-size 500"
+    assert command in problems.remedy
+    assert "HF_HUB_OFFLINE=1" in problems.reason
