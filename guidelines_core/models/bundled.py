@@ -145,6 +145,8 @@ def _save(model: Any, tokenizer: Any, target: Path) -> None:
 
     SmolLM2's GGUF names `<|im_start|>`, with which no answer would ever end.
     """
+    from transformers.utils.logging import disable_progress_bar
+
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.pad_token = "<|endoftext|>"
     tokenizer.bos_token = "<|im_start|>"
@@ -152,5 +154,6 @@ def _save(model: Any, tokenizer: Any, target: Path) -> None:
         config.eos_token_id = tokenizer.eos_token_id
         config.pad_token_id = tokenizer.pad_token_id
         config.bos_token_id = tokenizer.bos_token_id
+    disable_progress_bar()
     tokenizer.save_pretrained(target)
     model.save_pretrained(target)
