@@ -174,6 +174,12 @@ def _inputs(
 
 def _refuse_unless_on_the_hub(source: str) -> None:
     path = Path(source)
+    for file, split in (("dataset_info.json", ""), ("dataset_dict.json", "['train']")):
+        if (path / file).is_file():
+            raise DatasetError(
+                f"source {source} is a folder of datasets' save_to_disk: name one file, which "
+                f"datasets.load_from_disk({source!r}){split}.to_parquet('problems.parquet') writes"
+            )
     if path.exists() or path.suffix in (".jsonl", ".json", ".parquet") or source[:1] in (".", "/", "~"):
         raise DatasetError(f"source {source} is not a file: name an existing .jsonl, .json or .parquet file")
     if hub.split(source) is None:

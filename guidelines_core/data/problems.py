@@ -32,6 +32,13 @@ FIELDS = (
 """The columns that `parse_row` looks at; readers of column files need no others."""
 
 
+CONVERSIONS = {
+    ".gz": "unpack it with gunzip {0}",
+    ".csv": "pandas.read_csv({0!r}).to_json('problems.jsonl', orient='records', lines=True) converts it",
+}
+"""How a file of a kind that is not read becomes one that is."""
+
+
 class DatasetError(ValueError):
     """A source or an argument that no data set can be made from; the message names the remedy."""
 
@@ -171,9 +178,8 @@ def read_rows(path: Path) -> Iterator[object]:
             is_array = path.suffix == ".json" and file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
         yield from _read_json_array(path) if is_array else _read_json_lines(path)
     else:
-        raise DatasetError(
-            f"source {path} ends in {path.suffix!r}; expected .jsonl, .json or .parquet: convert or rename it"
-        )
+        remedy = CONVERSIONS.get(path.suffix, "convert or rename it").format(str(path))
+        raise DatasetError(f"source {path} ends in {path.suffix!r}; expected .jsonl, .json or .parquet: {remedy}")
 
 
 def _read_json_lines(path: Path) -> Iterator[object]:

@@ -341,6 +341,8 @@ def parquet_bytes(columns: Mapping[str, Sequence[object]]) -> bytes:
         ("cut.parquet", parquet_bytes({"problem": ["1?"]})[:-9], "cannot be read as parquet"),
         ("text.parquet", parquet_bytes({"text": ["a"]}), "has the columns text; expected 'problem' or"),
         ("notes.txt", b"notes", r"ends in '.txt'; expected .jsonl, .json or .parquet"),
+        ("sums.jsonl.gz", b"\x1f\x8b", r"ends in '.gz'; .*unpack it with gunzip .*sums.jsonl.gz"),
+        ("sums.csv", b"problem,answer\n", r"ends in '.csv'; .*pandas.read_csv\('.*sums.csv'\).to_json"),
         ("absent.jsonl", None, "is not a file: name an existing"),
         ("", None, "is not a file: name an existing"),
     ],
@@ -355,6 +357,14 @@ def test_bad_source_is_one_clear_error(tmp_path: Path, name: str, content: bytes
     assert str(source) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("file", "split"), [("dataset_info.json", ""), ("dataset_dict.json", "['train']")])
+def test_a_folder_of_datasets_own_is_refused_with_the_way_out(tmp_path: Path, file: str, split: str) -> None:
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(DatasetError) as caught:
+        prepare(str(tmp_path), tmp_path / "out", size=9, seed=0)
+    assert f"load_from_disk({str(tmp_path)!r}){split}.to_parquet('problems.parquet')" in str(caught.value)
 
 
 @pytest.mark.parametrize(("key", "value"), [("size", 0), ("val_size", -1)])
