@@ -41,7 +41,7 @@ ENGINE_LIMITS = tuple(
 )
 """What an engine is built with that follows from the lengths of texts and their number."""
 
-SIZES = (PROMPT, RESPONSE, "guidelines.solver.max_tokens", BATCH, ROLLOUTS, "guidelines.solver.max_concurrency")
+SIZES = (PROMPT, RESPONSE, "guidelines.solver.max_tokens", BATCH, ROLLOUTS)
 """The axes that `ENGINE_LIMITS` follow from."""
 
 CAUSES = {

@@ -87,10 +87,9 @@ def rollout_sequences(config: DictConfig) -> int:
 
 
 def solver_sequences(config: DictConfig) -> int:
-    """Return the solutions that one of the solver's engines writes at once."""
+    """Return the solutions that one of the solver's engines writes at once, where all are asked for together."""
     step, validation = _texts(config)
-    solutions = max(step * solver_samples(config), validation)
-    return _each(min(solutions, config.guidelines.solver.max_concurrency), solver_engines(config))
+    return _each(max(step * solver_samples(config), validation), solver_engines(config))
 
 
 def _texts(config: DictConfig) -> tuple[int, int]:

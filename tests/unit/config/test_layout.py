@@ -57,8 +57,7 @@ def test_the_table_says_gpu_role_work_and_memory() -> None:
         ("hybrid-3p1", [], (168, 504)),
         ("1p1", [], (504, 504)),
         ("1p1", ["guidelines.data.val_size=30"], (120, 120)),
-        ("1p1", ["guidelines.data.val_size=30", "data.train_batch_size=300"], (1024, 512)),
-        ("1p1", ["guidelines.solver.max_concurrency=1"], (504, 8)),
+        ("1p1", ["guidelines.data.val_size=30", "data.train_batch_size=300"], (1024, 1024)),
         ("1p1", ["guidelines.data.val_size=30", *TWO_SAMPLES], (120, 240)),
         # The next batch is asked for while the last one is not finished.
         ("split-1p2p1", ["guidelines.data.val_size=30"], (240, 120)),
