@@ -11,6 +11,7 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +72,35 @@ def _merge(actor: Path, out: Path, dtype: str | None) -> None:
             self.dtype = str(wanted).removeprefix("torch.")
             return {name: weight.to(wanted) for name, weight in merged.items()}
 
-    merger = Merger(
-        ModelMergerConfig(
-            operation="merge",
-            backend="fsdp",
-            local_dir=str(actor),
-            target_dir=str(out),
-            hf_model_config_path=str(actor / "huggingface"),
+    with tempfile.TemporaryDirectory() as about:
+        _without_attention(actor / "huggingface", Path(about))
+        merger = Merger(
+            ModelMergerConfig(
+                operation="merge",
+                backend="fsdp",
+                local_dir=str(actor),
+                target_dir=str(out),
+                hf_model_config_path=about,
+            )
         )
-    )
-    merger.merge_and_save()
-    merger.cleanup()
+        merger.merge_and_save()
+        merger.cleanup()
     # The merger wrote bfloat16 here, whatever the weights are.
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)
     (out / "config.json").write_text(json.dumps({**config, "dtype": merger.dtype}, indent=2), encoding="utf-8")
+
+
+def _without_attention(about: Path, copy: Path) -> None:
+    """Copy the model's description without the attention that it was trained with.
+
+    verl records `attn_implementation` there. transformers loads no model that names one of ours, `torch_varlen`.
+    """
+    shutil.copytree(about, copy, dirs_exist_ok=True)
+    file = copy / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config.pop("attn_implementation", None)
+    file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -44,6 +44,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "actor").mkdir()
     (folder / "actor/fsdp_config.json").write_text('{"FSDP_version": 2, "world_size": 2}')
     shutil.copytree(model, folder / "actor/huggingface", ignore=shutil.ignore_patterns("*.safetensors"))
+    # As verl leaves it after a run with packed attention.
+    config = folder / "actor/huggingface/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "attn_implementation": "torch_varlen"}))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
