@@ -12,6 +12,7 @@ import argparse
 import logging
 import sys
 from functools import cache
+from itertools import chain
 
 import psutil
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +22,7 @@ from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
 from guidelines_core.launch.console import summary, watch
-from guidelines_core.launch.resume import ResumeError, resume
+from guidelines_core.launch.resume import ResumeError, asked_changes, resume
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, Refused, check, draw, prepare
 from guidelines_core.runs.mlflow_sync import Recorder
@@ -60,6 +61,8 @@ def main() -> int:
                 f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
                 soft_wrap=True,
             )
+            for line in chain(*asked_changes(config, run)):
+                out.print(f"not done: {line}", markup=False, highlight=False, soft_wrap=True)
             return 0
         notes = resume(config, run) if arguments.resume else []
     except (ConfigError, Refused, ClaimError, ResumeError) as error:

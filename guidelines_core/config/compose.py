@@ -105,9 +105,15 @@ def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, s
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{name} with {' '.join(overrides)}: {error}") from error
     OmegaConf.set_struct(config, False)
+    called = config.trainer.experiment_name
     _apply_environment(config, environ)
     _anchor(config, name)
     findings = [*_missing(config), *bad_values(config)]
+    if called not in (plain.trainer.experiment_name, name):
+        findings.append(
+            f"trainer.experiment_name={called}: a run is called like its experiment, {name}; leave it out, or write "
+            f"experiments/conf/{called}.yaml with `defaults: [{name}, _self_]`"
+        )
     if findings:
         raise ConfigError("\n".join(findings))
     return config

@@ -113,18 +113,11 @@ def changes(
     return allowed, refused
 
 
-def resume(config: DictConfig, run: Run) -> list[str]:
-    """Make `config` go on from the run's newest whole checkpoint and clear what its last attempt left behind.
-
-    Returns a line for each thing worth knowing: what was set aside, what changed, where it goes on.
-
-    Raises:
-        ResumeError: keys differ from the recorded configuration's that may not, or the content of files or models.
-    """
-    folder = run.directory / "logs"
-    attempts = sorted(folder.glob("attempt-*.yaml"), key=lambda path: path.stat().st_mtime)
+def asked_changes(config: DictConfig, run: Run) -> tuple[list[str], list[str]]:
+    """Return what of `config` is not as the run's last attempt was: what may change, and what may not, as lines."""
+    attempts = sorted((run.directory / "logs").glob("attempt-*.yaml"), key=lambda path: path.stat().st_mtime)
     if not attempts:
-        return []
+        return [], []
     recorded = OmegaConf.load(attempts[-1])
     assert isinstance(recorded, DictConfig)
     was, now = inputs.recorded(run.directory), inputs.digests(config)
@@ -135,6 +128,20 @@ def resume(config: DictConfig, run: Run) -> list[str]:
         f"{OmegaConf.select(recorded, key)}, had {was[key][:12]}"
         for key in others
     ]
+    return allowed, refused
+
+
+def resume(config: DictConfig, run: Run) -> list[str]:
+    """Make `config` go on from the run's newest whole checkpoint and clear what its last attempt left behind.
+
+    Returns a line for each thing worth knowing: what was set aside, what changed, where it goes on.
+
+    Raises:
+        ResumeError: keys differ from the recorded configuration's that may not, or the content of files or models.
+    """
+    if not any((run.directory / "logs").glob("attempt-*.yaml")):
+        return []
+    allowed, refused = asked_changes(config, run)
     if refused:
         raise ResumeError(
             "\n".join(refused) + "\nLeave it at the run's value, or start beside it with the new one: --new."

@@ -27,6 +27,7 @@ from guidelines_core.preflight.probe import Probe
 from guidelines_core.preflight.rows import row_findings
 from guidelines_core.preflight.sizes import size_findings
 from guidelines_core.prompts import planner_messages
+from guidelines_core.verl_adapter import allowed_values
 
 __all__ = ["Finding", "Refused", "check", "config_findings", "draw", "prepare"]
 
@@ -58,8 +59,10 @@ def check(config: DictConfig, *, dry_run: bool, resume: bool, machine: Sequence[
         *(main_memory_findings(config, planner, solver, available_memory()) if there and machine is None else []),
         *environment_findings(config),
         *file_findings(config),
-        *probe.findings(),
     ]
+    for finding in probe.findings():
+        # A value that is none of a closed set is wrong on every machine.
+        (found if finding.key in allowed_values.KEYS else here).append(finding)
     if missing is not None or machine is not None:
         here = [replace(finding, severity="warning") for finding in here]
     if missing is not None:

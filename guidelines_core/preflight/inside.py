@@ -12,8 +12,9 @@ import shlex
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -29,18 +30,35 @@ from guidelines_core.preflight.files import model_keys
 from guidelines_core.preflight.findings import Finding, error
 from guidelines_core.prompts import planner_messages, solver_messages
 from guidelines_core.runs.stores import masked
+from guidelines_core.verl_adapter.allowed_values import wrong_values
 
 
 def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
-    """Yield what this process finds, the quickest checks first."""
+    """Yield what this process finds, the quickest checks first. A check that crashes hides no other."""
     # Importing verl takes 5 s, which the start of a run on a CPU would feel; it asks the same questions there at once.
     imports_verl = dry_run or config.trainer.device == "cuda"
-    yield from reward_findings(config, imports_verl=imports_verl)
-    yield from _hub_findings(config)
-    yield from store_findings(os.environ["MLFLOW_TRACKING_URI"], config.trainer.project_name, dry_run=dry_run)
-    yield from prompt_findings(config)
-    if imports_verl:
-        yield from _verl_findings(config)
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "the reward": lambda: reward_findings(config, imports_verl=imports_verl),
+        "the hub": lambda: _hub_findings(config),
+        "MLflow's store": lambda: store_findings(uri, config.trainer.project_name, dry_run=dry_run),
+        "the prompts": lambda: prompt_findings(config),
+        "the values": lambda: value_findings(config),
+        "verl's own check": lambda: _verl_findings(config) if imports_verl else iter(()),
+    }
+    for name, check in checks.items():
+        try:
+            yield from check()
+        except Exception as failure:  # whatever it is, nobody foresaw it, and the run would meet it
+            yield error("preflight", name, f"this check crashed: {type(failure).__name__}: {failure}",
+                        "change what it names; if nothing is wrong with that, report it")  # fmt: skip
+
+
+def value_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding for every value that is none of its key's closed set, with the nearest one that is."""
+    for key, value, allowed in wrong_values(config):
+        near = get_close_matches(value, allowed, n=1, cutoff=0)[0]
+        yield error(key, value, f"expected one of {', '.join(allowed)}", f"did you mean {near}?")
 
 
 def reward_findings(config: DictConfig, *, imports_verl: bool) -> Iterator[Finding]:
@@ -166,7 +184,7 @@ def _verl_findings(config: DictConfig) -> Iterator[Finding]:
     critic = config.critic.enable if config.critic.enable is not None else config.algorithm.adv_estimator == "gae"
     try:
         validate_config(config, layout.uses_reference(config), critic)
-    except (ValueError, AssertionError, TypeError, NotImplementedError) as failure:
+    except Exception as failure:  # verl's dataclasses raise whatever their field types and Hydra raise
         yield error("verl", "validate_config", f"verl refuses it: {failure}", "change the key that it names")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
-from guidelines_core.preflight.findings import Finding, warning
+from guidelines_core.preflight.findings import Finding, error, warning
 from guidelines_core.runs.stores import tracking_uri
 
 SECONDS = 60.0
@@ -49,9 +49,11 @@ class Probe:
 
     def findings(self) -> list[Finding]:
         """Wait for the probe and return what it found."""
+        late = False
         try:
             self._process.wait(max(0.1, SECONDS - (time.monotonic() - self._began)))
         except subprocess.TimeoutExpired:
+            late = True
             self._process.kill()
             self._process.wait()
             self._log.write(f"\nit took more than {SECONDS:.0f} s, on a machine that is busy or a network that hangs\n")
@@ -61,7 +63,7 @@ class Probe:
             self._log.seek(0)
             last = (self._log.read().strip().splitlines() or ["it said nothing"])[-1]
             read.append(
-                warning(
+                (warning if late else error)(
                     "preflight",
                     f"exit code {self._process.returncode}",
                     f"a check did not end: {last}",

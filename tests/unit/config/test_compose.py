@@ -124,3 +124,9 @@ def test_several_greedy_solutions_are_refused(prefix: str) -> None:
     assert compose("tiny", [greedy[0], f"guidelines.solver.{prefix}temperature=0.7"], environ={})
     with pytest.raises(ConfigError, match=f"guidelines.solver.{prefix}samples=0: expected 1 or more"):
         compose("tiny", [f"guidelines.solver.{prefix}samples=0"], environ={})
+
+
+def test_a_name_of_its_own_is_refused_and_not_ignored() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.experiment_name=foo: a run is called like its experiment, tiny"):
+        compose("tiny", ["trainer.experiment_name=foo"])
+    assert compose("tiny", ["trainer.experiment_name=tiny"]).trainer.experiment_name == "tiny"

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import compose
-from guidelines_core.launch.resume import ResumeError, changes, resume
+from guidelines_core.launch.resume import ResumeError, asked_changes, changes, resume
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
 from guidelines_core.runs.provenance import parameters
@@ -139,3 +139,13 @@ def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: D
     (second / "train.parquet").write_bytes(b"other problems")
     with pytest.raises(ResumeError, match=rf"data\.train_files={second}.*sha256 .*{first}.* had .*(\n.*)*--new"):
         resume(moved, run)
+
+
+def test_what_a_finished_run_would_not_do_is_said(config: DictConfig) -> None:
+    run = attempted(config)
+    assert asked_changes(config, run) == ([], [])
+    config.trainer.save_freq = 2
+    config.actor_rollout_ref.actor.optim.lr = 1.0
+    allowed, refused = asked_changes(config, run)
+    assert allowed == ["trainer.save_freq: 5 -> 2"]
+    assert refused[0].startswith("actor_rollout_ref.actor.optim.lr=1.0: the run has 1e-05")

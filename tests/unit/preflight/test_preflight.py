@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.hardware.gpus import Device, known_gpu, named_machine, parse_devices, visible
 from guidelines_core.hardware.shapes import find_shape
 from guidelines_core.paths import ROOT
-from guidelines_core.preflight import config_findings
+from guidelines_core.preflight import config_findings, inside
 from guidelines_core.preflight.files import file_findings
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import memory_findings, missing_gpus
@@ -388,7 +389,7 @@ def test_the_probe_runs_in_the_runs_environment_and_its_death_is_said(
     config.guidelines.environment = {"SAID": "from the run"}
     monkeypatch.setattr("guidelines_core.preflight.probe.SECONDS", 100.0)
     (finding,) = Probe(config, dry_run=True).findings()
-    assert (finding.severity, finding.value) == ("warning", "exit code 3")
+    assert (finding.severity, finding.value) == ("error", "exit code 3")
     assert "a check did not end: from the run" in finding.reason
 
 
@@ -421,3 +422,18 @@ def test_what_is_missing_offline_is_refused_with_the_command_that_fetches_it(mon
     command = f"guidelines_core.data.prepare --source openai/gsm8k:main --out {folder} --size 30000 --val-size 500"
     assert command in problems.remedy
     assert "HF_HUB_OFFLINE=1" in problems.reason
+
+
+def test_a_check_that_crashes_is_an_error_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(config: DictConfig) -> Iterator[Finding]:
+        raise KeyError("no such thing")
+        yield
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///relative.db")
+    monkeypatch.setattr(inside, "reward_findings", lambda config, **_: crash(config))
+    found = list(inside.findings(changed("quickstart"), dry_run=False))
+    assert [(finding.severity, finding.key) for finding in found] == [
+        ("error", "preflight"),
+        ("error", "MLFLOW_TRACKING_URI"),
+    ]
+    assert "KeyError: 'no such thing'" in found[0].reason
