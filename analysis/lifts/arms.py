@@ -24,7 +24,6 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from analysis.lifts.generate import TOO_LONG, read_lines
 from guidelines_core.data.problems import Problem
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.launch.processes import end_tree
@@ -33,6 +32,7 @@ from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION, Message, planner_messages, solver_messages
 from guidelines_core.reward.leak import leaks
 from guidelines_core.reward.score import DECIDED
+from guidelines_core.verl_adapter.answer_chats import TOO_LONG, read_lines
 
 NONE, UNTRAINED, TRAINED = "none", "untrained", "trained"
 KINDS = (NONE, UNTRAINED, TRAINED)
@@ -204,18 +204,18 @@ def ask(
 def _generate(
     config: DictConfig, job: Path, tasks: Sequence[Task], files: Mapping[str, Path], console: Console
 ) -> None:
-    """Run `generate.py` on `job` and show how far it is."""
+    """Run `answer_chats.py` on `job` and show how far it is."""
     log = job.with_suffix(".log")
     environment = {
         **os.environ,
         **{str(key): str(value) for key, value in config.guidelines.environment.items()},
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
-    script = Path(__file__).with_name("generate.py")
+    module = "guidelines_core.verl_adapter.answer_chats"
     with log.open("w") as output, progress(console) as bar:
         shown = {task.name: bar.add_task(task.what, total=len(task.chats)) for task in tasks}
         process = subprocess.Popen(
-            [sys.executable, str(script), str(job)], env=environment, stdout=output, stderr=output, cwd=ROOT
+            [sys.executable, "-m", module, str(job)], env=environment, stdout=output, stderr=output, cwd=ROOT
         )
         try:
             while process.poll() is None:

@@ -27,6 +27,8 @@ class DataConfig:
         val_size: held-out problems at most.
         seed: chooses and orders the problems.
         exclude: files of benchmarks, whose problems are left out.
+        pass_rate: the lowest and the highest share of right solutions without a guideline that a training problem may
+            have, as `python -m guidelines_core.data.pass_rate` writes it into the source; None takes all.
     """
 
     source: str = MISSING
@@ -34,6 +36,7 @@ class DataConfig:
     val_size: int = 500
     seed: int = 0
     exclude: list[str] = field(default_factory=list)
+    pass_rate: list[float] | None = None
 
 
 @dataclass
@@ -195,6 +198,10 @@ def bad_values(config: DictConfig) -> Iterator[str]:
         value = OmegaConf.select(config.guidelines, key)
         if value is not None and value <= 0:
             yield f"guidelines.{key}={value}: expected more than 0"
+    if (bounds := config.guidelines.data.pass_rate) is not None and (
+        len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= 1
+    ):
+        yield f"guidelines.data.pass_rate={list(bounds)}: expected [low, high] from 0 to 1, such as [0.1, 0.9], or null"
     for name in config.guidelines.environment:
         if SECRET.search(str(name)):
             yield (

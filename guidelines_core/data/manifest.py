@@ -8,10 +8,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from guidelines_core.data.problems import DatasetError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised whenever the same source would give other files, so that `ensure` prepares them again."""
 
 MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
@@ -25,7 +26,9 @@ class Manifest:
     is the file's (for `word-problems`, of the generator's code) and None for a hub id; `excluded` has each
     benchmark file's. Golds are checked until there are rows enough, so that `not_selected` problems may have golds
     that do not parse. `prompt_lengths` counts the prompts of each split (`train`, `val`) by length in `length_unit`:
-    a model's tokens, or `pieces` (words, numbers and single signs).
+    a model's tokens, or `pieces` (words, numbers and single signs). Training problems have a pass rate within the two
+    of `pass_rate`, if they were chosen by it. `measured` is what `pass_rate.py` wrote beside the source of how its pass
+    rates and baselines came about.
     """
 
     schema: int
@@ -37,6 +40,8 @@ class Manifest:
     prompts_version: str
     golds_checked: bool
     excluded: dict[str, str]
+    pass_rate: list[float] | None
+    measured: dict[str, Any] | None
     rows_read: int
     dropped: dict[str, int]
     not_selected: int
@@ -107,3 +112,8 @@ def file_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def measured_file(source: Path) -> Path:
+    """Return where it says how the pass rates in a source were measured."""
+    return source.with_name(f"{source.name}.json")

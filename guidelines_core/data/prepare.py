@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import json
+import math
 import shutil
 import sys
 import time
@@ -26,7 +28,17 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from guidelines_core import prompts
 from guidelines_core.data import hub, word_problems
 from guidelines_core.data.decontamination import Benchmarks
-from guidelines_core.data.manifest import MANIFEST, SCHEMA_VERSION, TRAIN, VAL, Manifest, file_sha256, histogram, verify
+from guidelines_core.data.manifest import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    TRAIN,
+    VAL,
+    Manifest,
+    file_sha256,
+    histogram,
+    measured_file,
+    verify,
+)
 from guidelines_core.data.problems import DatasetError, Problem, read_rows
 from guidelines_core.data.selection import (
     PlannerMessages,
@@ -35,6 +47,7 @@ from guidelines_core.data.selection import (
     usable,
     with_parsed_golds,
     with_progress,
+    within,
 )
 from guidelines_core.data.sources import digest
 from guidelines_core.grading import equality
@@ -60,7 +73,9 @@ ROW_SCHEMA = pa.schema(
         "ability": pa.string(),
         "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
         "extra_info": pa.struct(
-            {"index": pa.int64()} | dict.fromkeys(("question", "split", "source", "problem_id"), pa.string())
+            {"index": pa.int64()}
+            | dict.fromkeys(("question", "split", "source", "problem_id"), pa.string())
+            | {"baseline": pa.float64()}
         ),
     }
 )
@@ -77,6 +92,7 @@ def prepare(
     planner_messages: PlannerMessages = prompts.planner_messages,
     gold_parses: Callable[[str], bool] | None = equality.gold_parses,
     exclude: Sequence[Path] = (),
+    pass_rate: Sequence[float] | None = None,
     tokenizer: str | None = None,
     template: Mapping[str, Any] = MappingProxyType({}),
 ) -> Manifest:
@@ -96,13 +112,14 @@ def prepare(
         planner_messages: makes a row's prompt; the manifest records `prompts.VERSION` for it.
         gold_parses: tells whether the grader understands a gold, which is dropped otherwise; None keeps all.
         exclude: files of benchmarks, whose problems are left out (`overlap.Benchmarks`).
+        pass_rate: the lowest and the highest pass rate of a training problem; None takes all. Validation takes all.
         tokenizer: the model whose tokens the manifest counts; None counts pieces of text.
         template: more arguments of the tokenizer's chat template.
 
     Raises:
         DatasetError: a bad argument or source, or fewer than two usable problems.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate)
     with _locked(out):
         return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer, template)
 
@@ -117,6 +134,7 @@ def ensure(
     planner_messages: PlannerMessages = prompts.planner_messages,
     gold_parses: Callable[[str], bool] | None = equality.gold_parses,
     exclude: Sequence[Path] = (),
+    pass_rate: Sequence[float] | None = None,
     tokenizer: str | None = None,
     template: Mapping[str, Any] = MappingProxyType({}),
 ) -> Manifest:
@@ -126,7 +144,7 @@ def ensure(
     manifest's lengths are counted anew.
     Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses, exclude)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate)
     with _locked(out):
         if not verify(out):
             found = Manifest.load(out)
@@ -149,6 +167,7 @@ def _inputs(
     val_size: int,
     gold_parses: Callable[[str], bool] | None,
     exclude: Sequence[Path],
+    pass_rate: Sequence[float] | None,
 ) -> dict[str, Any]:
     """Check the arguments and return the manifest's entries that identify the data set."""
     for name, value in (("size", size), ("val_size", val_size)):
@@ -169,6 +188,7 @@ def _inputs(
         "prompts_version": prompts.VERSION,
         "golds_checked": gold_parses is not None,
         "excluded": {file.name: file_sha256(file) for file in sorted(exclude)},
+        "pass_rate": None if pass_rate is None else [float(bound) for bound in pass_rate],
     }
 
 
@@ -210,10 +230,17 @@ def _prepare(
     size, seed, val_size = asked["size"], asked["seed"], asked["val_size"]
     default_source = Path(source).stem
     data_source = default_source if Path(source).is_file() else source
-    rows = with_progress(_rows(source, size + val_size, seed), "rows read")
+    rows = with_progress(rows_of(source, size + val_size, seed), "rows read")
     problems, by_source, rows_read = usable(rows, default_source, Benchmarks.of_files(exclude))
     problems.sort(key=lambda problem: hashlib.sha256(f"{seed}:{problem.problem_id}".encode()).digest())
     val_rows = max(1, min(val_size, len(problems) // 5))
+    if asked["pass_rate"] is not None:
+        if all(math.isnan(problem.pass_rate) for problem in problems):
+            raise DatasetError(
+                f"guidelines.data.pass_rate={asked['pass_rate']}: no problem of {source} has a pass rate; measure them "
+                "with python -m guidelines_core.data.pass_rate and name the file that it writes"
+            )
+        problems = problems[:val_rows] + within(problems[val_rows:], asked["pass_rate"], by_source)
     chosen = with_parsed_golds(problems, val_rows + size, gold_parses, by_source)
     dropped = sum(by_source.values(), Counter[str]())
     if len(chosen) < 2:
@@ -237,6 +264,7 @@ def _prepare(
         manifest = Manifest(
             schema=SCHEMA_VERSION,
             **asked,
+            measured=json.loads(said.read_text()) if (said := measured_file(Path(source))).is_file() else None,
             rows_read=rows_read,
             dropped=dict(sorted(dropped.items())),
             not_selected=rows_read - sum(dropped.values()) - len(chosen),
@@ -276,7 +304,12 @@ def _measured(found: Manifest, out: Path, tokenizer: str | None, template: Mappi
     return manifest
 
 
-def _rows(source: str, count: int, seed: int) -> Iterator[object]:
+def rows_of(source: str, count: int, seed: int) -> Iterator[object]:
+    """Yield a source's rows; of `word-problems`, `count` rows that follow from `seed`.
+
+    Raises:
+        DatasetError: the source cannot be read.
+    """
     if source == word_problems.SOURCE:
         for problem in word_problems.generate(count, seed):
             yield {"problem": problem.question, "answer": problem.gold, "source": problem.source}
@@ -301,6 +334,7 @@ def _write_rows(
                 "split": split,
                 "source": problem.source,
                 "problem_id": problem.problem_id,
+                "baseline": problem.baseline,
             },
         }
         for index, problem in enumerate(problems)

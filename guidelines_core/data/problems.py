@@ -27,7 +27,7 @@ MISSING = frozenset({"nan", "-nan", "none", "null", "n/a", "na", "<na>", "#n/a",
 
 FIELDS = (
     "problem", "question", "answer", "solution", "source",
-    "question_type", "problem_is_valid", "solution_is_valid",
+    "question_type", "problem_is_valid", "solution_is_valid", "pass_rate", "baseline",
 )  # fmt: skip
 """The columns that `parse_row` looks at; readers of column files need no others."""
 
@@ -63,14 +63,25 @@ class Drop(str, Enum):
     DUPLICATE = "duplicate"
     CONFLICTING_GOLDS = "conflicting_golds"
     IN_BENCHMARK = "in_benchmark"
+    OUTSIDE_PASS_RATE = "outside_pass_rate"
 
 
 class Problem(NamedTuple):
-    """A question, its one gold answer and the collection it comes from."""
+    """A question, its one gold answer and the collection it comes from.
+
+    Attributes:
+        question: the problem's text.
+        gold: its answer.
+        source: the collection.
+        pass_rate: share of the solver's solutions without a guideline that is right; NaN where it was not measured.
+        baseline: the same of other solutions, which `guidelines.data.pass_rate` did not choose by.
+    """
 
     question: str
     gold: str
     source: str
+    pass_rate: float = math.nan
+    baseline: float = math.nan
 
     @property
     def problem_id(self) -> str:
@@ -104,9 +115,19 @@ def parse_row(row: object, default_source: str) -> Problem | Drop:
             raise _Unusable(Drop.PROOF)
         gold = _gold_of_solution(row, question) if is_missing(row.get("answer")) else _gold_of_answer(row)
         _check_gold(gold, question)
-        return Problem(question, gold, source)
+        return Problem(question, gold, source, _rate(row, "pass_rate"), _rate(row, "baseline"))
     except _Unusable as unusable:
         return unusable.reason
+
+
+def _rate(row: Mapping[str, object], key: str) -> float:
+    """Return a share of right solutions, NaN if the row has none."""
+    value = row.get(key)
+    if is_missing(value):
+        return math.nan
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise _Unusable(Drop.WRONG_TYPE)
+    return float(value)
 
 
 def is_missing(value: object) -> bool:

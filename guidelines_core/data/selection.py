@@ -78,6 +78,18 @@ def with_parsed_golds(
     return found
 
 
+def within(problems: Sequence[Problem], pass_rate: Sequence[float], dropped: dict[str, Counter[str]]) -> list[Problem]:
+    """Return the problems whose pass rate lies from the first to the second of `pass_rate`, and count the others."""
+    low, high = pass_rate
+    found = []
+    for problem in problems:
+        if low <= problem.pass_rate <= high:
+            found.append(problem)
+        else:
+            dropped[problem.source][Drop.OUTSIDE_PASS_RATE.value] += 1
+    return found
+
+
 _PIECE = re.compile(r"\w+|[^\w\s]")
 
 

@@ -103,6 +103,7 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
             val_size=data.val_size,
             planner_messages=partial(planner_messages, style=config.guidelines.prompts.style),
             exclude=[anchored(file) for file in data.exclude],
+            pass_rate=data.pass_rate,
             tokenizer=config.actor_rollout_ref.model.path,
             template=OmegaConf.to_container(config.data.apply_chat_template_kwargs),  # type: ignore[arg-type]
         )

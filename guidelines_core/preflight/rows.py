@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,6 +23,7 @@ def row_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:
     data, trainer = config.data, config.trainer
     model = config.actor_rollout_ref.model.path
     measured = manifest.length_unit == length_unit(model, OmegaConf.to_container(data.apply_chat_template_kwargs))  # type: ignore[arg-type]
+    yield from _measurement_findings(config, manifest)
     rows = {"train": manifest.train_rows, "val": manifest.val_rows}
     long = {split: manifest.longer_than(split, data.max_prompt_length) if measured else 0 for split in rows}
     longest = max((int(length) for counts in manifest.prompt_lengths.values() for length in counts), default=0)
@@ -60,3 +62,29 @@ def row_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:
     key, value = (LIMIT, data.max_prompt_length) if any(long.values()) else (SOURCE, config.guidelines.data.source)
     reason = "; ".join([*([f"{counted}, and those are left out"] if any(long.values()) else []), *too_few])
     yield error(key, value, reason, "; or ".join(remedies))
+
+
+def _measurement_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:
+    """Yield a finding if the accuracy without a guideline is of another solver, or was measured otherwise."""
+    if manifest.measured is None:
+        return
+    solver = config.guidelines.solver
+    ours = {
+        "model": Path(solver.model).name,
+        "temperature": solver.temperature,
+        "max_tokens": solver.max_tokens,
+        "style": config.guidelines.prompts.style,
+        "grader": config.guidelines.grader.name,
+        "prompts_version": manifest.prompts_version,
+    }
+    theirs = {**manifest.measured, "model": Path(manifest.measured["model"]).name}
+    differ = [
+        f"{name} {theirs.get(name)} there, {value} here" for name, value in ours.items() if theirs.get(name) != value
+    ]
+    if differ:
+        yield warning(
+            SOURCE,
+            config.guidelines.data.source,
+            f"its pass rates were measured otherwise ({'; '.join(differ)}): reward/uplift compares unlike solvers",
+            "measure them again with python -m guidelines_core.data.pass_rate",
+        )

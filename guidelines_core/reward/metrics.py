@@ -48,8 +48,18 @@ def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
         "solver/latency_p50_s": np.quantile(rollouts["solver_s"], 0.5),
         "solver/latency_p95_s": np.quantile(rollouts["solver_s"], 0.95),
     }
+    metrics.update(uplift("reward", rows))
     reasons = rows["reason"].value_counts(normalize=True)
     metrics.update({f"verdict/{reason}": share for reason, share in reasons.items()})
     if (found := signal(rows)) is not None:
         metrics.update(found.metrics())
     return {name: float(value) for name, value in metrics.items()}
+
+
+def uplift(prefix: str, rows: pd.DataFrame) -> dict[str, float]:
+    """Return `PREFIX/uplift`: accuracy with guidelines less the same problems' without, nothing where none is known.
+
+    The difference leaves out how hard the step's problems are. `baseline` stands for a problem without a guideline.
+    """
+    known = rows[rows["baseline"].notna()]
+    return {f"{prefix}/uplift": float((known["acc"] - known["baseline"]).mean())} if len(known) else {}

@@ -28,6 +28,7 @@ class GradedRow:
         problem_id: the problem's id.
         question: the problem.
         gold: its gold answer.
+        baseline: the solver's share of right solutions without a guideline; NaN where it was not measured.
         guideline: what the planner wrote.
         guideline_tokens: its length.
         guideline_truncated: 1.0 if it was cut at the limit.
@@ -62,6 +63,7 @@ class GradedRow:
     asked_at: str
     solver_s: float
     grader_s: float
+    baseline: float = math.nan
     sample: int = 0
     step: int = 0
     group: str = ""

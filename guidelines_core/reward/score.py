@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -135,6 +136,7 @@ class Scorer:
             asked_at=asked_at.isoformat(),
             solver_s=answered - asked,
             grader_s=graded_at - answered,
+            baseline=extra_info.get("baseline", math.nan),
         )
         return {"score": rows[0].score, "acc": sum(row.acc for row in rows) / len(rows), "graded": dump(rows)}
 
@@ -170,6 +172,7 @@ def graded_rows(
     asked_at: str,
     solver_s: float,
     grader_s: float,
+    baseline: float = math.nan,
 ) -> list[GradedRow]:
     """Return a rollout's graded rows, one for each solution, each with the rollout's reward.
 
@@ -180,7 +183,7 @@ def graded_rows(
         verdicts: each solution's verdicts by the graders' names; those of `grader` are all decided.
         grader: whose verdicts make the reward.
         leak_policy: one of `leak.POLICIES`.
-        solver_sampling, asked_at, solver_s, grader_s: see `GradedRow`.
+        solver_sampling, asked_at, solver_s, grader_s, baseline: see `GradedRow`.
     """
     leak = leaks(question, guideline, gold)
     right = [given[grader].correct for given in verdicts]
@@ -203,6 +206,7 @@ def graded_rows(
             asked_at=asked_at,
             solver_s=solver_s,
             grader_s=grader_s,
+            baseline=baseline,
             sample=sample,
         )
         for sample, (solution, given) in enumerate(zip(solutions, verdicts, strict=True))

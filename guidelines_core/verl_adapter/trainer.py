@@ -20,7 +20,7 @@ from tensordict import NonTensorStack
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from guidelines_core.reward.metrics import count_metrics, reward_metrics
+from guidelines_core.reward.metrics import count_metrics, reward_metrics, uplift
 from guidelines_core.reward.row import load, table
 from guidelines_core.runs import checkpoints
 from guidelines_core.runs.journal import LOGGED_AT, STOP_FILE
@@ -304,6 +304,7 @@ class Recording:
         metrics["validation/accuracy"] = float(graded["acc"].mean())
         self._validated = (self.global_steps, metrics["validation/accuracy"])  # type: ignore[attr-defined]
         metrics["validation/problems"] = float(graded["problem_id"].nunique())
+        metrics.update(uplift("validation", graded))
         metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
         self._keep(graded, "validation")
         return metrics

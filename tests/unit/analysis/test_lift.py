@@ -18,7 +18,6 @@ from analysis import lift as entry
 from analysis.lifts import page as lift_page
 from analysis.lifts.arms import NONE, TRAINED, UNTRAINED, Plan, engine_of, planner_sampling, solver_sampling
 from analysis.lifts.data import Problems, load, trained_on
-from analysis.lifts.generate import appending, read_lines
 from analysis.lifts.report import Result, notes, show, verdict
 from analysis.lifts.stats import Lift, arm, examples, lift, pass_at
 from guidelines_core.config.compose import compose
@@ -26,6 +25,7 @@ from guidelines_core.data import prepare as dataset
 from guidelines_core.data.problems import DatasetError, Problem
 from guidelines_core.models.export import ExportError
 from guidelines_core.runs.checkpoints import seal
+from guidelines_core.verl_adapter.answer_chats import appending, read_lines
 
 NAN = float("nan")
 

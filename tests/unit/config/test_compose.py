@@ -130,3 +130,17 @@ def test_a_name_of_its_own_is_refused_and_not_ignored() -> None:
     with pytest.raises(ConfigError, match=r"trainer\.experiment_name=foo: a run is called like its experiment, tiny"):
         compose("tiny", ["trainer.experiment_name=foo"])
     assert compose("tiny", ["trainer.experiment_name=tiny"]).trainer.experiment_name == "tiny"
+
+
+@pytest.mark.parametrize("bounds", ["[0.9,0.1]", "[0.5]", "[-0.1,0.5]", "[0.1,1.5]"])
+def test_bounds_of_a_pass_rate_that_are_none_are_refused(bounds: str) -> None:
+    with pytest.raises(ConfigError, match=r"guidelines.data.pass_rate=.*expected .low, high. from 0 to 1"):
+        compose("tiny", [f"guidelines.data.pass_rate={bounds}"], environ={})
+
+
+def test_a_choice_by_pass_rate_is_another_data_set() -> None:
+    files = {
+        compose("tiny", overrides, environ={}).data.train_files
+        for overrides in ([], ["guidelines.data.pass_rate=[0.1,0.9]"], ["guidelines.data.pass_rate=[0.2,0.9]"])
+    }
+    assert len(files) == 3

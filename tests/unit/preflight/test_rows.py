@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import DictConfig
@@ -22,9 +23,11 @@ def config(*overrides: str) -> DictConfig:
     return compose("tiny", ["trainer.total_training_steps=4", *overrides], environ={})
 
 
-def manifest(train: dict[str, int], val: dict[str, int], unit: str = str(MODEL)) -> Manifest:
+def manifest(
+    train: dict[str, int], val: dict[str, int], unit: str = str(MODEL), measured: dict[str, Any] | None = None
+) -> Manifest:
     rows = (sum(train.values()), sum(val.values()))
-    return Manifest(4, "rows", None, 0, 240, 16, "v", True, {}, sum(rows), {}, 0, *rows, {}, {}, unit,
+    return Manifest(5, "rows", None, 0, 240, 16, "v", True, {}, None, measured, sum(rows), {}, 0, *rows, {}, {}, unit,
                     {"train": train, "val": val}, {})  # fmt: skip
 
 
@@ -84,3 +87,13 @@ def test_a_first_start_is_refused_before_anything_is_claimed(tmp_path: Path) -> 
         prepare(mostly_long, [])
     mostly_long.data.max_prompt_length = 2000
     assert prepare(mostly_long, []) == []
+
+
+def test_pass_rates_of_another_solver_are_said() -> None:
+    enough = ({"512": 16}, {"512": 1})
+    ours = {"model": str(MODEL), "temperature": 1.0, "max_tokens": 16, "style": "instruct", "grader": "math_verify",
+            "prompts_version": "v", "samples": 8}  # fmt: skip
+    assert list(row_findings(config(), manifest(*enough, measured=ours))) == []
+    [finding] = row_findings(config(), manifest(*enough, measured={**ours, "temperature": 0.7, "model": "other"}))
+    assert finding.severity == "warning"
+    assert "model other there, tiny-random here; temperature 0.7 there, 1.0 here" in str(finding)

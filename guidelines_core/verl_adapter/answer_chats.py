@@ -1,9 +1,10 @@
 """Lets one model answer many chats, in a process of its own, so that its memory is free when it ends.
 
-    python -m analysis.lifts.generate JOB.json
+    python -m guidelines_core.verl_adapter.answer_chats JOB.json
 
-`lift.py` starts it. A job is `model`, `engine` (vLLM's arguments), `sampling` (vLLM's, without seed) and `tasks`: pairs
-of files, `requests` (lines `{"id", "messages", "seed"}`) and `answers` (lines `{"id", "text", "tokens", "finish"}`).
+`analysis/lift.py` and `guidelines_core.data.pass_rate` start it. A job is `model`, `engine` (vLLM's
+arguments), `sampling` (vLLM's, without seed) and `tasks`: pairs of files, `requests` (lines `{"id", "messages",
+"seed"}`, the seed null for vLLM's own state) and `answers` (lines `{"id", "text", "tokens", "finish"}`).
 Each answer is written as it comes, and what has one is not asked again, so that a job can be stopped and continued.
 """
 
@@ -26,7 +27,7 @@ class Request:
 
     id: str
     prompt: list[int]
-    seed: int
+    seed: int | None
     answers: Path
 
 
