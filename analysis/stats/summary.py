@@ -21,7 +21,9 @@ METRICS = {
     "reward/mean": "reward (own grader)",
     "reward/math_verify_accuracy": "accuracy in training, math-verify",
     "reward/exact_match_accuracy": "accuracy in training, exact match",
+    "reward/uplift": "accuracy in training over the same problems' without a guideline",
     "validation/accuracy": "validation accuracy (own grader)",
+    "validation/uplift": "validation accuracy over the same problems' without a guideline",
     "reward/mixed_groups": "groups with mixed rewards",
     "reward/ungraded": "rollouts without verdict, a step",
     "guideline/leak": "guidelines that give the gold away",
@@ -38,7 +40,7 @@ METRICS = {
 """The metrics that runs are compared by, and their names in words."""
 
 CURVES = (
-    "reward/mean", "reward/math_verify_accuracy", "validation/accuracy", "guideline/leak", "guideline/tokens",
+    "reward/mean", "reward/math_verify_accuracy", "reward/uplift", "validation/accuracy", "guideline/leak", "guideline/tokens",
     "solution/tokens", "solution/truncated", "actor/kl_loss", "actor/entropy", "timing_s/step",
 )  # fmt: skip
 """Those that are drawn."""

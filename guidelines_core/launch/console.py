@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -87,7 +88,9 @@ def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Ta
             table.add_row(f"solver accuracy by {grader}", f"{sum(s[key] for s in steps) / len(steps):.3f}")
         leaks = f"{first['guideline/leak']:.1%} → {last['guideline/leak']:.1%}"
         table.add_row("guidelines that leak the gold, first → last step", leaks)
-        if (found := signal_of_steps(steps)) is not None:
+        if uplifts := [s["reward/uplift"] for s in steps if "reward/uplift" in s]:
+            table.add_row("accuracy over no guideline, first → last step", f"{uplifts[0]:+.3f} → {uplifts[-1]:+.3f}")
+        if (found := signal_of_steps(steps)) is not None and not math.isnan(found.share):
             table.add_row("share of the reward's variance that the guideline explains", f"{found.share:.0%}")
         checked = [s["validation/accuracy"] for s in steps if "validation/accuracy" in s]
         if checked:
