@@ -40,8 +40,8 @@ METRICS = {
 """The metrics that runs are compared by, and their names in words."""
 
 CURVES = (
-    "reward/mean", "reward/math_verify_accuracy", "reward/uplift", "validation/accuracy", "guideline/leak", "guideline/tokens",
-    "solution/tokens", "solution/truncated", "actor/kl_loss", "actor/entropy", "timing_s/step",
+    "reward/mean", "reward/math_verify_accuracy", "reward/uplift", "validation/accuracy", "guideline/leak",
+    "guideline/tokens", "solution/tokens", "solution/truncated", "actor/kl_loss", "actor/entropy", "timing_s/step",
 )  # fmt: skip
 """Those that are drawn."""
 
