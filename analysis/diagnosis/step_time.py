@@ -146,7 +146,7 @@ def solver_calls(rows: pd.DataFrame, seconds: Mapping[str, float], in_turns: boo
 
 def by_call(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each solver call, which may have written several solutions: their tokens together."""
-    if "sample" not in rows or rows["sample"].isna().any():
+    if "sample" not in rows:
         return rows  # an older run, whose calls wrote one solution each
     first = rows["sample"] == 0
     tokens = rows["solution_tokens"].groupby(first.cumsum()).sum().to_numpy()

@@ -23,6 +23,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from guidelines_core.reward.row import COLUMNS
 from guidelines_core.runs.stores import tracking_uri
 
 PARENT = "mlflow.parentRunId"
@@ -191,16 +192,20 @@ def rows(
 ) -> pd.DataFrame:
     """Return every graded row of the run's training or validation, steps in order; empty if it has none.
 
-    The columns are what `verl_adapter/trainer.py` keeps: step, group, problem_id, question, guideline, solution, gold,
-    score, reason, the graders' verdicts, lengths in tokens, seconds.
+    A row is a `GradedRow`, its columns are `COLUMNS`.
 
     Args:
         run: the run.
         kind: whose rows.
         columns: the columns that are wanted, which saves memory (solutions are most of it); those that a file lacks
-            are NaN. None: all.
+            are NaN, but that the rows of an older run are solution 0 of their rollout. None: all.
         steps: the steps that are wanted. None: all.
+
+    Raises:
+        ValueError: a graded row has no such column.
     """
+    if unknown := set(columns or ()) - set(COLUMNS):
+        raise ValueError(f"columns {', '.join(sorted(unknown))}: a graded row has {', '.join(COLUMNS)}")
     files = sorted(artifact(run, "rows").glob(f"{kind}_*.parquet")) if "rows" in artifacts(run) else []
     if steps is not None:
         files = [file for file in files if int(file.stem.removeprefix(f"{kind}_")) in steps]
@@ -208,7 +213,13 @@ def rows(
     table: pd.DataFrame = pd.DataFrame()
     if tables:
         table = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    return table if columns is None else table.reindex(columns=pd.Index(columns))
+    if columns is not None:
+        table = table.reindex(columns=pd.Index(columns))
+    if columns is None or "sample" in columns:
+        table = table.assign(
+            sample=table.get("sample", pd.Series(index=table.index, dtype=float)).fillna(0).astype(int)
+        )
+    return table
 
 
 def config(run: Run) -> dict[str, Any]:

@@ -83,13 +83,20 @@ def load(text: str) -> list[GradedRow]:
     return [GradedRow(**fields_of) for fields_of in json.loads(text)]
 
 
+COLUMNS = (
+    *(field.name for field in fields(GradedRow) if field.name != "correct"),
+    *(f"{grader}_correct" for grader in GRADERS),
+)
+"""The columns of a `table`, of training and validation alike."""
+
+FLOATS = (*(field.name for field in fields(GradedRow) if field.type == "float"), *COLUMNS[-len(GRADERS) :])
+
+
 def table(rows: Iterable[GradedRow]) -> pd.DataFrame:
-    """Return the rows as a table: a column for each attribute, and `NAME_correct` for each grader."""
-    names = [field.name for field in fields(GradedRow) if field.name != "correct"]
-    verdicts = [f"{grader}_correct" for grader in GRADERS]
+    """Return the rows as a table of `COLUMNS`: one for each attribute, and `NAME_correct` for each grader."""
+    own = COLUMNS[: -len(GRADERS)]
     values = [
-        [getattr(row, name) for name in names] + [row.correct.get(grader, math.nan) for grader in GRADERS]
-        for row in rows
+        [getattr(row, name) for name in own] + [row.correct.get(grader, math.nan) for grader in GRADERS] for row in rows
     ]
-    found: pd.DataFrame = pd.DataFrame(values, columns=[*names, *verdicts])
+    found: pd.DataFrame = pd.DataFrame(values, columns=[*COLUMNS]).astype(dict.fromkeys(FLOATS, float))
     return found

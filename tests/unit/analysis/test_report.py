@@ -144,3 +144,10 @@ def test_the_command_of_a_run_is_repeated_as_it_was_given(
     client.set_tag(run.id, "guidelines.command", "python experiments/run.py --name exact trainer.save_freq=7")
     assert call(monkeypatch, "exact", "--html", tmp_path / "page.html") == 0
     assert "--name exact trainer.save_freq=7" in (tmp_path / "page.html").read_text()
+
+
+def test_a_column_that_no_row_has_is_refused(client: MlflowClient) -> None:
+    run = resolve("exact", client)
+    assert list(rows(run, "train", ["step", "sample"]).columns) == ["step", "sample"]
+    with pytest.raises(ValueError, match="columns guidline: a graded row has problem_id, "):
+        rows(run, "train", ["step", "guidline"])
