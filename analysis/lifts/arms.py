@@ -70,12 +70,13 @@ class Plan:
     def temperatures(self) -> tuple[float, float]:
         """The planner's and the solver's sampling: as in the run's validation, or for several samples as in training.
 
-        Several samples of one greedy model would be one answer several times, so both then take the rollout's.
+        Several samples of one greedy model would be one answer several times: where the solver is greedy in training,
+        it takes the rollout's.
         """
-        rollout = self.config.actor_rollout_ref.rollout
+        rollout, solver = self.config.actor_rollout_ref.rollout, self.config.guidelines.solver
         if self.samples == 1:
-            return float(rollout.val_kwargs.temperature), float(self.config.guidelines.solver.val_temperature)
-        return float(rollout.temperature), float(rollout.temperature)
+            return float(rollout.val_kwargs.temperature), float(solver.val_temperature)
+        return float(rollout.temperature), float(solver.temperature) or float(rollout.temperature)
 
 
 @dataclass(frozen=True)

@@ -273,6 +273,9 @@ def test_one_sample_is_greedy_and_several_are_not(quickstart: DictConfig) -> Non
     plan = Plan(quickstart, {}, [], 1, Path())
     assert plan.temperatures == (0.0, 0.0)
     assert Plan(quickstart, {}, [], 4, Path()).temperatures == (0.8, 0.8)
+    sampled = compose("quickstart", ["guidelines.solver.temperature=0.7"], environ={})
+    assert Plan(sampled, {}, [], 4, Path()).temperatures == (0.8, 0.7)
+    assert Plan(sampled, {}, [], 1, Path()).temperatures == (0.0, 0.0)
     assert planner_sampling(quickstart, 0.8)["max_tokens"] == 32
     assert solver_sampling(quickstart, 0.8) == {"temperature": 0.8, "top_p": 1.0, "top_k": -1, "max_tokens": 48}
 
