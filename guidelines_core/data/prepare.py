@@ -334,7 +334,7 @@ def _write_rows(
                 "split": split,
                 "source": problem.source,
                 "problem_id": problem.problem_id,
-                "baseline": problem.baseline,
+                "baseline": None if math.isnan(problem.baseline) else problem.baseline,
             },
         }
         for index, problem in enumerate(problems)

@@ -136,7 +136,7 @@ class Scorer:
             asked_at=asked_at.isoformat(),
             solver_s=answered - asked,
             grader_s=graded_at - answered,
-            baseline=extra_info.get("baseline", math.nan),
+            baseline=math.nan if (known := extra_info.get("baseline")) is None else known,
         )
         return {"score": rows[0].score, "acc": sum(row.acc for row in rows) / len(rows), "graded": dump(rows)}
 

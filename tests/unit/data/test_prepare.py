@@ -212,6 +212,7 @@ def test_rows_are_what_verl_reads(tmp_path: Path) -> None:
                     "split": split,
                     "source": "books",
                     "problem_id": Problem(question, gold, "").problem_id,
+                    "baseline": None,
                 },
             }
     assert not {r["extra_info"]["problem_id"] for r in train} & {r["extra_info"]["problem_id"] for r in val}
