@@ -89,7 +89,8 @@ def rollout_sequences(config: DictConfig) -> int:
 def solver_sequences(config: DictConfig) -> int:
     """Return the solutions that one of the solver's engines writes at once, where all are asked for together."""
     step, validation = _texts(config)
-    return _each(max(step * solver_samples(config), validation), solver_engines(config))
+    solutions = max(step * solver_samples(config), validation * config.guidelines.solver.val_samples)
+    return _each(solutions, solver_engines(config))
 
 
 def _texts(config: DictConfig) -> tuple[int, int]:
