@@ -1,16 +1,19 @@
-"""How often the graders, and math-verify alone, agree with the corpus's verdicts: tables by kind and by source.
+"""How often the graders, and math-verify alone, agree with verdicts decided by hand: tables by kind and by source.
 
-    python analysis/grader_agreement.py [FILE.tsv]
+    python analysis/grader_agreement.py [FILE.tsv | FILE.jsonl …]
 
-The corpus (tests/grading_corpus.tsv) has a verdict for each pair, decided by hand. "Plain" is math-verify as its own
-documentation shows it, with its own time limit. A cell says agreed/cases, then how many wrong answers were called
-correct. Exits 1 if the configured judge, math-verify behind this project's guards, calls a wrong answer correct.
+Each FILE is a set of its own. A TSV file, as the corpus (tests/support/grading_corpus.tsv, the default), has the
+columns source, kind, verdict, gold and solution; a JSONL file of reports has gold, solution, expected (true or false),
+kind and sure. "Plain" is math-verify as its own documentation shows it, with its own time limit. A cell says
+agreed/cases, then how many wrong answers were called correct. Exits 1 if the configured judge calls a wrong answer
+correct.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -25,16 +28,21 @@ Row = dict[str, str]
 
 
 def main() -> int:
-    """Grade the corpus, print the tables and every disagreement of the judge; 0, or 1 for a false "correct"."""
-    parser = argparse.ArgumentParser(description="Agreement of the graders with the corpus's verdicts.")
-    parser.add_argument("file", nargs="?", type=Path, default=ROOT / "tests/grading_corpus.tsv")
-    rows = read(parser.parse_args().file)
+    """Grade each file, print its tables and every disagreement of the judge; 0, or 1 for a false "correct"."""
+    parser = argparse.ArgumentParser(description="Agreement of the graders with verdicts decided by hand.")
+    parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "tests/support/grading_corpus.tsv"])
     with GradingPool(deadline=60) as pool:
-        verdicts = [future.result() for future in [pool.submit(row["gold"], row["solution"]) for row in rows]]
+        return max(report(file, pool) for file in parser.parse_args().files)
+
+
+def report(file: Path, pool: GradingPool) -> int:
+    """Grade one file and print what came out; 1 for a false "correct", else 0."""
+    rows, console = read(file), Console()
+    verdicts = [future.result() for future in [pool.submit(row["gold"], row["solution"]) for row in rows]]
     judged = {name: [verdict[name].correct for verdict in verdicts] for name in GRADERS}
     judged["plain"] = [bool(verify(parse(f"${row['gold']}$"), parse(row["solution"]))) for row in rows]
-    console = Console()
-    for key in ("kind", "source"):
+    console.print(file.name, markup=False)
+    for key in ("kind", "source" if "source" in rows[0] else "sure"):
         console.print(table(key, rows, judged))
     for row, verdict in zip(rows, verdicts, strict=True):
         if verdict["math_verify"].correct != (row["verdict"] == "correct"):
@@ -44,8 +52,11 @@ def main() -> int:
 
 
 def read(file: Path) -> list[Row]:
-    """Return the rows (source, kind, verdict, gold, solution); in the file, ⏎ stands for a line break."""
+    """Return the rows of a file, each with a verdict; in a TSV file, ⏎ stands for a line break."""
     with file.open(encoding="utf-8", newline="") as lines:
+        if file.suffix == ".jsonl":
+            reports = map(json.loads, lines)
+            return [{**row, "verdict": "correct" if row["expected"] else "wrong"} for row in reports]
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         return [{key: value.replace("⏎", "\n") for key, value in row.items()} for row in rows]
 

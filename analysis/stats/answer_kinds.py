@@ -1,17 +1,19 @@
-r"""What kind of answer a gold is: integer, fraction, percent, text and so on, by the look of its LaTeX."""
+r"""What kind of answer a gold is: integer, fraction, percent, text and so on, as the grader's parser reads it."""
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
-from guidelines_core.grading.answers import gold_text
-from guidelines_core.grading.forms import brackets, number_in, parts_of, split_outside_brackets
-from guidelines_core.grading.units import PERCENT
+from guidelines_core.grading.choices import choice_in
+from guidelines_core.grading.clean import plain
+from guidelines_core.grading.extract import gold_text
+from guidelines_core.grading.nodes import Node, is_value
+from guidelines_core.grading.parser import read
+from guidelines_core.grading.units import unit_of
 
-_RELATION = re.compile(r"[=<>]|\\(?:leq?|geq?|neq?|lt|gt|leqslant|geqslant|approx|equiv)(?![A-Za-z])")
-_WORDS = re.compile(r"(?:[^\W\d_]|[\s.,'()-])*[^\W\d_]{2}(?:[^\W\d_]|[\s.,'()-])*")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mbox)\s*\{([^{}]*)\}")
+_COLLECTIONS = frozenset(
+    {"()", "<>", "[]", "(]", "[)", "interval()", "set", "union", "intersection", "minus", "builder"}
+)
 
 
 @lru_cache(maxsize=100_000)
@@ -20,24 +22,37 @@ def answer_kind(gold: str) -> str:
     text = gold_text(gold)
     if text is None:
         return "not readable"
-    parts = parts_of(text)
-    if parts.unit is not None:
-        return "percent" if parts.unit.dimensions == PERCENT.dimensions else "number with a unit"
-    if parts.label and parts.value == parts.label:
+    text = plain(text)
+    choice = choice_in(text)
+    if choice is not None and not choice.rest:
         return "letter of a choice"
-    value = number_in(parts.value)
-    if value is not None:
-        if "." in parts.value:
-            return "decimal"
-        return "integer" if "/" not in parts.value and "frac" not in parts.value else "fraction"
-    if re.fullmatch(r"-?\d+\s*\\frac\{?\d+\}?\s*\{?\d+\}?", parts.value):
+    node = read(plain(choice.rest) if choice else text)
+    while node is not None and node.head == "where":
+        node = node.args[0]
+    return "expression" if node is None else _kind(node)
+
+
+def _kind(node: Node) -> str:
+    """Return the kind of what a gold is read as."""
+    if node.head == "*" and len(node.args) == 2 and node.args[0].value == -1:
+        return _kind(node.args[1])
+    if node.head == "quantity" or node.head == "compound" or node.name == "deg":
+        percent = node.head == "quantity" and unit_of(node.name).name == "percent"
+        return "percent" if percent else "number with a unit"
+    if node.head == "number":
+        return (
+            "decimal" if "." in node.name else "integer" if node.value and node.value.denominator == 1 else "fraction"
+        )
+    if node.head == "/" and all(arg.head == "number" for arg in node.args):
+        return "fraction"
+    if node.name == "mixed":
         return "mixed number"
-    if brackets(parts.value) or re.search(r"\\cup(?![A-Za-z])", parts.value):
+    if node.head in _COLLECTIONS:
         return "tuple, interval or set"
-    if "matrix" in parts.value or "array" in parts.value:
+    if node.head == "matrix":
         return "matrix"
-    if _WORDS.fullmatch(_TEXT.sub(r"\1", parts.value)):
+    if node.head == "text":
         return "text"
-    if len(split_outside_brackets(parts.value, ",")) > 1 or r"\pm" in parts.value:
+    if node.head == "list" or (is_value(node) and any(part.head in ("pm", "mp") for part in node.walk())):
         return "several values"
-    return "equation or inequality" if _RELATION.search(parts.value) else "expression"
+    return "equation or inequality" if node.head == "relation" else "expression"

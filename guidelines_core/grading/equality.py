@@ -1,211 +1,183 @@
-r"""Whether an answer equals the gold mathematically: math-verify, behind guards against lists of candidates.
+r"""Whether an answer equals the gold mathematically: one list of stages, each of which decides or passes on.
 
-`quick_equal` decides plain numbers and equal texts at once. `math_equal` may compute for ever: `grading` calls it in
-a child process. math-verify and SymPy are imported at their first use.
+`STAGES` is the whole way of a pair. `quick_equal` asks the stages that are quick whatever they are given; `math_equal`
+asks all of them and may compute for ever: `pool` calls it in a child process. math-verify and SymPy are imported when
+the first pair comes to them.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
-from guidelines_core.grading.answers import gold_text, squeeze
-from guidelines_core.grading.forms import (
-    ANY_LABEL,
-    MAY_JOIN,
-    NAMED,
-    NUMERIC,
-    TEXT,
-    TWO_RESULTS,
-    Parts,
-    both_signs,
-    brackets,
-    commands_in,
-    has_dots,
-    is_single_value,
-    listed_values,
-    number_in,
-    number_in_base,
-    parts_of,
-    split_outside_brackets,
-    union_of_intervals,
-)
-from guidelines_core.grading.units import DEGREE, factors
+from guidelines_core.grading import mathverify
+from guidelines_core.grading.choices import ANY_LABEL, choice_in, in_order, letters_in
+from guidelines_core.grading.clean import plain
+from guidelines_core.grading.compare import equal
+from guidelines_core.grading.evaluate import rational, rounds_to
+from guidelines_core.grading.extract import gold_text
+from guidelines_core.grading.nodes import number as number_node
+from guidelines_core.grading.parser import read
+from guidelines_core.grading.tokens import NotRead, join_thousands, tokens_of
 
-_ONE_IN_BRACES = re.compile(r"\{([A-Za-z0-9])\}")
 MAX_CHECKED_GOLD = 200  # characters; `gold_parses` says no to a longer gold that is no plain number
 
 
-def _same_text(gold: str, answer: str) -> bool:
-    return _ONE_IN_BRACES.sub(r"\1", squeeze(gold)) == _ONE_IN_BRACES.sub(r"\1", squeeze(answer))
+class Pair(NamedTuple):
+    """A gold and an answer, cleaned."""
+
+    gold: str
+    answer: str
+
+
+Stage = Callable[[Pair], "bool | None"]
+"""Decides a pair, or says None, and the next stage is asked."""
+
+
+def same_text(pair: Pair) -> bool | None:
+    """The same tokens: layout and spaces mean nothing, but between two numbers."""
+    if pair.gold == pair.answer:
+        return True
+    try:
+        return True if _spelling(pair.gold) == _spelling(pair.answer) else None
+    except NotRead:
+        return None
+
+
+def plain_numbers(pair: Pair) -> bool | None:
+    """Two plain numbers or simple fractions, compared exactly."""
+    number, other = plain_number(pair.gold), plain_number(pair.answer)
+    if number is None or other is None:
+        return None
+    if number == other or ("." in pair.gold) == ("." in pair.answer):
+        return number == other
+    exact, decimal = (other, pair.gold) if "." in pair.gold else (number, pair.answer)
+    return rounds_to(number_node(exact), number_node(join_thousands(decimal).lstrip("+")))
+
+
+def choices(pair: Pair) -> bool | None:
+    """Letters of a multiple choice; what stands behind the letter is compared only where both have it, or one only."""
+    letters, others = letters_in(pair.gold), letters_in(pair.answer)
+    wanted, given = choice_in(pair.gold), choice_in(pair.answer)
+    if letters and in_order(pair.gold) and (others or (given and not given.rest)):
+        return letters == others
+    if wanted and given:
+        if wanted.label != given.label or ANY_LABEL.search(given.rest):
+            return False
+        return True if not (wanted.rest and given.rest) else judge(Pair(plain(wanted.rest), plain(given.rest)), STAGES)
+    if wanted and wanted.rest:
+        return judge(Pair(plain(wanted.rest), pair.answer), STAGES)
+    if given and given.rest and not wanted:
+        return judge(Pair(pair.gold, plain(given.rest)), STAGES)
+    return None
+
+
+def forms(pair: Pair) -> bool | None:
+    """Both read by the grader's own parser and compared by what they are, numbers exactly."""
+    gold, answer = read(pair.gold), read(pair.answer)
+    if gold is None or answer is None:
+        return None
+    return equal(gold, answer)
+
+
+def math_verify(pair: Pair) -> bool | None:
+    """What the parser does not read: math-verify, and its verdict checked again by exact arithmetic."""
+    return mathverify.equal(pair.gold, pair.answer)
+
+
+STAGES: tuple[Stage, ...] = (same_text, plain_numbers, choices, forms, math_verify)
+QUICK: tuple[Stage, ...] = (same_text, plain_numbers)
+
+
+def judge(pair: Pair, stages: tuple[Stage, ...]) -> bool | None:
+    """Return the first verdict of the stages; None if none of them decides."""
+    for stage in stages:
+        verdict = stage(pair)
+        if verdict is not None:
+            return verdict
+    return None
 
 
 def quick_equal(gold: str, answer: str) -> bool | None:
-    """Decide what needs no algebra: the same text, or two plain numbers, units and all; None for anything else."""
-    wanted, given = parts_of(gold), parts_of(answer)
-    if wanted.label or given.label or wanted.domain or given.domain:
-        return None
-    if _same_text(wanted.value, given.value) and 1 in factors(wanted.unit, given.unit):
-        return True
-    number, other = number_in(wanted.value), number_in(given.value)
-    if based := number_in_base(wanted.value):  # an answer may leave out the base that the question names
-        digits, value = based
-        return given.value == digits or (
-            (other_base := number_in_base(given.value)) is not None and other_base[1] == value
-        )
-    if based := number_in_base(given.value):
-        return number == based[1]
-    if number is None or other is None:
-        return None
-    scaled = [(factor, factor * other) for factor in factors(wanted.unit, given.unit)]
-    if ("." in wanted.value) == ("." in given.value):
-        return any(number == value for _, value in scaled)
-    # 0.333333 is 1/3 to six places, 0.33 is not.
-    decimal = wanted.value if "." in wanted.value else given.value
-    near = Fraction(1, 2 * 10 ** len(decimal.partition(".")[2])) if len(decimal.partition(".")[2]) >= 6 else Fraction(0)
-    return any(abs(number - value) <= near * (factor if decimal is given.value else 1) for factor, value in scaled)
-
-
-def _result(latex: str) -> str | None:
-    """Return the last of a chain of equations, S = 3 + 4 = 7; None if the chain contradicts itself or is a list."""
-    *chain, last = split_outside_brackets(latex, "=")
-    if len(chain) == 1 and re.fullmatch(r"\\?[A-Za-z]+", last) and NUMERIC.fullmatch(chain[0]):
-        return chain[0]  # 3 = x
-    for index, part in enumerate(chain):
-        if NUMERIC.fullmatch(part):
-            if not _verify(_parse(last), _parse(part)):
-                return None
-        elif (
-            not NAMED.fullmatch(part)
-            or len(split_outside_brackets(part, ",")) > 1
-            or (index and TWO_RESULTS.search(part))
-        ):
-            return None
-    return last
+    """Decide what needs no algebra: the same text, or two plain numbers; None for anything else."""
+    return judge(Pair(plain(gold), plain(answer)), QUICK)
 
 
 def math_equal(gold: str, answer: str) -> bool | None:
-    """Judge by math-verify, after guards against lists of candidates; may run for ever.
-
-    None if the gold is nothing that math-verify understands.
-    """
-    decided = quick_equal(gold, answer)
-    if decided is not None:
-        return decided
-    wanted, given = parts_of(union_of_intervals(gold)), parts_of(union_of_intervals(answer))
-    if not _parse(wanted.value):
-        return None
-    if wanted.label and given.label:
-        if wanted.label != given.label:
-            return False
-        if given.value == given.label or wanted.value == wanted.label:  # one of them is the bare letter
-            return not ANY_LABEL.search(given.value.removeprefix(given.label))
-    if wanted.domain and given.domain and wanted.domain != given.domain:
-        return False
-    return _value_equal(wanted, given)
-
-
-def _value_equal(wanted: Parts, given: Parts) -> bool:
-    gold, answer = wanted.value, given.value
-    if _same_text(gold, answer) and 1 in factors(wanted.unit, given.unit):
-        return True
-    word = TEXT.sub(r"\1", gold).strip()
-    if word != gold or (word.isalpha() and len(word) > 3):  # as a product of letters, dog would equal god
-        return word.casefold() == TEXT.sub(r"\1", answer).strip().rstrip(".!").casefold()
-    gold, answer = listed_values(gold), listed_values(answer)
-    named, same_named = (split_outside_brackets(text, "=") for text in (gold, answer))
-    if len(named) == len(same_named) == 2 and _same_text(named[0], same_named[0]) and "," not in gold + answer:
-        gold, answer = named[1], same_named[1]
-    forms = split_outside_brackets(answer, ",")
-    if 1 < len(forms) <= 4 and "=" not in answer and is_single_value(gold.replace("=", "+")):
-        return all(_value_equal(wanted, parts_of(form)) for form in forms)  # the same value in several forms
-    is_value = len(split_outside_brackets(gold, "=")) == 1 and not re.search(r"[<>]|\\[lg]eq?", gold)
-    if is_value and len(split_outside_brackets(answer, "=")) > 1:
-        if len(split_outside_brackets(answer, ",")) == 1:
-            result = _result(answer)
-            if result is None:
-                return False
-            answer = parts_of(result).value
-        elif is_single_value(gold):
-            return False
-    if (
-        (is_single_value(gold.replace("=", "+")) and not is_single_value(answer.replace("=", "+")))
-        or (brackets(gold) and brackets(answer) and brackets(gold) != brackets(answer))
-        or commands_in(answer) - commands_in(gold) - MAY_JOIN
-        or has_dots(gold) != has_dots(answer)
-    ):
-        return False
-    golds, answers = _parse(both_signs(gold)), _parse(both_signs(answer))
-    scales: list[Any] = list(factors(wanted.unit, given.unit))
-    if (wanted.unit == DEGREE) != (given.unit == DEGREE) and (gold + answer).count(r"\pi"):
-        scales.append("degrees" if wanted.unit == DEGREE else "radians")
-    return any(_verify(golds, _scaled(answers, scale)) for scale in scales)
-
-
-@lru_cache(maxsize=256)
-def _parse(latex: str) -> list[Any]:
-    """Return what math-verify's parser makes of one formula, in a list, or an empty list."""
-    from latex2sympy2_extended import NormalizationConfig, latex2sympy  # type: ignore[import-untyped]
-    from latex2sympy2_extended.latex2sympy2 import ConversionConfig  # type: ignore[import-untyped]
-    from math_verify.grader import should_treat_as_complex  # type: ignore[import-untyped]
-    from sympy import I
-
-    if re.search(r"\\(?:gcd|lcm)|\{(?:gcd|lcm)\}|!\s*!", latex):
-        return []  # it calls the gcd of two letters 1, and reads n!! as (n!)!
-    try:
-        # Not by math_verify.parse: its search for a formula has nothing to find here, its list of units takes
-        # "ab" and "t" for units, and it drops the case of letters, so that R - r would be 0.
-        parsed = latex2sympy(
-            latex,
-            is_real=not should_treat_as_complex(latex),
-            normalization_config=NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none"),
-            conversion_config=ConversionConfig(lowercase_symbols=False),
-        )
-        imaginary = {symbol: I for symbol in parsed.free_symbols if symbol.name == "i"}
-        return [parsed.subs(imaginary) if imaginary else parsed]
-    except MemoryError:
-        raise
-    except Exception:  # the parser raises whatever comes to it
-        return []
-
-
-def _scaled(answers: list[Any], scale: Any) -> list[Any]:
-    """Return the answers that are expressions, times `scale`."""
-    from sympy import Expr, Rational, pi
-
-    if scale == 1:
-        return answers
-    factor = {"degrees": 180 / pi, "radians": pi / 180}.get(scale) or Rational(scale.numerator, scale.denominator)
-    return [factor * answer for answer in answers if isinstance(answer, Expr)]
-
-
-def _verify(golds: list[Any], answers: list[Any]) -> bool:
-    from math_verify import verify
-    from sympy import Float, Number  # type: ignore[import-untyped]
-
-    if not verify(golds, answers, allow_set_relation_comp=True, timeout_seconds=None):
-        return False
-    # math-verify rounds floats to six decimals, so that 1e-7 equals 2e-7.
-    pairs = [(g, a) for g in golds for a in answers if isinstance(g, Number) and isinstance(a, Number)]
-    return all(
-        abs(g - a) <= 1e-6 * max(abs(g), abs(a)) for g, a in pairs if isinstance(g, Float) or isinstance(a, Float)
-    )
+    """Judge by all stages; may run for ever. None if the gold is nothing that is understood."""
+    return judge(Pair(plain(gold), plain(answer)), STAGES)
 
 
 def gold_parses(gold: str) -> bool:
-    """Tell whether `math_equal` understands a gold; at once for plain numbers, else by math-verify's parser.
+    """Tell whether `math_equal` understands a gold: by the grader's own parser, else by math-verify's.
 
     The parse runs in this process and without a deadline: golds come from data files, not from a model that
     is rewarded for what it writes, and no more than `MAX_CHECKED_GOLD` characters are parsed.
     """
-    wanted = gold_text(gold)
-    if wanted is None or len(wanted) > MAX_CHECKED_GOLD:
+    text = gold_text(gold)
+    if text is None:
         return False
-    value = parts_of(union_of_intervals(wanted)).value
-    if number_in(value) is not None:
+    text = plain(text)
+    if plain_number(text) is not None:
+        return True
+    if len(text) > MAX_CHECKED_GOLD:
+        return False
+    if read(text) is not None or choice_in(text) is not None:
         return True
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that the parse has no deadline
-    return bool(_parse(value))
+    return bool(mathverify.parse(text))
+
+
+def number_of(latex: str) -> Fraction | None:
+    """Return the number that an answer is, whatever its unit, letter of a choice or name; None if it is none.
+
+    Only numbers written as such count, and their fractions: not 2^{10}, nor sqrt(4).
+    """
+    text = plain(latex)
+    if (choice := choice_in(text)) and choice.rest:
+        text = plain(choice.rest)
+    value = plain_number(text)
+    if value is not None:
+        return value
+    node = read(text)
+    while node is not None and node.head in ("quantity", "relation", "where"):
+        if node.head == "relation" and (node.name != "=" or node.args[0].head not in ("symbol", "text")):
+            return None
+        node = node.args[-1]
+    if node is not None and node.name == "deg":
+        node = node.args[0]
+    written = node is not None and all(p.head in ("number", "/", "*") or p.name == "mixed" for p in node.walk())
+    return rational(node) if node is not None and written else None
+
+
+@lru_cache(maxsize=4096)
+def _spelling(latex: str) -> tuple[tuple[str, str, bool], ...]:
+    found: list[tuple[str, str, bool]] = []
+    for token in tokens_of(latex):
+        text = "frac" if token.text in ("dfrac", "tfrac", "cfrac") else token.text
+        found.append((token.kind, text, token.spaced and bool(found) and found[-1][0] == token.kind == "number"))
+    return tuple(found)
+
+
+_PLAIN_NUMBER = re.compile(
+    r"([+-]?)\s*(?:(\d{1,60}(?:\.\d{0,60})?|\.\d{1,60})|\\[dtc]?frac\{(-?\d{1,60})\}\{(\d{1,60})\}|(\d{1,60})/(\d{1,60}))"
+)
+
+
+def plain_number(latex: str) -> Fraction | None:
+    """Return the value of a plain number (60 digits at most) or simple fraction; None for anything else."""
+    match = _PLAIN_NUMBER.fullmatch(join_thousands(latex))
+    if not match:
+        return None
+    sign, decimal, top, bottom, above, below = match.groups()
+    if decimal:
+        value = Fraction(decimal)
+    elif int(bottom or below) == 0:
+        return None
+    else:
+        value = Fraction(int(top or above), int(bottom or below))
+    return -value if sign == "-" else value

@@ -30,8 +30,9 @@ from enum import Enum
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-from guidelines_core.grading.answers import final_answer, gold_text, text_equal
 from guidelines_core.grading.equality import math_equal, quick_equal
+from guidelines_core.grading.exact import text_equal
+from guidelines_core.grading.extract import final_answer, gold_text
 from guidelines_core.paths import ROOT
 
 logger = logging.getLogger(__name__)

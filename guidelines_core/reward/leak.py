@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
-from guidelines_core.grading.answers import final_answer, gold_text, normalise, squeeze
-from guidelines_core.grading.equality import quick_equal
-from guidelines_core.grading.forms import number_in, parts_of
+from guidelines_core.grading.equality import number_of, quick_equal
+from guidelines_core.grading.exact import normalise, squeeze
+from guidelines_core.grading.extract import final_answer, gold_text
 
 POLICIES = ("flag", "zero")
 """What a guideline that leaks earns: its reward, or nothing."""
@@ -56,7 +56,7 @@ def leaks(question: str, guideline: str, gold: str) -> bool:
     if stated is not None and (squeeze(stated) == squeeze(wanted) or quick_equal(wanted, stated)):
         return True
     steps_left_out = _STEP.sub(" ", guideline)
-    value = number_in(parts_of(wanted).value)
+    value = number_of(wanted)
     if value is not None:
         return _number_leaks(question, steps_left_out, value)
     return _text_leaks(question, steps_left_out, wanted)

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from guidelines_core.grading.answers import final_answer, gold_text, normalise, text_equal
+from guidelines_core.grading.exact import normalise, text_equal
+from guidelines_core.grading.extract import final_answer, gold_text
 from tests.support.hostile import HOSTILE
 
 

@@ -1,0 +1,540 @@
+r"""Whether two expressions have the same value: exactly where they are rational, else to as many digits as it takes.
+
+Symbols get rational sample values, the same ones on both sides; an identity that holds at every sample is taken for
+true (Schwartz-Zippel). A number that is not rational is computed with twice as many digits as all its parts' magnitudes
+have together, so that a difference far below the numbers themselves, such as 10^{-20} beside 1, still shows.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import mpmath
+from mpmath import mp
+
+from guidelines_core.grading.nodes import CONSTANTS, Node
+
+MAX_BITS = 400_000
+"""A rational number longer than this is not computed."""
+MAX_MAGNITUDE = 3_000
+"""Digits of all magnitudes together beyond which nothing is said about an expression that is not rational."""
+BASE_DIGITS = 45
+SURE_DIGITS = 22
+
+Value = Any  # Fraction, mpmath.mpf or mpmath.mpc
+
+
+class NoValue(Exception):
+    """The expression has no value here: a division by zero, or no real value where a real one is wanted."""
+
+
+class NotComputed(Exception):
+    """The expression is beyond what this module computes."""
+
+
+class _Evaluation:
+    """One evaluation: its symbols' values, whether it is real, and the digits that its magnitudes have together."""
+
+    def __init__(self, symbols: Mapping[str, Fraction], real: bool) -> None:
+        self.symbols, self.real = symbols, real
+        self.magnitude = 0.0
+        self.in_trigonometry = 0
+        self.steps = 0
+
+    def seen(self, value: Value, cancels: bool = False) -> Value:
+        """Return the value, its magnitude counted; what may be nothing but rounding errors is 0."""
+        self.steps += 1
+        if self.steps > 3000:
+            raise NotComputed
+        if isinstance(value, int):
+            value = Fraction(value)
+        if isinstance(value, Fraction):
+            bits = max(value.numerator.bit_length(), value.denominator.bit_length())
+            if bits > MAX_BITS:
+                raise NotComputed
+            self.magnitude += 0.302 * max(bits - 8, 0)
+            return value
+        if isinstance(value, mpmath.mpc) and value.imag == 0:
+            value = value.real
+        if isinstance(value, mpmath.mpc):
+            if self.real:
+                raise NoValue
+            if not (mpmath.isfinite(value.real) and mpmath.isfinite(value.imag)):
+                raise NoValue
+        elif not mpmath.isfinite(value):
+            raise NoValue
+        if cancels and abs(value) < mpmath.mpf(10) ** (8 - mp.dps):
+            return Fraction(0)
+        if value != 0:
+            self.magnitude += 0.302 * max(abs(mpmath.mag(value)) - 4, 0)
+        if self.magnitude > 10 * MAX_MAGNITUDE:
+            raise NotComputed
+        return value
+
+    def of(self, node: Node) -> Value:
+        head = node.head
+        if head == "number":
+            assert node.value is not None
+            return self.seen(node.value)
+        if head == "symbol":
+            return self.seen(self.symbol(node.name))
+        if head == "+":
+            return self.seen(_sum([self.of(arg) for arg in node.args]), cancels=True)
+        if head == "*":
+            return self.seen(_product([self.of(arg) for arg in node.args]))
+        if head == "/":
+            return self.seen(self.divide(self.of(node.args[0]), self.of(node.args[1])))
+        if head == "^":
+            return self.seen(self.power(self.of(node.args[0]), self.of(node.args[1]), not _names(node.args[1:])))
+        if head == "apply":
+            return self.seen(self.function(node), cancels=True)
+        if head == "opaque":
+            return self.seen(self.opaque(node))
+        raise NotComputed
+
+    def symbol(self, name: str) -> Value:
+        if name == "pi":
+            return +mp.pi
+        if name == "e":
+            return +mp.e
+        if name == "i":
+            if self.real:
+                raise NoValue
+            return mpmath.mpc(0, 1)
+        if name in CONSTANTS or name in ("", "...") or name.startswith("field"):
+            raise NotComputed
+        return self.symbols[name]
+
+    def opaque(self, node: Node) -> Value:
+        """Return a value that depends on nothing but what the node is made of."""
+        if any(part.head == "symbol" and part.name == "..." for part in node.walk()):
+            raise NotComputed
+        seed = zlib.crc32(_opaque_key(node, self.symbols).encode())
+        return Fraction(random.Random(seed).randint(1000, 9000), 1009)
+
+    @staticmethod
+    def divide(top: Value, bottom: Value) -> Value:
+        if bottom == 0:
+            raise NoValue
+        if isinstance(top, Fraction) and isinstance(bottom, Fraction):
+            return top / bottom
+        return _float(top) / _float(bottom)
+
+    def power(self, base: Value, exponent: Value, constant: bool = True) -> Value:
+        if exponent == 0:
+            return Fraction(1)
+        if base == 0:
+            if isinstance(exponent, mpmath.mpc) or exponent < 0:
+                raise NoValue
+            return Fraction(0)
+        if isinstance(exponent, Fraction) and exponent.denominator == 1:
+            power = exponent.numerator
+            if isinstance(base, Fraction):
+                bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+                if abs(base) == 1 or bits * abs(power) <= MAX_BITS:
+                    return base**power
+            if abs(power) > 10**12:
+                raise NotComputed
+            return _float(base) ** power
+        negative = not isinstance(base, mpmath.mpc) and base < 0
+        if negative and constant and isinstance(exponent, Fraction) and exponent.denominator % 2:
+            sign = -1 if exponent.numerator % 2 else 1  # the real root
+            return sign * self.power(-base, exponent)
+        if negative and self.real:
+            raise NoValue
+        if (
+            not negative
+            and isinstance(base, Fraction)
+            and isinstance(exponent, Fraction)
+            and exponent.denominator <= 64
+        ):
+            root = _root(base, exponent.denominator)
+            if root is not None:
+                return self.power(root, Fraction(exponent.numerator))
+        return mpmath.power(_float(base), _float(exponent))
+
+    def function(self, node: Node) -> Value:
+        name = node.name
+        if name == "deg":
+            value = self.of(node.args[0])
+            return _float(value) * mp.pi / 180 if self.in_trigonometry else value
+        if name == "det":
+            return self.determinant([[self.of(cell) for cell in row.args] for row in node.args[0].args])
+        trigonometric = name in _TRIGONOMETRIC
+        self.in_trigonometry += trigonometric
+        values = [self.of(arg) for arg in node.args]
+        self.in_trigonometry -= trigonometric
+        first = values[0]
+        if name in ("gcd", "lcm"):
+            integers = [_integer(value) for value in values]
+            return Fraction(math.gcd(*integers) if name == "gcd" else math.lcm(*integers))
+        if name == "mod" or name == "!!" or name == "norm":
+            raise NotComputed
+        if name == "!":
+            return _factorial(first, self.real)
+        if name == "binom":
+            return _binomial(*values)
+        if name == "abs":
+            return abs(first)
+        if name in ("floor", "ceil"):
+            if isinstance(first, mpmath.mpc):
+                raise NoValue
+            if not isinstance(first, Fraction):
+                nearest = int(mpmath.nint(first))
+                if abs(first - nearest) < mpmath.mpf(10) ** -20:
+                    return Fraction(nearest)
+                return Fraction(int(mpmath.floor(first) if name == "floor" else mpmath.ceil(first)))
+            return Fraction(math.floor(first) if name == "floor" else math.ceil(first))
+        if name in ("log", "log10", "ln"):
+            return self.logarithm(name, values)
+        if name in _FUNCTIONS:
+            value = _float(first)
+            if not isinstance(value, mpmath.mpc) and abs(value) > 10**9:
+                raise NotComputed
+            try:
+                return _FUNCTIONS[name](value)
+            except (ZeroDivisionError, ValueError, OverflowError):
+                raise NoValue from None
+        raise NotComputed
+
+    def determinant(self, rows: list[list[Value]]) -> Value:
+        if len(rows) != len(rows[0]) or len(rows) > 5:
+            raise NotComputed
+        if len(rows) == 1:
+            return rows[0][0]
+        minors = [[row[:column] + row[column + 1 :] for row in rows[1:]] for column in range(len(rows))]
+        return _sum(_product([(-1) ** c * Fraction(1), rows[0][c], self.determinant(m)]) for c, m in enumerate(minors))
+
+    def logarithm(self, name: str, values: list[Value]) -> Value:
+        value = values[0]
+        if value == 0 or (self.real and not isinstance(value, mpmath.mpc) and value < 0):
+            raise NoValue
+        base = Fraction(10) if name == "log10" else values[1] if name == "log" else None
+        if base is None:
+            return Fraction(0) if value == 1 else mpmath.log(_float(value))
+        if base in (0, 1):
+            raise NoValue
+        logarithm = mpmath.log(_float(value)) / mpmath.log(_float(base))
+        if (
+            isinstance(value, Fraction)
+            and isinstance(base, Fraction)
+            and base > 0
+            and not isinstance(logarithm, mpmath.mpc)
+        ):
+            nearest = int(mpmath.nint(logarithm))
+            if abs(nearest) < 10_000 and base**nearest == value:
+                return Fraction(nearest)
+        return logarithm
+
+
+def _opaque_key(node: Node, symbols: Mapping[str, Fraction]) -> str:
+    """Return the node's key, with what can be computed in it computed: f(2+x) and f(x+2) are the same."""
+    parts = []
+    for arg in node.args:
+        try:
+            value = _Evaluation(symbols, True).of(arg)
+            parts.append(str(value) if isinstance(value, Fraction) else mpmath.nstr(value, 25))
+        except (NoValue, NotComputed, KeyError):
+            parts.append(arg.key if not arg.args else f"{arg.head}[{arg.name}]({_opaque_key(arg, symbols)})")
+    if node.name == "of" and node.args[0].head == "symbol":
+        parts[0] = node.args[0].key
+    return f"{node.head}[{node.name}]({','.join(parts)})"
+
+
+def _float(value: Value) -> Value:
+    if isinstance(value, Fraction):
+        return mpmath.mpf(value.numerator) / value.denominator
+    return value
+
+
+def _sum(values: Iterable[Value]) -> Value:
+    total: Value = Fraction(0)
+    for value in values:
+        both = isinstance(total, Fraction) and isinstance(value, Fraction)
+        total = total + value if both else _float(total) + _float(value)
+    return total
+
+
+def _product(values: Iterable[Value]) -> Value:
+    total: Value = Fraction(1)
+    for value in values:
+        both = isinstance(total, Fraction) and isinstance(value, Fraction)
+        if both and max(total.numerator.bit_length() + value.numerator.bit_length(), 1) > 2 * MAX_BITS:
+            raise NotComputed
+        total = total * value if both else _float(total) * _float(value)
+        if value == 0:
+            total = Fraction(0)
+    return total
+
+
+def _root(value: Fraction, degree: int) -> Fraction | None:
+    """Return the exact root of a rational number; None if it is not rational."""
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 20_000:
+        return None
+    roots = []
+    for number in (value.numerator, value.denominator):
+        root = math.isqrt(number) if degree == 2 else _integer_root(number, degree)
+        if root**degree != number:
+            return None
+        roots.append(root)
+    return Fraction(*roots)
+
+
+def _integer_root(number: int, degree: int) -> int:
+    if number < 2:
+        return number
+    low, high = 1, 1 << (number.bit_length() // degree + 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if middle**degree <= number:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _integer(value: Value) -> int:
+    if not isinstance(value, Fraction) or value.denominator != 1:
+        raise NotComputed
+    return value.numerator
+
+
+def _factorial(value: Value, real: bool) -> Value:
+    if isinstance(value, Fraction) and value.denominator == 1:
+        if value < 0:
+            raise NoValue
+        if value > 20_000:
+            raise NotComputed
+        return Fraction(math.factorial(value.numerator))
+    if isinstance(value, mpmath.mpc) or abs(value) > 10_000:
+        raise NotComputed
+    try:
+        return mpmath.gamma(_float(value) + 1)
+    except (ValueError, ZeroDivisionError):
+        raise NoValue from None
+
+
+def _binomial(top: Value, bottom: Value) -> Value:
+    whole = all(isinstance(value, Fraction) and value.denominator == 1 for value in (top, bottom))
+    if whole and 0 <= bottom <= top <= 20_000:
+        return Fraction(math.comb(top.numerator, bottom.numerator))
+    if isinstance(bottom, Fraction) and bottom.denominator == 1 and isinstance(top, Fraction) and 0 <= bottom <= 200:
+        value = Fraction(1)
+        for step in range(bottom.numerator):
+            value = value * (top - step) / (step + 1)
+        return value
+    if any(isinstance(value, mpmath.mpc) or abs(value) > 10_000 for value in (top, bottom)):
+        raise NotComputed
+    try:
+        return mpmath.binomial(_float(top), _float(bottom))
+    except (ValueError, ZeroDivisionError):
+        raise NoValue from None
+
+
+_TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
+_FUNCTIONS: dict[str, Callable[[Value], Value]] = {
+    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "cot": mpmath.cot, "sec": mpmath.sec, "csc": mpmath.csc,
+    "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan,
+    "arccot": lambda x: mp.pi / 2 - mpmath.atan(x), "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh,
+    "coth": mpmath.coth,
+}  # fmt: skip
+
+
+# -- the same value ----------------------------------------------------------------------------------------------
+
+
+def _difference(first: Node, second: Node, symbols: Mapping[str, Fraction], real: bool) -> bool:
+    """Tell whether two expressions are equal at one sample.
+
+    Raises:
+        NoValue: one of them has no value there.
+        NotComputed: one of them is too large or unknown.
+    """
+    digits = BASE_DIGITS
+    for _ in range(3):
+        with mp.workdps(digits):
+            evaluations = [_Evaluation(symbols, real) for _ in range(2)]
+            a, b = (evaluation.of(node) for evaluation, node in zip(evaluations, (first, second), strict=True))
+            if isinstance(a, Fraction) and isinstance(b, Fraction):
+                return a == b
+            magnitude = sum(evaluation.magnitude for evaluation in evaluations)
+            if magnitude > MAX_MAGNITUDE:
+                raise NotComputed
+            if digits >= BASE_DIGITS + 2 * magnitude - 1:
+                return bool(abs(_float(a) - _float(b)) < mpmath.mpf(10) ** -(SURE_DIGITS + magnitude))
+        digits = int(BASE_DIGITS + 2 * magnitude) + 10
+    raise NotComputed
+
+
+def samples(names: Sequence[str], where: str, count: int) -> list[dict[str, Fraction]]:
+    r"""Return values for symbols, that depend on their names only: some 0.2 to 4, or in (0, 1), or whole numbers.
+
+    Of those with negative values no two are negative at once: \sqrt{m/n} is \sqrt{mn}/n to everyone who writes either.
+    """
+    found = []
+    for turn in range(count):
+        values = {}
+        for index, name in enumerate(names):
+            draw = random.Random(zlib.crc32(f"{name} {turn} {where}".encode()))
+            if where == "whole":
+                values[name] = Fraction(draw.randint(1, 9) + 2 * turn)
+                continue
+            value = Fraction(draw.randint(20, 400), 401 if where == "unit" or (where == "more" and turn % 2) else 97)
+            values[name] = -value if where == "negative" and index == turn % len(names) else value
+        found.append(values)
+    return found
+
+
+def _names(nodes: Iterable[Node]) -> list[str]:
+    return sorted({p.name for n in nodes for p in n.walk() if p.head == "symbol" and p.name not in CONSTANTS})
+
+
+@lru_cache(maxsize=4096)
+def same_value(first: Node, second: Node) -> bool | None:
+    """Tell whether two values are equal, as functions of their symbols; None if that cannot be computed."""
+    if first.key == second.key:
+        return True
+    names = _names((first, second))
+    try:
+        if not names:
+            return _same_number(first, second)
+        return _same_function(first, second, names)
+    except (NotComputed, OverflowError, MemoryError):
+        return None
+
+
+def _same_number(first: Node, second: Node) -> bool | None:
+    imaginary = any(part.head == "symbol" and part.name == "i" for node in (first, second) for part in node.walk())
+    for real in (False,) if imaginary else (True, False):
+        try:
+            return _difference(first, second, {}, real)
+        except NoValue:
+            continue
+    return None
+
+
+def _same_function(first: Node, second: Node, names: list[str]) -> bool | None:
+    imaginary = _is_complex(first) or _is_complex(second)
+    agreed = 0
+    one_has_bars = _has_bars(first) != _has_bars(second)  # ln|x| is more than ln x
+    for where, count in (
+        ("wide", 4),
+        ("unit", 4),
+        ("negative", max(4, min(2 * len(names), 8))),
+        ("whole", 4),
+        ("more", 20),
+    ):
+        if where == "more" and agreed >= 3:
+            break
+        whole = where == "whole"
+        for values in samples(names, where, count):
+            try:
+                if imaginary:
+                    values = {
+                        n: mpmath.mpc(_float(v), _float(v) + 1) if n in ("z", "w") else v for n, v in values.items()
+                    }
+                if not _difference(first, second, values, not imaginary):
+                    return False
+                agreed += 1
+            except NoValue:
+                if _defined(first, values) != _defined(second, values) and ((whole and agreed < 4) or one_has_bars):
+                    return False
+                continue
+    return True if agreed >= 3 else None
+
+
+def _has_bars(node: Node) -> bool:
+    return any(part.head == "apply" and part.name == "abs" for part in node.walk())
+
+
+def _is_complex(node: Node) -> bool:
+    """Tell whether an expression has i in it, or the absolute value of z or w, which are complex by custom."""
+    return any(
+        (part.head == "symbol" and part.name == "i")
+        or (part.name == "abs" and any(inner.name in ("z", "w") for inner in part.walk()))
+        for part in node.walk()
+    )
+
+
+def _defined(node: Node, values: Mapping[str, Fraction]) -> bool:
+    try:
+        with mp.workdps(BASE_DIGITS):
+            _Evaluation(values, True).of(node)
+    except NoValue:
+        return False
+    return True
+
+
+def ratio_sign(first: Node, second: Node) -> int | None:
+    """Return the sign of the constant that one expression is of the other; None if they are not proportional."""
+    names = _names((first, second))
+    ratio: Value = None
+    try:
+        for values in samples(names, "wide", 4) + samples(names, "negative", 4):
+            with mp.workdps(80):
+                try:
+                    a, b = (_Evaluation(values, True).of(node) for node in (first, second))
+                except NoValue:
+                    continue
+            if (a == 0) != (b == 0) or b == 0:
+                return None
+            with mp.workdps(80):
+                now = a / b if isinstance(a, Fraction) and isinstance(b, Fraction) else _float(a) / _float(b)
+                if isinstance(now, mpmath.mpc):
+                    return None
+                if ratio is None:
+                    ratio = now
+                elif abs(_float(now) - _float(ratio)) > mpmath.mpf(10) ** -40 * abs(_float(ratio)):
+                    return None
+    except (NotComputed, OverflowError):
+        return None
+    return None if ratio is None else 1 if ratio > 0 else -1
+
+
+@lru_cache(maxsize=4096)
+def rational(node: Node) -> Fraction | None:
+    """Return the value of an expression that is a rational number; None for any other."""
+    try:
+        with mp.workdps(BASE_DIGITS):
+            value = _Evaluation({}, True).of(node)
+    except (NoValue, NotComputed, KeyError, OverflowError):
+        return None
+    return value if isinstance(value, Fraction) else None
+
+
+def real_number(node: Node) -> Any:
+    """Return a real number's value to 45 digits (Fraction or mpf); None if it is none."""
+    try:
+        with mp.workdps(BASE_DIGITS):
+            value = _Evaluation({}, True).of(node)
+    except (NoValue, NotComputed, KeyError, OverflowError):
+        return None
+    return value
+
+
+_DECIMAL = re.compile(r"-?0*(\d*)\.(\d+)")
+
+
+def rounds_to(exact: Node, decimal: Node) -> bool:
+    """Tell whether a decimal of six or more places, five of them significant, is a number rounded to it."""
+    if decimal.head == "*" and len(decimal.args) == 2 and decimal.args[0].value == -1:
+        decimal, exact = decimal.args[1], Node("*", (Node("number", value=Fraction(-1)), exact))
+    match = _DECIMAL.fullmatch(decimal.name) if decimal.head == "number" else None
+    if not match or len(match[2]) < 6 or len((match[1] + match[2]).lstrip("0")) < 5:
+        return False
+    value = real_number(exact)
+    if value is None or decimal.value is None:
+        return False
+    if isinstance(value, Fraction):
+        if value.denominator == 1:
+            return False
+        return abs(value - decimal.value) <= Fraction(1, 2 * 10 ** len(match[2]))
+    with mp.workdps(BASE_DIGITS):
+        return bool(abs(value - _float(decimal.value)) <= mpmath.mpf(1) / (2 * 10 ** len(match[2])))

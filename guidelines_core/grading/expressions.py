@@ -1,0 +1,404 @@
+r"""Sums, products, powers, indices and functions of a name: the parser of expressions."""
+
+from __future__ import annotations
+
+from guidelines_core.grading import brackets, commands, numerals, parser
+from guidelines_core.grading.built import based, negative, product
+from guidelines_core.grading.cursor import Cursor
+from guidelines_core.grading.nodes import Node, number, symbol
+from guidelines_core.grading.tokens import FUNCTIONS, NotRead, Token
+from guidelines_core.grading.units import is_unit_phrase, is_unit_word
+from guidelines_core.grading.vocabulary import (
+    ACCENTS,
+    APPLIED,
+    BASES,
+    BINOMIALS,
+    DOTS,
+    FRACTIONS,
+    MAX_DEPTH,
+    OPERATORS,
+    ORDINALS,
+    RELATIONS,
+    SYMBOLS,
+)
+
+
+def sum_of_terms(c: Cursor) -> Node:
+    """Read terms with plus, minus or both before them."""
+    c.depth += 1
+    if c.depth > MAX_DEPTH:
+        raise NotRead
+    terms: list[Node] = []
+    while True:
+        sign = ""
+        while c.peek().kind in ("+", "-") or c.is_command("pm", "mp"):
+            token = c.take()
+            one = {"+": "", "-": "-"}.get(token.kind, token.text)
+            if sign in ("pm", "mp") or (sign and one in ("pm", "mp")):
+                raise NotRead
+            sign = {"": one, "-": "" if one == "-" else "-"}.get(sign, sign)
+        term = product_of_factors(c)
+        if sign in ("pm", "mp"):
+            term = Node(sign, (term,))
+        terms.append(negative(term) if sign == "-" else term)
+        if len(terms) == 1 and (terms[0].head in ("set", "builder") or terms[0].name.startswith("field")):
+            break
+        if not (c.peek().kind in ("+", "-") or c.is_command("pm", "mp")):
+            break
+    c.depth -= 1
+    return terms[0] if len(terms) == 1 else Node("+", tuple(terms))
+
+
+def product_of_factors(c: Cursor) -> Node:
+    """Read factors, with a sign between them or none."""
+    factors = [factor(c)]
+    while c.at < c.end:
+        token = c.peek()
+        if token.kind == "*" or c.is_command("cdot", "times", "ast") or (token.text == "x" and is_scientific(c)):
+            c.take()
+            factors.append(factor(c))
+        elif token.kind == "/" and c.peek(1).kind in ("word", "upright", "run"):
+            break  # of a unit
+        elif token.kind == "/" or c.is_command("div"):
+            c.take()
+            factors = [Node("/", (product(factors), factor(c)))]
+        elif c.is_command("bmod", "mod", "pmod", "pod"):
+            c.take()
+            modulus = command_argument(c)
+            return Node("apply", (product(factors), modulus), "mod")
+        elif starts_a_factor(c, factors[-1]):
+            factors.append(factor(c))
+        else:
+            break
+    return product(factors)
+
+
+def is_scientific(c: Cursor) -> bool:
+    """Tell whether an x is a times sign, as in 3 x 10^6."""
+    before, after = c.tokens[c.at - 1], c.peek(1)
+    return before.kind == "number" and after.kind == "number" and (c.peek(2).kind == "^" or c.peek().spaced)
+
+
+def starts_a_factor(c: Cursor, before: Node) -> bool:
+    """Tell whether what follows multiplies the factor before it."""
+    token = c.peek()
+    previous = c.tokens[c.at - 1]
+    if token.kind == "number":
+        return previous.kind not in ("number", ".") and previous.kind in (")", "}") and not token.spaced
+    if token.kind == "run":
+        return not is_unit_here(c, before)
+    if token.kind == "letter":
+        if before.name == "deg" and token.text in ("C", "F"):
+            return False
+        return not (token.spaced and before.head in ("number", "/") and is_unit_here(c, before))
+    if token.kind in ("upright", "vector"):
+        if token.kind == "upright" and token.text == "C" and c.peek(1).kind in ("_", "^"):
+            return True
+        return token.kind == "vector"
+    if token.kind == "(":
+        return not is_unit_bracket(c)
+    if token.kind == "|":
+        return not c.in_bars
+    if token.kind == "{":
+        return not (token.spaced and before.head == "number" and c.peek(1).kind == "number")
+    if token.kind == "command":
+        return (
+            token.text in SYMBOLS
+            or token.text in FRACTIONS | BINOMIALS | ACCENTS | FUNCTIONS | OPERATORS
+            or (token.text in ("lfloor", "lceil", "lvert", "sqrt", "lg", "vert") or token.text in DOTS)
+        )
+    return token.kind in ("begin", "field")
+
+
+def is_unit_here(c: Cursor, before: Node) -> bool:
+    """Tell whether the letters that follow are a unit: nothing but a unit is left, after a plain number."""
+    if any(part.head == "symbol" and part.name not in ("pi", "e") for part in before.walk()):
+        return False
+    text = c.peek().text
+    rest = c.tokens[c.at : c.end]
+    if len(text) > 1 and not (c.peek().spaced or is_unit_word(text) or text in ORDINALS):
+        return False
+    if len(text) == 1 and (c.in_arguments or not is_unit_word(text)):
+        return False
+    if text.isupper() and len(text) < 4 and not is_unit_word(text):
+        return False
+    return all(t.kind in ("run", "word", "letter", "upright", "/", "^", "number", "{", "}", "-") for t in rest)
+
+
+def is_unit_bracket(c: Cursor) -> bool:
+    """Tell whether a bracket holds a unit or a base: 5 (cm)."""
+    inside = c.tokens[c.at + 1 : c.pairs[c.at]]
+    if inside and (inside[0].text == "base" or all(t.kind in ("word", "upright") for t in inside)):
+        return True
+    return (
+        bool(inside)
+        and all(t.kind in ("word", "run", "upright") for t in inside)
+        and (
+            (is_unit_phrase(" ".join(t.text for t in inside)) and inside[0].kind != "upright")
+            or len(inside[0].text) > 1
+        )
+    )
+
+
+def factor(c: Cursor) -> Node:
+    """Read a factor with its sign."""
+    if c.peek().kind == "-":
+        c.take()
+        return negative(factor(c))
+    if c.peek().kind == "+":
+        c.take()
+        return factor(c)
+    if c.is_command("pm", "mp"):
+        return Node(c.take().text, (factor(c),))
+    return postfixes(c, atom(c))
+
+
+def postfixes(c: Cursor, node: Node) -> Node:
+    """Read what stands behind a value: powers, indices, degrees, factorials, primes."""
+    while c.at < c.end:
+        token = c.peek()
+        if token.kind == "^":
+            if c.peek(1).kind == "command" and c.peek(1).text in ("circ", "degree"):
+                c.at += 2
+                node = Node("apply", (node,), "deg")
+                continue
+            c.take()
+            node = raised(c, node)
+        elif token.kind == "command" and token.text in ("degree", "circ", "degrees"):
+            c.take()
+            node = Node("apply", (node,), "deg")
+        elif token.kind == "_":
+            c.take()
+            node = indexed(c, node)
+        elif token.kind == "!":
+            c.take()
+            node = Node("apply", (node,), "!!" if c.peek().kind == "!" else "!")
+            if c.peek().kind == "!":
+                c.take()
+        elif token.kind == "'":
+            c.take()
+            node = primed(c, node)
+        else:
+            return applied(c, node)
+    return node
+
+
+def primed(c: Cursor, node: Node) -> Node:
+    """Return a symbol with a prime."""
+    if node.head == "apply" and node.name == "deg":  # minutes of arc
+        raise NotRead
+    if node.head == "number":
+        raise NotRead
+    return symbol(node.name + "'") if node.head == "symbol" else Node("opaque", (node,), "'")
+
+
+def raised(c: Cursor, node: Node) -> Node:
+    """Read an exponent, or what is written like one: degrees, an ordinal, a star."""
+    start = c.at
+    if c.peek().kind == "{":
+        inside = c.tokens[c.at + 1 : c.pairs[c.at]]
+        words = [t.text for t in inside]
+        if words in (["circ"], ["o"], ["degree"]) or (inside and inside[0].text == "circ"):
+            c.at = c.pairs[c.at] + 1
+            unit = "".join(words[1:])
+            return Node("quantity", (node,), "°" + unit) if unit else Node("apply", (node,), "deg")
+        if words in (["th"], ["st"], ["nd"], ["rd"]) and node.head in ("number", "symbol"):
+            c.at = c.pairs[c.at] + 1
+            return node
+        if words and all(t.kind == "command" and t.text == "prime" for t in inside):
+            c.at = c.pairs[c.at] + 1
+            for _ in words:
+                node = primed(c, node)
+            return node
+    if c.is_command("prime"):
+        c.take()
+        return primed(c, node)
+    if c.peek().text in ("o", "O") and node.head == "number" and c.at + 1 == c.end:
+        c.take()
+        return Node("apply", (node,), "deg")
+    if c.peek().kind in ("+", "*") or c.is_command("ast", "star", "dagger"):
+        return Node("opaque", (node, symbol(c.take().text)), "^")
+    if c.peek().kind == "{" and c.pairs[c.at] == c.at + 2 and c.peek(1).kind in ("+", "-", "*"):
+        c.at = c.pairs[c.at] + 1
+        return Node("opaque", (node, symbol(c.tokens[start + 1].kind)), "^")
+    return Node("^", (node, exponent(c)))
+
+
+def exponent(c: Cursor) -> Node:
+    """Read an exponent; more than one digit may stand without braces."""
+    if c.peek().kind == "-":
+        c.take()
+        return negative(exponent(c))
+    if c.peek().kind == "number":  # x^12, as in plain text
+        return number(c.take().text)
+    if c.peek().kind == "(":
+        return atom(c)
+    return command_argument(c)
+
+
+def indexed(c: Cursor, node: Node) -> Node:
+    """Read an index: of a number its base, of C the binomial coefficient."""
+    if node.head == "number":
+        return in_base(c, node)
+    whole = c.peek().kind == "number" and c.peek().spaced
+    index = number(c.take().text) if whole else subscript(c)
+    if node.head == "symbol" and node.name == "C" and c.peek().kind == "^":
+        c.take()
+        other = command_argument(c)
+        if index.value is not None and other.value is not None and index.value < other.value:
+            index, other = other, index
+        return Node("apply", (index, other), "binom")
+    if node.head == "symbol" and index.head in ("number", "symbol"):
+        return symbol(f"{node.name}_{index.name if index.head == 'symbol' else index.value}")
+    return Node("opaque", (node, index), "_")
+
+
+def subscript(c: Cursor) -> Node:
+    """Read an index that may be words or a relation."""
+    if c.peek().kind == "{":
+        close = c.pairs[c.at]
+        start = c.at + 1
+        c.at = close + 1
+        kinds = {token.kind for token in c.tokens[start:close]}
+        if start == close:
+            raise NotRead
+        if kinds & {"word", ",", "run"} or any(
+            t.text in RELATIONS or (t.text in ("+", "-") and start + 1 == close) for t in c.tokens[start:close]
+        ):
+            return symbol(c.spelled(start, close))
+        return read_inside(c, start, close)
+    return command_argument(c)
+
+
+def in_base(c: Cursor, node: Node) -> Node:
+    r"""Read the base of a number: 101_2, 101_{\text{two}}."""
+    if c.peek().kind == "{":
+        start, close = c.at + 1, c.pairs[c.at]
+        c.at = close + 1
+        text = c.spelled(start, close).strip("()").removeprefix("base ").strip()
+    else:
+        text = c.take().text
+    base = BASES.get(text) or (int(text) if text.isdigit() else 0)
+    digits = node.name or str(node.value)
+    if not (2 <= base <= 36 and digits.isalnum() and digits[0].isdigit()):
+        raise NotRead
+    return based(digits, base)
+
+
+def applied(c: Cursor, node: Node) -> Node:
+    """Read f(x) as a function's value."""
+    in_brackets = node.head in ("+", "*", "/") and c.peek().kind == "(" and c.tokens[c.at - 1].kind == ")"
+    if in_brackets and all(p.head != "number" and (p.head != "symbol" or p.name in APPLIED) for p in node.walk()):
+        node = Node("opaque", (node,), "function")  # (f+g)(x)
+    if c.peek().kind != "(" or node.head not in ("symbol", "opaque"):
+        return node
+    close = c.pairs[c.at]
+    inside = c.outside(c.at + 1, close)
+    listed = any(c.tokens[index].kind in (",", ";") for index in inside)
+    names_value = c.tokens[close + 1].kind == "=" if close + 1 < len(c.tokens) else False
+    letter = node.name[:1] if node.head == "symbol" else ""
+    stated = any(c.tokens[i].kind in ("=", "word") or c.tokens[i].text in RELATIONS for i in inside)
+    primed = node.name.endswith("'") or node.head == "opaque"
+    if not (
+        letter in APPLIED
+        or listed
+        or names_value
+        or stated
+        or node.name in ("varphi", "phi", "psi", "Re", "Im")
+        or primed
+    ):
+        return node
+    start = c.at + 1
+    c.at = close + 1
+    if node.name == "C" and listed:
+        inner = read_inside(c, start, close)
+        if inner.head == "list" and len(inner.args) == 2:
+            top, bottom = (arg.value for arg in inner.args)
+            if top is not None and bottom is not None and top < bottom:
+                return Node("point", (Node("()", inner.args),), node.name)
+            return Node("apply", inner.args, "binom")
+    try:
+        inner = parser.items(c, start, close)
+    except NotRead:
+        inner = symbol(c.spelled(start, close))
+    if listed and node.name.isupper() and len(node.name) == 1 and letter not in APPLIED and not names_value:
+        return Node("point", (Node("()", inner.args),), node.name)  # A(1,2)
+    return postfixes(c, Node("opaque", (node, *(inner.args if inner.head == "list" else (inner,))), "of"))
+
+
+def read_inside(c: Cursor, start: int, end: int) -> Node:
+    """Read a range as items, and go on where this range's reader stood."""
+    kept = c.at, c.end, c.in_bars
+    try:
+        return parser.items(c, start, end)
+    finally:
+        c.at, c.end, c.in_bars = kept
+
+
+def command_argument(c: Cursor) -> Node:
+    """Read a command's argument: a group, one command, one letter or one digit."""
+    token = c.peek()
+    if token.kind == "{":
+        close, start = c.pairs[c.at], c.at + 1
+        c.at = close + 1
+        c.in_arguments += 1
+        node = read_inside(c, start, close)
+        c.in_arguments -= 1
+        return node
+    if token.kind in ("number", "run") and len(token.text) > 1 and token.text[0].isalnum():
+        rest = token.text[1:]
+        kind = "number" if token.kind == "number" else "letter" if len(rest) == 1 else "run"
+        if rest.startswith("."):
+            raise NotRead
+        c.tokens[c.at] = Token(kind, rest, False)
+        return number(token.text[0]) if token.kind == "number" else symbol(token.text[0])
+    if token.kind == "-":
+        c.take()
+        return negative(command_argument(c))
+    return atom(c)
+
+
+def atom(c: Cursor) -> Node:
+    """Read what no operator is outside of."""
+    c.depth += 1
+    if c.depth > MAX_DEPTH:
+        raise NotRead
+    token = c.take()
+    if token.kind == "number":
+        node = numerals.numeral(c, token)
+    elif token.kind in ("letter", "upright"):
+        node = symbol(token.text)
+    elif token.kind == "run":
+        node = product([symbol(letter) for letter in token.text])
+        if c.peek().kind in ("^", "_", "!", "'"):  # of the last letter
+            node = product([*(symbol(letter) for letter in token.text[:-1]), postfixes(c, symbol(token.text[-1]))])
+        elif c.peek().kind == "(" and not c.peek().spaced and len(token.text) == 2:
+            last = applied(c, symbol(token.text[-1]))
+            node = product([symbol(token.text[0]), last])
+    elif token.kind == "word":
+        if c.peek().kind not in ("(", "_", "^"):
+            raise NotRead
+        node = symbol(token.text)
+    elif token.kind == "field":
+        node = brackets.number_field(c, token.text)
+    elif token.kind == "vector":
+        node = symbol("vector " + token.text)
+    elif token.kind in ("(", "[", "]", r"\{", "{"):
+        node = brackets.bracket(c, token.kind)
+    elif token.kind in ("|", "||"):
+        node = brackets.bars(c, token.kind)
+    elif token.kind == "begin":
+        node = brackets.environment(c, token.text)
+    elif token.kind == "command":
+        node = commands.command_value(c, token.text)
+    elif token.kind == "." and c.peek().kind == "." and c.peek(1).kind == ".":
+        c.at += 2
+        node = symbol("...")
+    elif token.kind == "#":
+        node = Node("opaque", (factor(c),), "#")
+    elif token.kind == "^" and c.peek().kind in ("number", "{"):  # ^8C_2
+        node = commands.before_index(c)
+    else:
+        raise NotRead
+    c.depth -= 1
+    return node

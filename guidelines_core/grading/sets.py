@@ -1,0 +1,303 @@
+r"""Sets of real numbers: intervals, unions, set-builders and inequalities, brought to one form.
+
+A set is a list of intervals in rising order that do not touch. An end that is no number (`a`) is allowed where the
+set needs no sorting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from guidelines_core.grading.evaluate import real_number, same_value
+from guidelines_core.grading.nodes import Node, is_value, number, symbol, symbols_in
+
+INFINITY = symbol("infty")
+MINUS_INFINITY = Node("*", (number(-1), INFINITY))
+REALS_NAMES = frozenset({"field R", "(-infty,infty)"})
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval or, with equal ends, a point."""
+
+    low: Node
+    low_closed: bool
+    high: Node
+    high_closed: bool
+
+
+@dataclass(frozen=True)
+class RealSet:
+    """Intervals, and the symbol that an inequality is about (nothing if none was named)."""
+
+    intervals: tuple[Interval, ...]
+    variable: str = ""
+
+
+REALS = RealSet((Interval(MINUS_INFINITY, False, INFINITY, False),))
+
+
+def _order(node: Node) -> Any:
+    """Return an end's place on the real line, None if it is no number."""
+    if node.key == INFINITY.key:
+        return float("inf")
+    if node.key == MINUS_INFINITY.key:
+        return float("-inf")
+    return None if symbols_in(node) else real_number(node)
+
+
+def _same_end(first: Node, second: Node) -> bool:
+    if first.key == second.key:
+        return True
+    if INFINITY.key in (first.key, second.key) or MINUS_INFINITY.key in (first.key, second.key):
+        return False
+    return same_value(first, second) is True
+
+
+def same_set(gold: RealSet, answer: RealSet) -> bool:
+    """Tell whether two sets have the same elements and are about the same variable, where both name one."""
+    if gold.variable and answer.variable and gold.variable != answer.variable:
+        return False
+    return len(gold.intervals) == len(answer.intervals) and all(
+        _same_end(g.low, a.low)
+        and _same_end(g.high, a.high)
+        and (g.low_closed, g.high_closed) == (a.low_closed, a.high_closed)
+        for g, a in zip(gold.intervals, answer.intervals, strict=True)
+    )
+
+
+def _merged(intervals: list[Interval]) -> tuple[Interval, ...] | None:
+    """Return the intervals in order, those that touch joined; None if their ends have no order."""
+    if len(intervals) < 2:
+        return tuple(intervals)
+    placed = [(_order(one.low), not one.low_closed, one) for one in intervals]
+    if any(low is None or _order(one.high) is None for low, _, one in placed):
+        return None
+    placed.sort(key=lambda entry: entry[:2])
+    found = [placed[0][2]]
+    for _, _, one in placed[1:]:
+        last = found[-1]
+        low, high = _order(one.low), _order(last.high)
+        touches = low < high or (_same_end(one.low, last.high) and (one.low_closed or last.high_closed))
+        if not touches:
+            found.append(one)
+            continue
+        if _same_end(one.high, last.high):
+            found[-1] = Interval(last.low, last.low_closed, last.high, last.high_closed or one.high_closed)
+        elif _order(one.high) > high:
+            found[-1] = Interval(last.low, last.low_closed, one.high, one.high_closed)
+    return tuple(found)
+
+
+def _complement(intervals: tuple[Interval, ...]) -> tuple[Interval, ...] | None:
+    """Return what is left of the real line."""
+    low, closed = MINUS_INFINITY, False
+    found = []
+    for one in intervals:
+        if _order(one.low) is None or _order(one.high) is None:
+            return None
+        if not _same_end(low, one.low):
+            found.append(Interval(low, closed, one.low, not one.low_closed))
+        elif closed and not one.low_closed:
+            found.append(Interval(low, True, low, True))
+        low, closed = one.high, not one.high_closed
+    if not _same_end(low, INFINITY):
+        found.append(Interval(low, closed, INFINITY, False))
+    return tuple(found)
+
+
+def _union(parts: list[RealSet]) -> RealSet | None:
+    names = {part.variable for part in parts if part.variable}
+    merged = _merged([one for part in parts for one in part.intervals])
+    return None if merged is None or len(names) > 1 else RealSet(merged, "".join(names))
+
+
+def _intersection(parts: list[RealSet]) -> RealSet | None:
+    names = {part.variable for part in parts if part.variable}
+    outside = [_complement(part.intervals) for part in parts]
+    if any(one is None for one in outside) or len(names) > 1:
+        return None
+    merged = _merged([one for part in outside if part is not None for one in part])
+    inside = None if merged is None else _complement(merged)
+    return None if inside is None else RealSet(inside, "".join(names))
+
+
+def real_set(node: Node) -> RealSet | None:
+    """Return the set of real numbers that an answer describes; None if it describes none."""
+    head, args = node.head, node.args
+    if head in ("()", "interval()", "(]", "[)", "[]"):
+        return _interval(node)
+    if head == "symbol":
+        if node.name in REALS_NAMES:
+            return REALS
+        return {"emptyset": RealSet(()), "field R+": _positive(False), "field R>=0": _positive(True)}.get(node.name)
+    if head == "set":
+        points = [Interval(arg, True, arg, True) for arg in args]
+        if not all(is_value(arg) for arg in args) or any(_order(arg) is None for arg in args):
+            return None
+        merged = _merged(points)
+        return None if merged is None else RealSet(merged)
+    if head in ("union", "intersection", "minus"):
+        parts = [real_set(arg) for arg in args]
+        if head == "minus" and len(parts) == 2 and parts[1] is None and is_value(args[1]):
+            parts[1] = real_set(Node("set", args[1:]))
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        if head == "minus":
+            outside = _complement(known[1].intervals)
+            return None if outside is None else _intersection([known[0], RealSet(outside)])
+        return _union(known) if head == "union" else _intersection(known)
+    if head == "builder":
+        return _built(node)
+    if head == "relation":
+        return _solutions(node)
+    if head == "list" and args[0].head in ("relation", "list"):
+        return _several(node)
+    return None
+
+
+def _positive(closed: bool) -> RealSet:
+    return RealSet((Interval(number(0), closed, INFINITY, False),))
+
+
+def _interval(node: Node) -> RealSet | None:
+    if len(node.args) != 2 or not all(is_value(arg) for arg in node.args):
+        return None
+    low, high = (INFINITY if arg.key == INFINITY.key else arg for arg in node.args)
+    shape = {"()": "()", "interval()": "()"}.get(node.head, node.head)
+    places = _order(low), _order(high)
+    if None not in places and not places[0] < places[1]:
+        return None
+    return RealSet(
+        (
+            Interval(
+                low,
+                shape[0] == "[" and low.key != MINUS_INFINITY.key,
+                high,
+                shape[1] == "]" and high.key != INFINITY.key,
+            ),
+        )
+    )
+
+
+def _built(node: Node) -> RealSet | None:
+    variable, condition = node.args
+    within: list[RealSet] = []
+    if variable.head == "relation" and variable.name == "in":
+        field = real_set(variable.args[1])
+        if field is None:
+            return None
+        within.append(field)
+        variable = variable.args[0]
+    if variable.head != "symbol":
+        return None
+    if condition.head == "list" and condition.name in (",", "and"):
+        kept = [part for part in condition.args if not _says_real(part)]
+        condition = kept[0] if len(kept) == 1 else Node("list", tuple(kept), "and")
+    found = real_set(condition)
+    if found is None or (variable.name and found.variable not in ("", variable.name)):
+        return None
+    result = _intersection([found, *within]) if within and within[0] != REALS else found
+    return None if result is None else RealSet(result.intervals)
+
+
+def _says_real(part: Node) -> bool:
+    return part.head == "relation" and part.name == "in" and part.args[1].name == "field R"
+
+
+def _several(node: Node) -> RealSet | None:
+    first = node.args[0]
+    if first.head == "relation" and first.name == "!=":  # x != 1, 2
+        node = Node(
+            "list",
+            tuple(a if a.head == "relation" else Node("relation", (first.args[0], a), "!=") for a in node.args),
+            "and",
+        )
+    parts = [real_set(arg) for arg in node.args if not _says_real(arg)]
+    known = [part for part in parts if part is not None]
+    if (
+        any(arg.head not in ("relation", "list") for arg in node.args)
+        or len(known) < len(parts)
+        or not known
+        or not all(part.variable for part in known)
+    ):
+        return None
+    if node.name == "or":
+        return _union(known)
+    both = _intersection(known)
+    if node.name == "and" or (both is not None and both.intervals):
+        return both
+    return _union(known)  # x < -1, x > 2
+
+
+def _solutions(node: Node) -> RealSet | None:
+    """Return the solutions of an inequality with a symbol alone on one side, or in the middle."""
+    signs, sides = node.name.split(), node.args
+    if len(signs) == 1 and signs[0] == "in" and sides[0].head == "symbol":
+        found = real_set(sides[1])
+        return None if found is None else RealSet(found.intervals, sides[0].name)
+    if len(signs) == 1 and sides[0].head == "apply" and sides[0].name == "abs" and sides[0].args[0].head == "symbol":
+        return _in_bars(sides[0].args[0], signs[0], sides[1])
+    if len(signs) == 2 and sides[1].name == "abs" and all(sign in ("<", "<=") for sign in signs):
+        low = Node("relation", (sides[1], sides[0]), signs[0].replace("<", ">"))
+        parts = [_solutions(low), _solutions(Node("relation", sides[1:], signs[1]))]
+        return _intersection([part for part in parts if part]) if all(parts) else None
+    places = [
+        index
+        for index, side in enumerate(sides)
+        if side.head in ("symbol", "opaque") and side.name not in ("infty", "pi", "e", "i", "")
+    ]
+    if len(places) > 1:
+        places = [
+            place
+            for place in places
+            if not symbols_in(Node("+", tuple(s for i, s in enumerate(sides) if i != place))) - {sides[place].name}
+        ] or (places[:1] if len(sides) == 2 else [p for p in places if p == 1])
+    if len(places) != 1 or len(sides) > 3 or (len(sides) == 3 and places[0] != 1):
+        return None
+    variable = sides[places[0]]
+    if not all(is_value(side) for side in sides) or any(
+        variable.head == "symbol" and variable.name in symbols_in(s) for i, s in enumerate(sides) if i != places[0]
+    ):
+        return None
+    low, high, low_closed, high_closed = MINUS_INFINITY, INFINITY, False, False
+    for index, sign in enumerate(signs):
+        other = sides[index] if index + 1 == places[0] else sides[index + 1]
+        if sign in ("=", "!=") and len(signs) == 1:
+            if symbols_in(other):
+                return None
+            point = RealSet((Interval(other, True, other, True),), variable.name)
+            if sign == "=":
+                return point
+            outside = _complement(point.intervals)
+            return None if outside is None else RealSet(outside, variable.name)
+        if sign not in ("<", "<=", ">", ">="):
+            return None
+        before = index + 1 == places[0]
+        if (sign[0] == "<") == before:
+            low, low_closed = other, sign.endswith("=")
+        else:
+            high, high_closed = other, sign.endswith("=")
+    if len(signs) == 2 and signs[0][0] != signs[1][0]:
+        return None
+    low_closed, high_closed = low_closed and low.key != MINUS_INFINITY.key, high_closed and high.key != INFINITY.key
+    return RealSet(
+        (Interval(low, low_closed, high, high_closed),), variable.name if variable.head == "symbol" else variable.key
+    )
+
+
+def _in_bars(variable: Node, sign: str, bound: Node) -> RealSet | None:
+    place = _order(bound)
+    if place is None or not place > 0 or sign not in ("<", "<=", ">", ">="):
+        return None
+    closed = sign.endswith("=")
+    minus = Node("*", (number(-1), bound))
+    inside = RealSet(
+        (Interval(minus, closed == (sign[0] == "<") and closed, bound, closed and sign[0] == "<"),), variable.name
+    )
+    if sign[0] == "<":
+        return inside
+    outside = _complement((Interval(minus, not closed, bound, not closed),))
+    return None if outside is None else RealSet(outside, variable.name)

@@ -1,0 +1,122 @@
+r"""Answers in words: when two of them say the same, and which of them are a number or a set."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from guidelines_core.grading.nodes import Node, number, symbol
+
+_SMALL = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
+_NUMBERS = {**{word: n for n, word in enumerate(_SMALL)}, **{word: 10 * n for n, word in enumerate(_TENS, 2)}}
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_PARTS = {
+    "half": 2,
+    "halves": 2,
+    "third": 3,
+    "quarter": 4,
+    "fourth": 4,
+    "fifth": 5,
+    "sixth": 6,
+    "eighth": 8,
+    "tenth": 10,
+}
+_SETS = {
+    "all real numbers": "field R", "all reals": "field R", "all real": "field R", "real numbers": "field R",
+    "any real number": "field R", "set of all real numbers": "field R", "set of real numbers": "field R",
+    "reals": "field R", "no solution": "emptyset", "no solutions": "emptyset", "no real solution": "emptyset",
+    "no real solutions": "emptyset", "empty set": "emptyset", "infinity": "infty", "no real roots": "emptyset",
+    "all integers": "field Z", "all positive integers": "field Z+", "set of all integers": "field Z",
+    "all natural numbers": "field N", "all rational numbers": "field Q",
+}  # fmt: skip
+_SAME = {
+    "dne": "does not exist", "doesnotexist": "does not exist", "no solutions": "no solution",
+    "no real solutions": "no solution",
+    "no real solution": "no solution", "there is no solution": "no solution", "there are no solutions": "no solution",
+    "no solution exists": "no solution", "no such": "none", "t": "true", "f": "false", "not possible": "impossible",
+    "not defined": "undefined", "cannot be determined": "cannot be determined", "doesn't exist": "does not exist",
+    "no real roots": "no real root",
+}  # fmt: skip
+_FILLERS = frozenset("the a an it is answer option choice".split())  # noqa: SIM905
+_AFTER_YES = frozenset("it is they are does do he she can will we there this that the statement so".split())  # noqa: SIM905
+
+
+@lru_cache(maxsize=4096)
+def value_of(text: str) -> Node | None:
+    """Return the number or set that words name; None for any other words."""
+    plain = _plain(text)
+    value = _number_in_words(plain.split())
+    if value is not None:
+        return number(value)
+    if plain in _SETS:
+        return symbol(_SETS[plain])
+    return None
+
+
+def _number_in_words(words: list[str]) -> Fraction | None:
+    """Return the value of "twenty five", "three hundred and two" or "two thirds"; None for any other words."""
+    if len(words) == 2 and words[0] in _NUMBERS and _NUMBERS[words[0]] > 0:
+        part = _PARTS.get(words[1], _PARTS.get(words[1].removesuffix("s")))
+        if part:
+            return Fraction(_NUMBERS[words[0]], part)
+    total = current = 0
+    last = 0  # the size of the word before, so that "two three" is no number
+    for word in words:
+        if word in _NUMBERS:
+            value = _NUMBERS[word]
+            if last and not ((value < 10 <= last <= 90 and last % 10 == 0 and last >= 20 and value) or last >= 100):
+                return None
+            current, last = current + value, value or 1
+        elif word == "hundred" and 0 < current < 10:
+            current, last = current * 100, 100
+        elif word in _SCALES and current:
+            total, current, last = total + current * _SCALES[word], 0, 1000
+        elif word != "and" or last < 100:
+            return None
+    return Fraction(total + current) if last else None
+
+
+@lru_cache(maxsize=4096)
+def same_words(gold: str, answer: str) -> bool:
+    """Tell whether two answers in words say the same; case, articles and marks at the end mean nothing."""
+    wanted, given = _plain(gold), _plain(answer)
+    if wanted == given or _SAME.get(wanted, wanted) == _SAME.get(given, given):
+        return bool(wanted)
+    first, _, rest = given.partition(" ")
+    return (
+        wanted in ("yes", "no")
+        and first.rstrip(",") == wanted
+        and first.endswith(",")
+        and set(rest.split()) <= _AFTER_YES
+    )
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r"[{}\\]", "", text).casefold().strip(" .!?\"'`")
+    words = re.sub(r"\s+", " ", re.sub(r"(?<=\w)-(?=\w)", " ", text)).split(" ")
+    while len(words) > 1 and words[0] in ("the", "a", "an"):
+        words = words[1:]
+    return " ".join(words)
