@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -19,7 +20,7 @@ from guidelines_core.grading.tokens import NotRead, join_thousands, tokens_of
 from tests.support.corpus import Case, corpus
 from tests.support.fuzzing import TOKENS
 
-RESPELLINGS = {
+RESPELLINGS: dict[str, Callable[[str], str]] = {
     "spaces": lambda latex: rf"\;{latex}\,",
     "braces": lambda latex: "{" + latex + "}",
     "dollars": lambda latex: f"${latex}$",
