@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.host import GB, MEMORY_GB
+from guidelines_core.launch.processes import FOLDER, TEMPORARY
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.stores import tracking_uri
@@ -101,10 +103,12 @@ def run_workers(
 def work(command: list[str], variables: dict[str, str]) -> int:
     """Run one worker to its end and return its exit code; it ends with this process, whatever ends that."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    # The supervisor removes it at its end.
+    folder = tempfile.mkdtemp(prefix=TEMPORARY)
     worker = subprocess.Popen(
         [sys.executable, "-m", "guidelines_core.launch.supervisor", *command],
         cwd=ROOT,
-        env={**clean, "PYTHONPATH": str(ROOT), **variables, PARENT: str(os.getpid())},
+        env={**clean, "PYTHONPATH": str(ROOT), **variables, FOLDER: folder, PARENT: str(os.getpid())},
     )
     try:
         # Ray's interrupt does not end a wait in the kernel.
