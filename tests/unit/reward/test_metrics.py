@@ -1,0 +1,52 @@
+"""A step's metrics out of its graded rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from guidelines_core.grading.pool import GRADERS
+from guidelines_core.reward.metrics import reward_metrics, uplift
+from guidelines_core.reward.row import GradedRow, table
+
+ROW = GradedRow(
+    problem_id="p", question="1 + 1?", gold="2", guideline="Add.", guideline_leak=0.0, solution="2",
+    solution_tokens=4.0, solution_truncated=0.0, correct=dict.fromkeys(GRADERS, 1.0), reason="correct", acc=1.0,
+    score=1.0, solver_sampling="", asked_at="", solver_s=1.0, grader_s=0.1, guideline_tokens=8.0,
+    guideline_truncated=0.0, group="g",
+)  # fmt: skip
+
+
+def rollout(number: int, right: tuple[int, int], seconds: float, **more: float) -> list[GradedRow]:
+    """Return the two rows of a rollout whose solutions are right or not."""
+    row = replace(ROW, rollout=number, score=sum(right) / 2, solver_s=seconds, **more)  # type: ignore[arg-type]
+    return [
+        replace(row, sample=k, acc=float(one), correct=dict.fromkeys(GRADERS, float(one)),
+                reason="correct" if one else "wrong")
+        for k, one in enumerate(right)
+    ]  # fmt: skip
+
+
+def test_rollouts_count_once_and_solutions_each() -> None:
+    rows = table([*rollout(0, (1, 0), 1.0, guideline_leak=1.0), *rollout(1, (1, 1), 3.0)])
+    found = reward_metrics(rows)
+    assert (found["reward/graded"], found["reward/mean"], found["reward/mixed_groups"]) == (2.0, 0.75, 1.0)
+    assert all(found[f"reward/{name}_accuracy"] == 0.75 for name in GRADERS)
+    assert (found["verdict/correct"], found["verdict/wrong"]) == (0.75, 0.25)
+    assert (found["guideline/leak"], found["solver/latency_p50_s"]) == (0.5, 2.0)
+    assert found["signal/samples"] == 2.0
+    assert "reward/uplift" not in found
+
+
+def test_one_solution_each_has_no_signal() -> None:
+    found = reward_metrics(table([ROW, replace(ROW, rollout=1)]))
+    assert not [name for name in found if name.startswith("signal/")]
+    assert not any(math.isnan(value) for value in found.values())
+
+
+def test_uplift_is_over_the_problems_that_have_a_baseline() -> None:
+    rows = table([*rollout(0, (1, 0), 1.0, baseline=0.25), *rollout(1, (0, 0), 1.0)])
+    assert uplift("reward", rows) == {"reward/uplift": pytest.approx(0.25)}
+    assert reward_metrics(rows)["reward/uplift"] == pytest.approx(0.25)
