@@ -50,6 +50,7 @@ from guidelines_core.launch.training import failure_line
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import LOGGED_AT, STEP
 from guidelines_core.runs.provenance import provenance
+from guidelines_core.terminal import replace_unprintable
 from guidelines_core.verl_adapter.old_log_probs import DIFFERENCE, FROM_ROLLOUT
 
 KEPT = (
@@ -270,4 +271,5 @@ def write(file: Path, result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main())

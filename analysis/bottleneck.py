@@ -18,5 +18,7 @@ if __name__ != "__main__":
 
 
 from analysis.diagnosis.report import main
+from guidelines_core.terminal import replace_unprintable
 
+replace_unprintable()
 sys.exit(main())

@@ -27,6 +27,7 @@ from analysis.stats.summary import curves, in_words
 from analysis.stats.verdicts import Judged, pairs_to_grade
 from analysis.store.runs import Run, RunError, open_store, require_folders, resolve_all
 from guidelines_core.grading.pool import GradingPool
+from guidelines_core.terminal import replace_unprintable
 
 WRONGED = (
     "Answers that math-verify calls right and exact match wrong, of those that math-verify calls right; training and "
@@ -156,4 +157,5 @@ def as_page(comparison: Comparison) -> str:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main())

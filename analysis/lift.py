@@ -36,6 +36,7 @@ from guidelines_core.models.export import CHECKPOINTS, ExportError, pick
 from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 from guidelines_core.runs.checkpoints import Checkpoint, sealed
+from guidelines_core.terminal import replace_unprintable
 
 
 class LiftRefused(ValueError):
@@ -207,6 +208,7 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     # A batch system's SIGTERM ends the models' processes as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -21,6 +21,7 @@ from analysis.pages import page
 from analysis.pages.run import Report, report
 from analysis.stats.comparison import answer, compare
 from analysis.store.runs import Run, RunError, labels, open_store, require_folders, resolve_all
+from guidelines_core.terminal import replace_unprintable
 
 FOLDER = "report"
 
@@ -71,4 +72,5 @@ def attach(run: Run, found: Report, made: str) -> None:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main())

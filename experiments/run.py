@@ -23,17 +23,19 @@ from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
 from guidelines_core.launch.console import summary, watch
 from guidelines_core.launch.resume import ResumeError, asked_changes, resume
+from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, Refused, check, draw, prepare
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.tracking import ClaimError, Run, claim
+from guidelines_core.terminal import keep_output
 
 out = Console()
 err = Console(stderr=True)
 
 
 def main() -> int:
-    """Compose, check, claim, train, report; return the exit code."""
+    """Read the command line, start what it names; return the exit code."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     arguments = parse_arguments()
     if arguments.list:
@@ -41,34 +43,43 @@ def main() -> int:
             out.print(f"[bold]{name}[/]  {description}")
         return 0
     try:
-        machine = named_machine(arguments.machine) if arguments.machine else None
-        gpu = cache(lambda: known_gpu(machine or devices()))
-        config = with_cache_sizes(compose(arguments.name, arguments.overrides), gpu)
-        if arguments.dry_run:
-            print(OmegaConf.to_yaml(config), flush=True)
-            err.print(draw(config, gpu()))
-        else:
-            driver = PrelaunchedDriver(config, began=psutil.Process().create_time())
-        findings = check(config, dry_run=arguments.dry_run, resume=arguments.resume, machine=machine)
-        show(findings)
-        if arguments.dry_run:
-            return 2 if any(finding.severity == "error" for finding in findings) else 0
-        show(prepare(config, findings))
-        run = claim(config, resume=arguments.resume, new=arguments.new)
-        if run.status == "FINISHED":
-            Recorder(run).copy()
-            out.print(
-                f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
-                soft_wrap=True,
-            )
-            for line in chain(*asked_changes(config, run)):
-                out.print(f"not done: {line}", markup=False, highlight=False, soft_wrap=True)
-            return 0
-        notes = resume(config, run) if arguments.resume else []
+        return start(arguments)
     except (ConfigError, Refused, ClaimError, ResumeError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    return train(config, run, driver, notes)
+    except KeyboardInterrupt:
+        err.print("Interrupted before anything was started.", style="red")
+        return 130
+
+
+def start(arguments: argparse.Namespace) -> int:
+    """Compose, check, claim, train, report; return the exit code."""
+    machine = named_machine(arguments.machine) if arguments.machine else None
+    gpu = cache(lambda: known_gpu(machine or devices()))
+    config = with_cache_sizes(compose(arguments.name, arguments.overrides), gpu)
+    if arguments.dry_run:
+        print(OmegaConf.to_yaml(config), flush=True)
+        err.print(draw(config, gpu()))
+        findings = check(config, dry_run=True, resume=arguments.resume, machine=machine)
+        show(findings)
+        return 2 if any(finding.severity == "error" for finding in findings) else 0
+    with PrelaunchedDriver(config, began=psutil.Process().create_time()) as driver:
+        findings = check(config, dry_run=False, resume=arguments.resume)
+        show(findings)
+        show(prepare(config, findings))
+        with StopRequests() as stop:
+            run = claim(config, resume=arguments.resume, new=arguments.new)
+            if run.status == "FINISHED":
+                Recorder(run).copy()
+                out.print(
+                    f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
+                    soft_wrap=True,
+                )
+                for line in chain(*asked_changes(config, run)):
+                    out.print(f"not done: {line}", markup=False, highlight=False, soft_wrap=True)
+                return 0
+            notes = resume(config, run) if arguments.resume else []
+            return train(config, run, driver, notes, stop)
 
 
 def show(findings: list[Finding]) -> None:
@@ -100,9 +111,9 @@ def parse_arguments() -> argparse.Namespace:
     return given
 
 
-def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str]) -> int:
+def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests) -> int:
     """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
-    training, recorder = Training(config, run, driver), Recorder(run)
+    training, recorder = Training(config, run, driver, stop), Recorder(run)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
     for note in notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)
@@ -114,8 +125,7 @@ def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[s
     except BaseException as error:
         training.end()
         recorder.stop()
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        run.finish(status, f"{type(error).__name__}: {error}", training.log)
+        run.finish("FAILED", f"{type(error).__name__}: {error}", training.log)
         raise
     outcome = training.end()
     recorder.stop()
@@ -141,4 +151,5 @@ def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[s
 
 
 if __name__ == "__main__":
+    keep_output()
     sys.exit(main())

@@ -23,6 +23,7 @@ from rich.console import Console
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.preflight import Refused, check, prepare
 from guidelines_core.runs.stores import tracking_uri
+from guidelines_core.terminal import keep_output
 from sweeps.cluster import environment, needs, refuse_local_stores, run_workers
 from sweeps.export import ExportError, confirm, export
 from sweeps.objective import OBJECTIVES
@@ -41,8 +42,10 @@ def main() -> int:
     """Compose, check, sweep, show; return the exit code."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # What ends a worker of a cluster; a trainer that is up has handlers of its own.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM ends a worker of a cluster; a trainer that is up has handlers of its own.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     given = parse_arguments()
     if given.ray:
         return on_cluster(given)
@@ -138,4 +141,5 @@ def parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    keep_output()
     sys.exit(main())

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.launch.processes import alive
-from guidelines_core.launch.training import PrelaunchedDriver, Training
+from guidelines_core.launch.stop import StopRequests
+from guidelines_core.launch.training import Outcome, PrelaunchedDriver, Training
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
 from sweeps.objective import GAP, WALL, Measured, Step, measure, rate
@@ -87,7 +88,7 @@ class TrainerProcess(Training):
     def __init__(self, config: DictConfig, cold: Any, record: Record, folder: Path) -> None:
         folder.mkdir(parents=True)
         os.environ[FOLDER], os.environ[WORKER] = str(folder), identity(psutil.Process())
-        super().__init__(config, record.trainer(folder), PrelaunchedDriver(config, self.module))
+        super().__init__(config, record.trainer(folder), PrelaunchedDriver(config, self.module), StopRequests())
         self.cold = cold
         self.folder = folder
         self.commands, self.events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
@@ -101,6 +102,7 @@ class TrainerProcess(Training):
             Failed: it ended, or took longer than `START_S`.
         """
         began = time.monotonic()
+        self._stop.__enter__()
         self.start()
         for _ in self.ticks():
             if self.events.new():
@@ -109,6 +111,12 @@ class TrainerProcess(Training):
                 raise Failed(f"timeout: the trainer was not ready after {START_S:.0f} s")
         self.ready_s = time.monotonic() - began
         self._engines = [process for process in psutil.Process().children(recursive=True) if is_engine(process)]
+
+    def end(self) -> Outcome:
+        """End it, clear up, and leave signals to whom they went before."""
+        outcome = super().end()
+        self._stop.__exit__()
+        return outcome
 
     def ticks(self) -> Iterator[None]:
         """Yield every `POLL_S` seconds as long as all is well.
@@ -120,7 +128,7 @@ class TrainerProcess(Training):
         looked = time.monotonic()
         while True:
             yield
-            if self._signal is not None:
+            if self._stop.last is not None:
                 raise KeyboardInterrupt
             if not self.running:
                 raise Failed(f"the trainer ended: {self.failure()}")

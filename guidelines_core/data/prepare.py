@@ -51,6 +51,7 @@ from guidelines_core.data.selection import (
 )
 from guidelines_core.data.sources import digest
 from guidelines_core.grading import equality
+from guidelines_core.terminal import replace_unprintable
 
 __all__ = [
     "DEFAULT_VAL_SIZE",
@@ -406,4 +407,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main())

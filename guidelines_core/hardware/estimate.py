@@ -27,6 +27,7 @@ from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
 from guidelines_core.hardware.shapes import KNOWN, Gpu, Shape, find_shape, gpus
+from guidelines_core.terminal import replace_unprintable
 
 PADDING_TOKENS = 128
 """Length of the sequences with which verl pads a batch (`verl/trainer/ppo/padding_utils.py:41`)."""
@@ -354,4 +355,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main())

@@ -21,6 +21,7 @@ import psutil
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch import processes, shared_memory
+from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import last_checkpoint
@@ -92,6 +93,8 @@ class PrelaunchedDriver:
             ),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
+            # Files are UTF-8, whatever the terminal's encoding.
+            "PYTHONUTF8": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray would have its workers, which do all the work, wait for everything else on the machine.
             "RAY_worker_niceness": "0",
@@ -110,6 +113,12 @@ class PrelaunchedDriver:
             start_new_session=True,
             text=True,
         )
+
+    def __enter__(self) -> PrelaunchedDriver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def train(self, config: Path, log: Path, environment: dict[str, str]) -> None:
         """Have it train the configuration in file `config` and write to `log`; nothing happens if it has ended."""
@@ -147,9 +156,10 @@ class Training:
         journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
     """
 
-    def __init__(self, config: DictConfig, run: Run, driver: PrelaunchedDriver) -> None:
+    def __init__(self, config: DictConfig, run: Run, driver: PrelaunchedDriver, stop: StopRequests) -> None:
         self._config = config
         self._run = run
+        self._stop = stop
         self._driver = driver
         folder = run.directory / "logs"
         folder.mkdir(exist_ok=True)
@@ -165,15 +175,13 @@ class Training:
         self._lines = Journal(self.journal)
         self._kills_before = processes.memory_kills()
         self._stop_file = folder / f"{name}.stop"
-        self._stop_deadline = 0.0
-        self._signal: int | None = None
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._stop_deadline: float | None = None
         self._started = False
 
     def start(self) -> None:
-        """Start verl."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._remember)
+        """Start verl, unless a stop was asked for already."""
+        if self._stop.last is not None:
+            return
         self._started = True
         self._driver.start.ends("preflight")
         self._driver.train(
@@ -188,19 +196,19 @@ class Training:
             },
         )
 
-    def _remember(self, number: int, frame: object) -> None:
-        self._signal = number
-        if number == signal.SIGTERM:
-            self._stop_file.touch()
-            self._stop_deadline = time.monotonic() + self._config.guidelines.stop_within_s
-
     @property
     def running(self) -> bool:
-        """Whether verl runs and may go on: after SIGTERM until `stop_within_s`, after Ctrl-C not at all."""
+        """Whether verl runs and may go on: after SIGTERM or SIGHUP for `stop_within_s`, after Ctrl-C not at all."""
         if not self._started or self._driver.process.poll() is not None:
             return False
-        stopping = self._signal == signal.SIGTERM and time.monotonic() < self._stop_deadline
-        return self._signal is None or stopping
+        if self._stop.last is None:
+            return True
+        if not self._stop.finish_step:
+            return False
+        if self._stop_deadline is None:
+            self._stop_file.touch()
+            self._stop_deadline = time.monotonic() + self._config.guidelines.stop_within_s
+        return time.monotonic() < self._stop_deadline
 
     def new_steps(self) -> Iterator[dict[str, Any]]:
         """Yield the journal's lines that were written since the last call."""
@@ -216,14 +224,12 @@ class Training:
         """End whatever still runs, clear up, and return how the attempt ended."""
         code = self._driver.process.poll()
         self._driver.end()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
         total = self._config.trainer.total_training_steps
         saved = last_checkpoint(self._run.directory)
         if code == 0 and (self._config.trainer.save_freq <= 0 or saved == total):
             return Outcome("FINISHED", f"all {total} steps done")
-        if self._signal is not None:
-            return Outcome("KILLED", f"stopped by {signal.Signals(self._signal).name}, saved at step {saved}")
+        if self._stop.last is not None:
+            return Outcome("KILLED", f"stopped by {signal.Signals(self._stop.last).name}, saved at step {saved}")
         if code != 0:
             killed = processes.memory_kills() - self._kills_before
             memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""

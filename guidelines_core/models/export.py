@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException
 from guidelines_core.runs.checkpoints import Checkpoint, best, fault, sealed
 from guidelines_core.runs.stores import tracking_uri
 from guidelines_core.runs.tracking import CLAIM
+from guidelines_core.terminal import replace_unprintable
 
 CHECKPOINTS = "guidelines.checkpoints"
 """The tag of a run that names its checkpoint directory."""
@@ -130,4 +131,5 @@ def register(run: MlflowRun, checkpoint: Checkpoint, folder: Path) -> str:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main())

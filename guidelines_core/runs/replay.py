@@ -13,6 +13,7 @@ from pathlib import Path
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.stores import masked
 from guidelines_core.runs.tracking import ClaimError, owned
+from guidelines_core.terminal import replace_unprintable
 
 
 def main() -> int:
@@ -36,4 +37,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main())

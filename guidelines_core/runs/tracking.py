@@ -176,6 +176,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     config.trainer.experiment_name = run_name
     config.trainer.default_local_dir = str(directory)
     uri = tracking_uri()
+    run_id: str | None = None
     try:
         client = MlflowClient(uri)
         run_id = client.create_run(
@@ -193,6 +194,8 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
         _write(claimed)
     except BaseException:
         shutil.rmtree(directory)
+        if run_id is not None:
+            MlflowClient(uri).set_terminated(run_id, "FAILED")
         raise
     return Run(claimed, lock)
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import compose
+from guidelines_core.runs import tracking
 from guidelines_core.runs.description import NOTE, about
 from guidelines_core.runs.provenance import provenance
-from guidelines_core.runs.stores import masked
+from guidelines_core.runs.stores import masked, tracking_uri
 from guidelines_core.runs.tracking import ClaimError, claim
 
 
@@ -135,6 +137,20 @@ def test_an_end_is_recorded_though_the_disk_is_full(config: DictConfig, monkeypa
     monkeypatch.setattr("guidelines_core.runs.tracking.write_atomically", full)
     assert run.finish("FAILED", "no space", run.directory / "logs/none.log") is None
     assert run.status == "FAILED"
+
+
+def test_a_start_that_fails_after_its_run_was_made_leaves_none_that_says_running(
+    config: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(tracking, "write_atomically", fail)
+    with pytest.raises(OSError, match="no space"):
+        claim(config, resume=False, new=False)
+    client = MlflowClient(tracking_uri())
+    (run,) = client.search_runs([tracking.experiment_id(client, config.trainer.project_name)])
+    assert run.info.status == "FAILED"
 
 
 def test_a_start_whose_store_fails_leaves_no_directory(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,62 @@
+"""Standard output and error that never end a program: a reader that has gone away, a character that has no code."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import TextIO, cast
+
+
+class _Unfailing(io.RawIOBase):
+    """A file descriptor whose writes drop what cannot be written."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: object) -> int:
+        view = memoryview(cast(bytes, data))
+        try:
+            return os.write(self._descriptor, view)
+        except OSError:  # the pipe's reader has ended, the terminal has hung up, the disk is full
+            return view.nbytes
+
+
+def replace_unprintable() -> None:
+    """Have standard output and error print `?` for a character that their encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def keep_output() -> None:
+    """Replace `sys.stdout` and `sys.stderr` by streams whose writing raises nothing, for what must not end of it.
+
+    What the encoding lacks becomes `?`; what cannot be written is dropped.
+    """
+    _open_standard_descriptors()
+    sys.stdout, sys.stderr = _kept(sys.stdout, 1), _kept(sys.stderr, 2)
+
+
+def _kept(stream: TextIO | None, descriptor: int) -> TextIO:
+    encoding = stream.encoding if stream is not None else None
+    if stream is not None:
+        stream.flush()
+    buffer = io.BufferedWriter(_Unfailing(descriptor))
+    return io.TextIOWrapper(buffer, encoding=encoding, errors="replace", line_buffering=True)
+
+
+def _open_standard_descriptors() -> None:
+    """Open /dev/null where a standard descriptor is closed: the next file to be opened would take its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
