@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from guidelines_core.data import word_problems
 from guidelines_core.data.decontamination import Benchmarks
-from guidelines_core.data.problems import DatasetError, Problem, read_rows
+from guidelines_core.data.problems import DatasetError, Problem
+from guidelines_core.data.rows import read_rows
 from guidelines_core.data.selection import usable
 
 SEEN = "seen_in_training"

@@ -172,7 +172,17 @@ def data_folder(data: Any, style: str) -> Path:
     replaces the problems of a run that will go on.
     """
     source, *excluded = (_source(file) for file in (data.source, *data.exclude))
-    parts = (source, data.size, data.val_size, data.seed, PROMPTS_VERSION, SCHEMA_VERSION, style, *excluded)
+    parts = (
+        source,
+        data.size,
+        data.val_size,
+        data.seed,
+        PROMPTS_VERSION,
+        SCHEMA_VERSION,
+        style,
+        *excluded,
+        *data.columns.__dict__.values(),
+    )
     text = repr(parts if data.pass_rate is None else (*parts, "pass_rate", *data.pass_rate))
     label = data.source.rstrip("/").rsplit("/", 1)[-1].split(".")[0].replace(":", "-")
     return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"

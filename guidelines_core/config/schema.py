@@ -17,6 +17,19 @@ SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IG
 
 
 @dataclass
+class ColumnsConfig:
+    """What a source calls its columns; None for this project's own names.
+
+    Attributes:
+        problem: instead of `problem` or `question`.
+        answer: instead of `answer`.
+    """
+
+    problem: str | None = None
+    answer: str | None = None
+
+
+@dataclass
 class DataConfig:
     """Which problems a run learns from.
 
@@ -29,6 +42,7 @@ class DataConfig:
         exclude: files of benchmarks, whose problems are left out.
         pass_rate: the lowest and the highest share of right solutions without a guideline that a training problem may
             have, as `python -m guidelines_core.data.pass_rate` writes it into the source; None takes all.
+        columns: the names of its columns.
     """
 
     source: str = MISSING
@@ -37,6 +51,7 @@ class DataConfig:
     seed: int = 0
     exclude: list[str] = field(default_factory=list)
     pass_rate: list[float] | None = None
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
 
 
 @dataclass

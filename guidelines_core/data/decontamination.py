@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from guidelines_core.data.problems import DatasetError, question_of, read_rows
+from guidelines_core.data.problems import DatasetError, question_of
+from guidelines_core.data.rows import read_rows
 
 WORDS = 13
 """Words in a row that two problems must share, as in GPT-3's decontamination (2005.14165, appendix C)."""
@@ -29,7 +30,7 @@ class Benchmarks:
 
     @classmethod
     def of_files(cls, files: Iterable[Path]) -> Benchmarks:
-        """Read .jsonl, .json or .parquet files with `problem` or `question`.
+        """Read files with `problem` or `question`.
 
         Raises:
             DatasetError: a file holds no such row.

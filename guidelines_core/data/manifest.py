@@ -12,7 +12,7 @@ from typing import Any
 
 from guidelines_core.data.problems import DatasetError
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised whenever the same source would give other files, so that `ensure` prepares them again."""
 
 MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
@@ -38,6 +38,7 @@ class Manifest:
     size: int
     val_size: int
     prompts_version: str
+    columns: dict[str, str]
     golds_checked: bool
     excluded: dict[str, str]
     pass_rate: list[float] | None

@@ -39,7 +39,8 @@ from guidelines_core.data.manifest import (
     measured_file,
     verify,
 )
-from guidelines_core.data.problems import DatasetError, Problem, read_rows
+from guidelines_core.data.problems import FIELDS, DatasetError, Problem
+from guidelines_core.data.rows import KINDS_TEXT, is_local, kind_of, read_rows, with_columns
 from guidelines_core.data.selection import (
     PlannerMessages,
     length_unit,
@@ -96,11 +97,12 @@ def prepare(
     pass_rate: Sequence[float] | None = None,
     tokenizer: str | None = None,
     template: Mapping[str, Any] = MappingProxyType({}),
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
     """Write train.parquet, val.parquet and manifest.json to `out`; an older data set there is replaced.
 
-    `source` is `word-problems`, a .jsonl, .json or .parquet file, or a hub id. Of the usable problems, those
-    first in the order of a hash of seed and problem become the validation rows (at most a fifth of all) and
+    `source` is `word-problems`, a file or folder that `rows.read_rows` reads, or a hub id. Of the usable problems,
+    those first in the order of a hash of seed and problem become the validation rows (at most a fifth of all) and
     the next `size` the training rows, so that neither depends on the order of reading. The same source,
     arguments and pyarrow give the same bytes. All usable problems are held in memory, without solutions.
 
@@ -116,11 +118,12 @@ def prepare(
         pass_rate: the lowest and the highest pass rate of a training problem; None takes all. Validation takes all.
         tokenizer: the model whose tokens the manifest counts; None counts pieces of text.
         template: more arguments of the tokenizer's chat template.
+        columns: what the source calls the columns `problem` and `answer`, where it has other names.
 
     Raises:
         DatasetError: a bad argument or source, or fewer than two usable problems.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate, columns)
     with _locked(out):
         return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer, template)
 
@@ -138,6 +141,7 @@ def ensure(
     pass_rate: Sequence[float] | None = None,
     tokenizer: str | None = None,
     template: Mapping[str, Any] = MappingProxyType({}),
+    columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
     """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
 
@@ -145,7 +149,7 @@ def ensure(
     manifest's lengths are counted anew.
     Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate)
+    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate, columns)
     with _locked(out):
         if not verify(out):
             found = Manifest.load(out)
@@ -169,24 +173,26 @@ def _inputs(
     gold_parses: Callable[[str], bool] | None,
     exclude: Sequence[Path],
     pass_rate: Sequence[float] | None,
+    columns: Mapping[str, str],
 ) -> dict[str, Any]:
     """Check the arguments and return the manifest's entries that identify the data set."""
     for name, value in (("size", size), ("val_size", val_size)):
         if value < 1:
             raise DatasetError(f"{name} is {value}, expected 1 or more: ask for at least one row")
     path = Path(source)
-    if source != word_problems.SOURCE and not path.is_file():
+    if source != word_problems.SOURCE and not is_local(source):
         _refuse_unless_on_the_hub(source)
     for file in exclude:
         if not file.is_file():
-            raise DatasetError(f"exclude {file} is not a file: name a benchmark's .jsonl, .json or .parquet file")
+            raise DatasetError(f"exclude {file} is not a file: name a benchmark's {KINDS_TEXT}")
     return {
-        "source": path.name if path.is_file() else source,
+        "source": path.name if is_local(source) else source,
         "source_sha256": digest(source),
         "seed": seed,
         "size": size,
         "val_size": val_size,
         "prompts_version": prompts.VERSION,
+        "columns": dict(columns),
         "golds_checked": gold_parses is not None,
         "excluded": {file.name: file_sha256(file) for file in sorted(exclude)},
         "pass_rate": None if pass_rate is None else [float(bound) for bound in pass_rate],
@@ -195,18 +201,12 @@ def _inputs(
 
 def _refuse_unless_on_the_hub(source: str) -> None:
     path = Path(source)
-    for file, split in (("dataset_info.json", ""), ("dataset_dict.json", "['train']")):
-        if (path / file).is_file():
-            raise DatasetError(
-                f"source {source} is a folder of datasets' save_to_disk: name one file, which "
-                f"datasets.load_from_disk({source!r}){split}.to_parquet('problems.parquet') writes"
-            )
-    if path.exists() or path.suffix in (".jsonl", ".json", ".parquet") or source[:1] in (".", "/", "~"):
-        raise DatasetError(f"source {source} is not a file: name an existing .jsonl, .json or .parquet file")
+    if path.exists() or kind_of(path) or source[:1] in (".", "/", "~"):
+        raise DatasetError(f"source {source} is not there or cannot be read: name {KINDS_TEXT}")
     if hub.split(source) is None:
         raise DatasetError(
-            f"source {source!r} is unknown; expected 'word-problems', an existing .jsonl, .json or .parquet "
-            "file, or a hub id such as AI-MO/NuminaMath-CoT or openai/gsm8k:main: check the spelling"
+            f"source {source!r} is unknown; expected 'word-problems', {KINDS_TEXT}, "
+            "or a hub id such as AI-MO/NuminaMath-CoT or openai/gsm8k:main: check the spelling"
         )
 
 
@@ -229,9 +229,9 @@ def _prepare(
             "name a new folder"
         )
     size, seed, val_size = asked["size"], asked["seed"], asked["val_size"]
-    default_source = Path(source).stem
-    data_source = default_source if Path(source).is_file() else source
-    rows = with_progress(rows_of(source, size + val_size, seed), "rows read")
+    default_source = Path(source).name.split(".")[0] if is_local(source) else Path(source).stem
+    data_source = default_source if is_local(source) else source
+    rows = with_progress(rows_of(source, size + val_size, seed, asked["columns"]), "rows read")
     problems, by_source, rows_read = usable(rows, default_source, Benchmarks.of_files(exclude))
     problems.sort(key=lambda problem: hashlib.sha256(f"{seed}:{problem.problem_id}".encode()).digest())
     val_rows = max(1, min(val_size, len(problems) // 5))
@@ -305,7 +305,7 @@ def _measured(found: Manifest, out: Path, tokenizer: str | None, template: Mappi
     return manifest
 
 
-def rows_of(source: str, count: int, seed: int) -> Iterator[object]:
+def rows_of(source: str, count: int, seed: int, columns: Mapping[str, str] = MappingProxyType({})) -> Iterator[object]:
     """Yield a source's rows; of `word-problems`, `count` rows that follow from `seed`.
 
     Raises:
@@ -314,10 +314,10 @@ def rows_of(source: str, count: int, seed: int) -> Iterator[object]:
     if source == word_problems.SOURCE:
         for problem in word_problems.generate(count, seed):
             yield {"problem": problem.question, "answer": problem.gold, "source": problem.source}
-    elif Path(source).is_file():
-        yield from read_rows(Path(source))
+    elif is_local(source):
+        yield from with_columns(read_rows(Path(source), (*FIELDS, *columns.values())), columns, source)
     else:
-        yield from hub.rows(source)
+        yield from with_columns(hub.rows(source), columns, source)
 
 
 def _write_rows(
@@ -365,7 +365,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Turn maths problems into verl's train.parquet and val.parquet, with a manifest.",
     )
     add = parser.add_argument
-    add("--source", required=True, help="word-problems, a .jsonl, .json or .parquet file, or a hub id[:configuration]")
+    add(
+        "--source",
+        required=True,
+        help="word-problems, a .jsonl, .json, .csv or .parquet file, a saved folder, or a hub id[:configuration]",
+    )
+    add("--problem", metavar="COLUMN", help="the source's column of problems (default: problem or question)")
+    add("--answer", metavar="COLUMN", help="the source's column of answers (default: answer, else solution)")
     add("--out", required=True, type=Path, help="the folder to write")
     add("--size", type=int, default=30_000, help="training rows (default %(default)s)")
     add("--seed", type=int, default=0, help="of the selection (default %(default)s)")
@@ -383,6 +389,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             val_size=given.val_size,
             exclude=given.exclude,
             tokenizer=given.tokenizer,
+            columns={ours: theirs for ours in ("problem", "answer") if (theirs := getattr(given, ours)) is not None},
         )
     except DatasetError as error:
         print(f"refused: {error}", file=sys.stderr)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
-from pathlib import Path
 from typing import NamedTuple
-
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 MAX_CHARACTERS = 20_000
 """A question or gold longer than this is dropped as `too_long`."""
@@ -30,13 +25,6 @@ FIELDS = (
     "question_type", "problem_is_valid", "solution_is_valid", "pass_rate", "baseline",
 )  # fmt: skip
 """The columns that `parse_row` looks at; readers of column files need no others."""
-
-
-CONVERSIONS = {
-    ".gz": "unpack it with gunzip {0}",
-    ".csv": "pandas.read_csv({0!r}).to_json('problems.jsonl', orient='records', lines=True) converts it",
-}
-"""How a file of a kind that is not read becomes one that is."""
 
 
 class DatasetError(ValueError):
@@ -182,78 +170,6 @@ def boxed_answers(solution: str) -> list[str]:
         else:
             return []
     return answers
-
-
-def read_rows(path: Path) -> Iterator[object]:
-    """Yield the rows of a `.jsonl`, `.json` or `.parquet` file; a row that cannot be decoded is its `Drop`.
-
-    JSONL and parquet are read piece by piece, a `.json` array as a whole.
-
-    Raises:
-        DatasetError: the file is of another kind, or not what its name says.
-    """
-    if path.suffix == ".parquet":
-        yield from _read_parquet(path)
-    elif path.suffix in (".jsonl", ".json"):
-        with path.open("rb") as file:
-            is_array = path.suffix == ".json" and file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
-        yield from _read_json_array(path) if is_array else _read_json_lines(path)
-    else:
-        remedy = CONVERSIONS.get(path.suffix, "convert or rename it").format(str(path))
-        raise DatasetError(f"source {path} ends in {path.suffix!r}; expected .jsonl, .json or .parquet: {remedy}")
-
-
-def _read_json_lines(path: Path) -> Iterator[object]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file):
-            content = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
-            if not content.strip():
-                continue
-            try:
-                yield json.loads(content.decode("utf-8"))
-            except UnicodeDecodeError:
-                yield Drop.INVALID_UTF8
-            except (ValueError, RecursionError):
-                yield Drop.MALFORMED_JSON
-
-
-def _read_json_array(path: Path) -> Iterator[object]:
-    try:
-        rows = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(
-            f"source {path} begins like a JSON array but is not one ({error}): mend it, or write one JSON "
-            "object a line into a .jsonl file, where a broken line is skipped"
-        ) from error
-    yield from rows
-
-
-def _read_parquet(path: Path) -> Iterator[object]:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            columns = [name for name in FIELDS if name in names]
-            if not {"problem", "question"} & set(columns):
-                raise DatasetError(
-                    f"source {path} has the columns {', '.join(names)}; expected 'problem' or 'question', "
-                    "with 'answer' or 'solution': rename its columns"
-                )
-            for batch in file.iter_batches(batch_size=1024, columns=columns):
-                try:
-                    yield from batch.to_pylist()
-                except UnicodeDecodeError:  # Arrow does not check strings on reading; find the broken row
-                    yield from (_decode_row(batch.slice(index, 1)) for index in range(batch.num_rows))
-    except (pa.ArrowException, OSError) as error:
-        raise DatasetError(
-            f"source {path} cannot be read as parquet ({error}): fetch it again, or check that it is parquet"
-        ) from error
-
-
-def _decode_row(batch: pa.RecordBatch) -> object:
-    try:
-        return batch.to_pylist()[0]
-    except UnicodeDecodeError:
-        return Drop.INVALID_UTF8
 
 
 def _text(row: Mapping[str, object], key: str) -> str:

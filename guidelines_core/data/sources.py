@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 
 from guidelines_core.data import word_problems
 from guidelines_core.data.manifest import file_sha256
+from guidelines_core.data.rows import is_saved
 
 
 def digest(source: str) -> str | None:
-    """Return the sha256 of a source's content: of the file, or of the generator's code; None for a hub id."""
+    """Return the sha256 of a source's content: file, saved folder or generator's code; None for a hub id."""
     path = Path(word_problems.__file__) if source == word_problems.SOURCE else Path(source)
+    if is_saved(path):
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        text = "".join(f"{file.relative_to(path)} {digest(str(file))}\n" for file in files)
+        return hashlib.sha256(text.encode()).hexdigest()
     if not path.is_file():
         return None
     status = path.stat()

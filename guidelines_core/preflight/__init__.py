@@ -105,6 +105,7 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
             exclude=[anchored(file) for file in data.exclude],
             pass_rate=data.pass_rate,
             tokenizer=config.actor_rollout_ref.model.path,
+            columns={ours: theirs for ours, theirs in data.columns.items() if theirs is not None},
             template=OmegaConf.to_container(config.data.apply_chat_template_kwargs),  # type: ignore[arg-type]
         )
     except (ModelError, DatasetError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from guidelines_core.data.manifest import MANIFEST, Manifest, verify
+from guidelines_core.data.rows import kind_of
 from guidelines_core.paths import ROOT, anchored
 from guidelines_core.preflight.findings import Finding, error, warning
 from guidelines_core.preflight.rows import row_findings
@@ -46,7 +47,7 @@ def _model_findings(key: str, model: str) -> Iterator[Finding]:
 
 def _data_findings(config: DictConfig) -> Iterator[Finding]:
     key, source = "guidelines.data.source", config.guidelines.data.source
-    if Path(source).suffix in (".jsonl", ".json", ".parquet") and not anchored(source).is_file():
+    if kind_of(Path(source)) and not anchored(source).is_file():
         yield error(key, source, "no such file", f"a relative path is meant from {ROOT}")
         return
     for file in config.guidelines.data.exclude:

@@ -60,12 +60,12 @@ def data_sets(config: DictConfig) -> Iterator[DatasetInput]:
 def provenance() -> dict[str, str]:
     """Return the tags that say where a run came from: commit, versions, hardware."""
     gpus = devices()
-    commit, changed = _git("rev-parse", "HEAD") or "none", _git("status", "--porcelain")
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     packages = ["verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow"]
     packages += ["liger-kernel"] if find_spec("liger_kernel") else []
     return {
-        "mlflow.source.git.commit": commit,
-        "git.changed": str(bool(changed)).lower(),
+        "mlflow.source.git.commit": commit or "none",
+        "git.changed": "unknown" if commit is None or changes is None else str(bool(changes)).lower(),
         "python": platform.python_version(),
         **{f"version.{name}": version(name) for name in packages},
         "hardware.cpu": f"{psutil.cpu_count()} x {_cpu_model()}",
@@ -74,11 +74,12 @@ def provenance() -> dict[str, str]:
     }
 
 
-def _git(*arguments: str) -> str:
-    """Return what git says of the repository, nothing where it is no repository or git is not installed."""
+def _git(*arguments: str) -> str | None:
+    """Return what git says of the repository; None where it is no repository or git is not installed."""
     if shutil.which("git") is None:
-        return ""
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        return None
+    said = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return said.stdout.strip() if said.returncode == 0 else None
 
 
 def _cpu_model() -> str:

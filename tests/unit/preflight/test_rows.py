@@ -27,8 +27,8 @@ def manifest(
     train: dict[str, int], val: dict[str, int], unit: str = str(MODEL), measured: dict[str, Any] | None = None
 ) -> Manifest:
     rows = (sum(train.values()), sum(val.values()))
-    return Manifest(5, "rows", None, 0, 240, 16, "v", True, {}, None, measured, sum(rows), {}, 0, *rows, {}, {}, unit,
-                    {"train": train, "val": val}, {})  # fmt: skip
+    return Manifest(6, "rows", None, 0, 240, 16, "v", {}, True, {}, None, measured, sum(rows), {}, 0, *rows, {}, {},
+                    unit, {"train": train, "val": val}, {})  # fmt: skip
 
 
 def test_enough_that_are_short_enough_are_no_finding() -> None:

@@ -254,3 +254,10 @@ def test_a_store_that_was_copied_with_its_artifacts_leaves_the_originals_alone(
     second.client.log_text(second.claim.run_id, "mine", "mine.txt")
     assert second.client.get_run(second.claim.run_id).info.artifact_uri.startswith((tmp_path / "copy").as_uri())
     assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == [first.claim.run_id]
+
+
+def test_without_git_nobody_knows_whether_files_were_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provenance()["git.changed"] in ("true", "false")
+    monkeypatch.setattr("guidelines_core.runs.provenance.ROOT", tmp_path)  # in no repository
+    assert provenance()["git.changed"] == "unknown"
+    assert provenance()["mlflow.source.git.commit"] == "none"
