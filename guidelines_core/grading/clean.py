@@ -84,4 +84,4 @@ def _spelling(character: str) -> str:
         return {"\uff0c": ", ", "\uff1b": "; "}.get(character, chr(ord(character) - 0xFEE0))
     if unicodedata.category(character) == "Zs":
         return " "
-    return "" if unicodedata.category(character) == "Cf" else character
+    return "" if unicodedata.category(character) in ("Cf", "Cs") else character

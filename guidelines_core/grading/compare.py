@@ -77,6 +77,7 @@ def _in_plain_form(node: Node) -> Node:
     if node.head == "relation":
         node = _without_membership(node)
     if node.head == "list":
+        node = _distributed(node)
         systems = _systems(node)
         if systems is not None:
             return systems
@@ -96,6 +97,20 @@ def _in_plain_form(node: Node) -> Node:
         return node
     signs = _signs(node)
     return node if len(signs) == 1 else Node("list", tuple(signs), ",")
+
+
+def _distributed(node: Node) -> Node:
+    """Return a, b > 0 as a > 0, b > 0."""
+    *names, last = node.args
+    if (
+        last.head != "relation"
+        or len(last.args) != 2
+        or not set(last.name.split()) & {"<", ">", "<=", ">=", "!=", "in"}
+    ):
+        return node
+    if not all(name.head == "symbol" and name.name not in CONSTANTS for name in (*names, last.args[0])):
+        return node
+    return Node("list", (*(Node("relation", (name, last.args[1]), last.name) for name in names), last), "and")
 
 
 def _systems(node: Node) -> Node | None:
@@ -187,7 +202,7 @@ def _renamed(gold: Node, answer: Node, gold_dummies: set[str], answer_dummies: s
         ):
             names = [(g, a) for g, a in zip(first.args[1:], second.args[1:], strict=False)]
             if len(first.args) == len(second.args) and all(g.head == a.head == "symbol" for g, a in names):
-                return _substituted(answer, {a.name: g.name for g, a in names})
+                answer = _substituted(answer, {a.name: g.name for g, a in names})
         indices = [re.fullmatch(r"(\w+)_([a-z])", side.name) for side in (first, second) if side.head == "symbol"]
         if len(indices) == 2 and indices[0] and indices[1] and indices[0][1] == indices[1][1]:
             return _substituted(answer, {indices[1][2]: indices[0][2], second.name: first.name})
@@ -198,7 +213,9 @@ def _renamed(gold: Node, answer: Node, gold_dummies: set[str], answer_dummies: s
         extra -= symbols_in(answer.args[0])
     if len(extra) == len(missing) == 1:
         new, old = extra.pop(), missing.pop()
-        if new in answer_dummies or old in gold_dummies or (_is_period(gold, old) and _is_period(answer, new)):
+        given, wanted = new in answer_dummies or _is_period(answer, new), old in gold_dummies or _is_period(gold, old)
+        several = gold.head in ("()", "list", "set", "relation")
+        if {new, old} == {"c", "C"} or (given and wanted) or (several and (given or wanted)):
             return _substituted(answer, {new: old})
     return answer
 
@@ -414,6 +431,8 @@ def _equation(gold: Node, answer: Node) -> bool | None:
     if answer.head != "relation":
         if named is not None:
             return _equal(named[1], answer)
+        if len(gold.args) == 2 and is_value(answer) and "y" in symbols_in(gold) - symbols_in(answer):
+            return _solves(Node("relation", (symbol("y"), answer), "="), gold)
         if answer.head == "list" or not all(_is_number(side) for side in gold.args):
             return False
         return all(_equal(side, answer) for side in gold.args)
@@ -536,7 +555,7 @@ def _result(chain: Node, gold: Node) -> Node | None:
     signs, sides = chain.name.split(), list(chain.args)
     if signs == ["equiv"]:
         return _remainder(*sides)
-    rounded = _measured(sides[-1])
+    rounded = _measured(sides[-1]) if set(signs) <= {"=", "~"} else None
     is_gold = rounded and rounded[0].head == "number" and "." in rounded[0].name and _equal(gold, sides[-1])
     if is_gold and all(side == NOTHING or _is_label(side) or _is_about(side, sides[-1]) for side in sides[:-1]):
         return sides[-1]  # the gold itself is a rounded decimal
@@ -559,6 +578,8 @@ def _result(chain: Node, gold: Node) -> Node | None:
         return sides[0]
     gold_is_number = _is_number(gold) or gold.head in ("based", "compound")
     for index, side in enumerate(sides[:-1]):
+        if "matrix" in (last.head, side.head) and _matrix(last, side):
+            continue
         if (is_value(side) and _is_number(side)) or side.head == "quantity":
             if _quantity(last, side) is False and _quantity(side, last) is False:
                 return None

@@ -159,7 +159,8 @@ def _spelling(latex: str) -> tuple[tuple[str, str, bool], ...]:
     found: list[tuple[str, str, bool]] = []
     for token in tokens_of(latex):
         text = "frac" if token.text in ("dfrac", "tfrac", "cfrac") else token.text
-        found.append((token.kind, text, token.spaced and bool(found) and found[-1][0] == token.kind == "number"))
+        kind = "letters" if token.kind in ("letter", "upright", "run", "word") else token.kind
+        found.append((kind, text, token.spaced and bool(found) and found[-1][0] == token.kind == "number"))
     return tuple(found)
 
 

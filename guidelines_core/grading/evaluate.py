@@ -116,7 +116,7 @@ class _Evaluation:
         """Return a value that depends on nothing but what the node is made of."""
         if any(part.head == "symbol" and part.name == "..." for part in node.walk()):
             raise NotComputed
-        seed = zlib.crc32(_opaque_key(node, self.symbols).encode())
+        seed = zlib.crc32(_opaque_key(node, self.symbols).encode("utf-8", "surrogatepass"))
         return Fraction(random.Random(seed).randint(1000, 9000), 1009)
 
     @staticmethod
@@ -382,7 +382,7 @@ def samples(names: Sequence[str], where: str, count: int) -> list[dict[str, Frac
     for turn in range(count):
         values = {}
         for index, name in enumerate(names):
-            draw = random.Random(zlib.crc32(f"{name} {turn} {where}".encode()))
+            draw = random.Random(zlib.crc32(f"{name} {turn} {where}".encode("utf-8", "surrogatepass")))
             if where == "whole":
                 values[name] = Fraction(draw.randint(1, 9) + 2 * turn)
                 continue

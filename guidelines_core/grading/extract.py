@@ -11,6 +11,7 @@ MAX_ANSWER = 2_000  # characters; longer is no final answer
 
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
 _UNBRACED = re.compile(r"\\(?:boxed|fbox)\s*(\d+(?:\.\d+)?|[A-Za-z]|\\[A-Za-z]+)(?![A-Za-z{])")
+_BOX_NAME = re.compile(r"(?<![A-Za-z\\])([A-Za-z](?:_\d)?)\s*=\s*$")
 _NEGATED = re.compile(r"(?:[=$(:]|\\\[)\s*-\s*$")  # x = -\\boxed{5}
 _APPROXIMATELY = re.compile(r"[\s$]*(?:\\approx|≈|\\doteq)[\s$]*")
 _CONNECTOR = re.compile(
@@ -75,8 +76,13 @@ def final_answer(solution: str) -> str | None:
             continue
         if len(gap) > 40 or len(answer) > MAX_ANSWER or not _CONNECTOR.fullmatch(gap):
             break
+        names = [_BOX_NAME.search(before) for before in (text[max(0, earlier[0] - 20) : earlier[0]], gap)]
+        if all(names) and "=" not in answer:
+            answer = f"{names[1][1]} = {answer}"  # type: ignore[index]
         begin, content = earlier[0], text[earlier[1] : earlier[2]].strip()
-        if content != answer:
+        if all(names):
+            answer = f"{names[0][1]} = {content}, {answer}"  # type: ignore[index]
+        elif content != answer:
             answer = f"{content}, {answer}"
     before, after = text[:begin].rstrip(), text[boxes_end + 1 :].lstrip()
     if "," in answer and before.endswith("(") and after.startswith(")"):
@@ -103,6 +109,7 @@ def _answer_in_prose(text: str) -> str | None:
         found = _candidates(text)
         return found[-1].strip(" *") if found else None
     sentence = _sentence(text[stated[-1] :])
+    sentence = re.split(r"(?<=[\d$)])\s+(?:when|where|since|because|as)\b", sentence, maxsplit=1)[0]
     *_, last = re.split(r"\b(?:is|are|equals)\b:?", sentence)
     if last.strip() and last is not sentence and _candidates(last):
         sentence = last.strip()

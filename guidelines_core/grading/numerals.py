@@ -41,10 +41,12 @@ def numeral(c: Cursor, token: Token) -> Node:
         c.at += 1 if c.peek().kind == "command" else 3
         return value
     letters = c.peek()
-    is_hexadecimal = letters.kind in ("letter", "upright", "run") and set(letters.text) <= set("ABCDEF")
-    if is_hexadecimal and not letters.spaced and c.peek(1).kind == "_" and token.text.isdigit():  # 1A_{16}
+    is_hexadecimal = letters.kind in ("letter", "upright", "run") and set(letters.text.upper()) <= set("ABCDEF")
+    base = c.peek(2).text if c.peek(2).kind == "number" else c.peek(3).text
+    in_base = c.peek(1).kind == "_" and base.isdigit() and int(base) > 10
+    if is_hexadecimal and in_base and not letters.spaced and token.text.isdigit():  # 1A_{16}
         c.at += 2
-        return expressions.indexed(c, Node("number", name=token.text + letters.text, value=Fraction(0)))
+        return expressions.indexed(c, Node("number", name=token.text + letters.text.upper(), value=Fraction(0)))
     whole = number(token.text)
     if token.text.isdigit():
         start = c.at

@@ -140,6 +140,8 @@ def clause_in(c: Cursor, start: int, end: int) -> str | None:
     words = [token.text.lower() for token in tokens if token.kind in ("word", "run")]
     names = [token.text for token in tokens if token.kind in ("letter", "upright")]
     first = tokens[0].text.lower()
+    if first not in CONDITIONS and any(token.kind == "=" for token in tokens):
+        return None
     if first == "for" or first in ("where", "with", "forall"):
         if first == "for" and {"not", "only", "except"} & set(words):
             return None

@@ -7,7 +7,10 @@ set needs no sorting.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
+
+import mpmath
 
 from guidelines_core.grading.evaluate import real_number, same_value
 from guidelines_core.grading.nodes import Node, is_value, number, symbol, symbols_in
@@ -44,7 +47,8 @@ def _order(node: Node) -> Any:
         return float("inf")
     if node.key == MINUS_INFINITY.key:
         return float("-inf")
-    return None if symbols_in(node) else real_number(node)
+    value = None if symbols_in(node) else real_number(node)
+    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
 
 
 def _same_end(first: Node, second: Node) -> bool:

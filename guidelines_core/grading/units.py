@@ -13,10 +13,18 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-_SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
-    "quadrillion": 10**15, "dozen": 12, "lakh": 10**5, "crore": 10**7, "score": 20, "gross": 144,
+_WHOLE_SCALES = {
+    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15,
+    "dozen": 12, "lakh": 10**5, "crore": 10**7, "score": 20, "gross": 144,
 }  # fmt: skip
+_PARTS = {
+    "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000, "millionth": 10**6,
+}  # fmt: skip
+_SCALES = {
+    **{name + end: Fraction(size) for name, size in _WHOLE_SCALES.items() for end in ("", "s")},
+    **{name + "s": Fraction(1, size) for name, size in _PARTS.items()},
+}
 _NUMERALS = frozenset(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "  # noqa: SIM905
     "fifteen sixteen seventeen "
