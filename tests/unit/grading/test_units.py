@@ -26,6 +26,8 @@ from guidelines_core.grading.units import Unit, factors, is_unit_phrase, unit_of
         ("$", "euros", []),
         ("dimes", "nickels", [Fraction(1, 2)]),
         ("", "million", [1_000_000]),
+        ("", "halves", [Fraction(1, 2)]),
+        ("", "thousandths", [Fraction(1, 1000)]),
         ("trillion", "billion", [Fraction(1, 1000)]),
         ("%", "", [1, 100]),
         ("", "%", [1, Fraction(1, 100)]),
@@ -48,7 +50,7 @@ def test_nouns_may_be_units(phrase: str) -> None:
 
 @pytest.mark.parametrize(
     "phrase",
-    ["tenths", "halves", "divided by two", "or more", "at least", "squared", "is wrong", "minus one", "thousandths",
+    ["divided by two", "or more", "at least", "squared", "is wrong", "minus one",
      "below zero", "remainder three", "choose two", "of", "quintillionths", "doubled", "nines", "but wait"],
 )  # fmt: skip
 def test_words_that_make_another_number_are_no_unit(phrase: str) -> None:
