@@ -55,7 +55,13 @@ def _verl_folder() -> Path:
     return Path(spec.origin).parent
 
 
-SEARCH_PATH = f"hydra.searchpath=['file://{_verl_folder() / 'trainer' / 'config'}']"
+def search_path(folder: Path) -> str:
+    """Return the override that has Hydra look into `folder`, whatever signs its path has."""
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return f"hydra.searchpath=['file://{quoted}']"
+
+
+SEARCH_PATH = search_path(_verl_folder() / "trainer" / "config")
 
 
 def experiments() -> dict[str, str]:

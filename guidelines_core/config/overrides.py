@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,10 @@ def override_findings(plain: DictConfig, overrides: Sequence[str]) -> Iterator[s
         try:
             override: Override = OverridesParser.create().parse_override(text)
         except HydraException as error:
-            yield f"{text!r} is no override: expected key=value ({str(error).splitlines()[0]})"
+            yield f"{text!r} is no override: expected key=value ({str(error).splitlines()[0]}){_quoted(text)}"
+            continue
+        if override.is_sweep_override():
+            yield f"{text!r} gives several values: expected one{_quoted(text)}"
             continue
         key = str(override.key_or_group)
         if override.is_add() or override.is_delete() or (CONF / key).is_dir():
@@ -35,6 +39,19 @@ def override_findings(plain: DictConfig, overrides: Sequence[str]) -> Iterator[s
         finding = _type_finding(key, override.value(), _select(plain, key))
         if finding:
             yield finding
+
+
+def _quoted(text: str) -> str:
+    """Return how a shell is given an override whose value has signs of the override grammar, as the end of a sentence.
+
+    Those are `=`, commas, brackets and others (`hydra.cc/docs/advanced/override_grammar`).
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not value or value[0] in "'\"[{":
+        return ""
+    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    word = shlex.quote(f"{key}='{quoted}'")
+    return f"; a value with such signs is quoted: {word}"
 
 
 _ABSENT = object()

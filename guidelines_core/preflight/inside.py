@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import config_file
-from guidelines_core.paths import anchored
+from guidelines_core.paths import MLFLOW_DATABASE, anchored
 from guidelines_core.preflight.files import model_keys
 from guidelines_core.preflight.findings import Finding, error
 from guidelines_core.prompts import planner_messages, solver_messages
@@ -108,6 +108,10 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
     remedy = "set MLFLOW_TRACKING_URI to a store that can be written to, or unset it for mlflow.db in the repository"
     database = uri.removeprefix("sqlite:///")
     if database != uri:
+        if "?" in str(MLFLOW_DATABASE) and database == str(MLFLOW_DATABASE):
+            yield error("MLFLOW_TRACKING_URI", uri, "the repository's path has a ?, at which a database's address ends",
+                        "move the repository, or set MLFLOW_TRACKING_URI to a store elsewhere")  # fmt: skip
+            return
         path = Path(database)
         if not path.is_absolute():
             yield error("MLFLOW_TRACKING_URI", masked(uri), "a worker's working directory may be another one",

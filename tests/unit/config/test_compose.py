@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from guidelines_core.config.compose import ConfigError, compose, experiments
+from guidelines_core.config.compose import ConfigError, compose, experiments, search_path
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.provenance import parameters
 
@@ -144,3 +146,18 @@ def test_a_choice_by_pass_rate_is_another_data_set() -> None:
         for overrides in ([], ["guidelines.data.pass_rate=[0.1,0.9]"], ["guidelines.data.pass_rate=[0.2,0.9]"])
     }
     assert len(files) == 3
+
+
+@pytest.mark.parametrize("name", ["a=b,c.jsonl", "a,b.jsonl", "it's (a) [b].jsonl", "a b{c}.jsonl"])
+def test_a_value_with_signs_of_the_grammar_is_refused_with_the_way_to_write_it(name: str, tmp_path: Path) -> None:
+    source = str(tmp_path / name)
+    with pytest.raises(ConfigError) as caught:
+        compose("tiny", [f"guidelines.data.source={source}"])
+    said = str(caught.value).rpartition("is quoted: ")[2]
+    (override,) = shlex.split(said)
+    assert compose("tiny", [override]).guidelines.data.source == source
+
+
+def test_a_folder_with_signs_of_the_grammar_is_a_search_path(tmp_path: Path) -> None:
+    folder = tmp_path / "o'dd %20?x, [a=b]"
+    assert OverridesParser.create().parse_override(search_path(folder)).value() == [f"file://{folder}"]

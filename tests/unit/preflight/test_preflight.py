@@ -437,3 +437,10 @@ def test_a_check_that_crashes_is_an_error_and_hides_no_other(monkeypatch: pytest
         ("error", "MLFLOW_TRACKING_URI"),
     ]
     assert "KeyError: 'no such thing'" in found[0].reason
+
+
+def test_a_repository_whose_path_ends_a_databases_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inside, "MLFLOW_DATABASE", Path("/what?/mlflow.db"))
+    (finding,) = store_findings("sqlite:////what?/mlflow.db", "x", dry_run=True)
+    assert finding.severity == "error"
+    assert "move the repository" in finding.remedy
