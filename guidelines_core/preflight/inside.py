@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from sqlalchemy.engine import make_url
 
 from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import config_file
@@ -108,9 +109,10 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
     remedy = "set MLFLOW_TRACKING_URI to a store that can be written to, or unset it for mlflow.db in the repository"
     database = uri.removeprefix("sqlite:///")
     if database != uri:
-        if "?" in str(MLFLOW_DATABASE) and database == str(MLFLOW_DATABASE):
-            yield error("MLFLOW_TRACKING_URI", uri, "the repository's path has a ?, at which a database's address ends",
-                        "move the repository, or set MLFLOW_TRACKING_URI to a store elsewhere")  # fmt: skip
+        read = make_url(uri).database
+        if database == str(MLFLOW_DATABASE) and read != database:
+            yield error("MLFLOW_TRACKING_URI", uri, f"of the repository's path, this address is read as {read}",
+                        "move the repository to a path without % and ?, or set MLFLOW_TRACKING_URI")  # fmt: skip
             return
         path = Path(database)
         if not path.is_absolute():

@@ -439,8 +439,11 @@ def test_a_check_that_crashes_is_an_error_and_hides_no_other(monkeypatch: pytest
     assert "KeyError: 'no such thing'" in found[0].reason
 
 
-def test_a_repository_whose_path_ends_a_databases_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside, "MLFLOW_DATABASE", Path("/what?/mlflow.db"))
-    (finding,) = store_findings("sqlite:////what?/mlflow.db", "x", dry_run=True)
-    assert finding.severity == "error"
-    assert "move the repository" in finding.remedy
+@pytest.mark.parametrize(("folder", "odd"), [("/what?", True), ("/a%20b", True), ("/it's #1", False)])
+def test_a_repository_whose_path_a_databases_address_cannot_hold_is_refused(
+    monkeypatch: pytest.MonkeyPatch, folder: str, odd: bool
+) -> None:
+    monkeypatch.setattr(inside, "MLFLOW_DATABASE", Path(folder) / "mlflow.db")
+    monkeypatch.setattr("os.access", lambda *_: True)
+    found = list(store_findings(f"sqlite:///{folder}/mlflow.db", "x", dry_run=True))
+    assert ["move the repository" in finding.remedy for finding in found] == [True] * odd
