@@ -240,7 +240,8 @@ def _opaque_key(node: Node, symbols: Mapping[str, Fraction]) -> str:
     for arg in node.args:
         try:
             value = _Evaluation(symbols, True).of(arg)
-            parts.append(str(value) if isinstance(value, Fraction) else mpmath.nstr(value, 25))
+            exact = isinstance(value, Fraction)
+            parts.append(f"{value.numerator:x}/{value.denominator:x}" if exact else mpmath.nstr(value, 25))
         except (NoValue, NotComputed, KeyError):
             parts.append(arg.key if not arg.args else f"{arg.head}[{arg.name}]({_opaque_key(arg, symbols)})")
     if node.name == "of" and node.args[0].head == "symbol":

@@ -35,7 +35,7 @@ def measured(c: Cursor) -> Node:
     if (
         c.peek().kind in ("run", "word")
         and c.peek().text in ("US", "USD", "EUR", "GBP", "Rs", "INR")
-        and c.peek(1).kind in ("money", "number")
+        and c.peek(1).kind in ("money", "number", ".")
     ):
         money = {"US": "$", "Rs": "₹"}.get(c.take().text, c.tokens[c.at - 1].text)
         if c.peek().kind == ".":

@@ -262,6 +262,9 @@ def _solutions(node: Node) -> RealSet | None:
     if len(places) != 1 or len(sides) > 3 or (len(sides) == 3 and places[0] != 1):
         return None
     variable = sides[places[0]]
+    others = [side for index, side in enumerate(sides) if index != places[0]]
+    if any(part.head == "opaque" for side in others for part in side.walk()):
+        return None
     if not all(is_value(side) for side in sides) or any(
         variable.head == "symbol" and variable.name in symbols_in(s) for i, s in enumerate(sides) if i != places[0]
     ):
