@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-from guidelines_core.grading.evaluate import ratio_sign, rational, real_number, rounds_to, same_value
 from guidelines_core.grading.nodes import CONSTANTS, Node, is_value, number, symbol, symbols_in
 from guidelines_core.grading.sets import real_set, same_set
 from guidelines_core.grading.units import Unit, factors, unit_of
+from guidelines_core.grading.values import ratio_sign, rational, real_number, rounds_to, same_value
 from guidelines_core.grading.words import same_words, value_of
 
 MAX_ITEMS = 40

@@ -1,19 +1,16 @@
-r"""Whether two expressions have the same value: exactly where they are rational, else to as many digits as it takes.
+r"""The value of an expression: exact where it is rational, else to the working precision of mpmath.
 
-Symbols get rational sample values, the same ones on both sides; an identity that holds at every sample is taken for
-true (Schwartz-Zippel). A number that is not rational is computed with twice as many digits as all its parts' magnitudes
-have together, so that a difference far below the numbers themselves, such as 10^{-20} beside 1, still shows.
+An evaluation counts the digits that the magnitudes of all its parts have together, for `values` to tell how many digits
+a comparison needs.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import mpmath
@@ -26,7 +23,6 @@ MAX_BITS = 400_000
 MAX_MAGNITUDE = 3_000
 """Digits of all magnitudes together beyond which nothing is said about an expression that is not rational."""
 BASE_DIGITS = 45
-SURE_DIGITS = 22
 
 Value = Any  # Fraction, mpmath.mpf or mpmath.mpc
 
@@ -39,7 +35,7 @@ class NotComputed(Exception):
     """The expression is beyond what this module computes."""
 
 
-class _Evaluation:
+class Evaluation:
     """One evaluation: its symbols' values, whether it is real, and the digits that its magnitudes have together."""
 
     def __init__(self, symbols: Mapping[str, Fraction], real: bool) -> None:
@@ -79,6 +75,7 @@ class _Evaluation:
         return value
 
     def of(self, node: Node) -> Value:
+        """Return the value of an expression."""
         head = node.head
         if head == "number":
             assert node.value is not None
@@ -92,7 +89,7 @@ class _Evaluation:
         if head == "/":
             return self.seen(self.divide(self.of(node.args[0]), self.of(node.args[1])))
         if head == "^":
-            return self.seen(self.power(self.of(node.args[0]), self.of(node.args[1]), not _names(node.args[1:])))
+            return self.seen(self.power(self.of(node.args[0]), self.of(node.args[1]), not names_in(node.args[1:])))
         if head == "apply":
             return self.seen(self.function(node), cancels=True)
         if head == "opaque":
@@ -100,6 +97,7 @@ class _Evaluation:
         raise NotComputed
 
     def symbol(self, name: str) -> Value:
+        """Return a constant's or a sample's value."""
         if name == "pi":
             return +mp.pi
         if name == "e":
@@ -121,13 +119,17 @@ class _Evaluation:
 
     @staticmethod
     def divide(top: Value, bottom: Value) -> Value:
+        """Return a quotient; NoValue for a division by zero."""
         if bottom == 0:
             raise NoValue
         if isinstance(top, Fraction) and isinstance(bottom, Fraction):
             return top / bottom
-        return _float(top) / _float(bottom)
+        return as_float(top) / as_float(bottom)
 
     def power(self, base: Value, exponent: Value, constant: bool = True) -> Value:
+        """Return a power: exact if it can be, a real root of a negative number if the exponent is constant and its
+        denominator odd.
+        """
         if exponent == 0:
             return Fraction(1)
         if base == 0:
@@ -142,7 +144,7 @@ class _Evaluation:
                     return base**power
             if abs(power) > 10**12:
                 raise NotComputed
-            return _float(base) ** power
+            return as_float(base) ** power
         negative = not isinstance(base, mpmath.mpc) and base < 0
         if negative and constant and isinstance(exponent, Fraction) and exponent.denominator % 2:
             sign = -1 if exponent.numerator % 2 else 1  # the real root
@@ -158,13 +160,14 @@ class _Evaluation:
             root = _root(base, exponent.denominator)
             if root is not None:
                 return self.power(root, Fraction(exponent.numerator))
-        return mpmath.power(_float(base), _float(exponent))
+        return mpmath.power(as_float(base), as_float(exponent))
 
     def function(self, node: Node) -> Value:
+        """Return the value of a named function."""
         name = node.name
         if name == "deg":
             value = self.of(node.args[0])
-            return _float(value) * mp.pi / 180 if self.in_trigonometry else value
+            return as_float(value) * mp.pi / 180 if self.in_trigonometry else value
         if name == "det":
             return self.determinant([[self.of(cell) for cell in row.args] for row in node.args[0].args])
         trigonometric = name in _TRIGONOMETRIC
@@ -195,7 +198,7 @@ class _Evaluation:
         if name in ("log", "log10", "ln"):
             return self.logarithm(name, values)
         if name in _FUNCTIONS:
-            value = _float(first)
+            value = as_float(first)
             if not isinstance(value, mpmath.mpc) and abs(value) > 10**9:
                 raise NotComputed
             try:
@@ -205,6 +208,7 @@ class _Evaluation:
         raise NotComputed
 
     def determinant(self, rows: list[list[Value]]) -> Value:
+        """Return the determinant of a square matrix of up to five rows."""
         if len(rows) != len(rows[0]) or len(rows) > 5:
             raise NotComputed
         if len(rows) == 1:
@@ -213,15 +217,16 @@ class _Evaluation:
         return _sum(_product([(-1) ** c * Fraction(1), rows[0][c], self.determinant(m)]) for c, m in enumerate(minors))
 
     def logarithm(self, name: str, values: list[Value]) -> Value:
+        """Return a logarithm: natural, of base 10 or of a base given; exact if it is a whole number."""
         value = values[0]
         if value == 0 or (self.real and not isinstance(value, mpmath.mpc) and value < 0):
             raise NoValue
         base = Fraction(10) if name == "log10" else values[1] if name == "log" else None
         if base is None:
-            return Fraction(0) if value == 1 else mpmath.log(_float(value))
+            return Fraction(0) if value == 1 else mpmath.log(as_float(value))
         if base in (0, 1):
             raise NoValue
-        logarithm = mpmath.log(_float(value)) / mpmath.log(_float(base))
+        logarithm = mpmath.log(as_float(value)) / mpmath.log(as_float(base))
         if (
             isinstance(value, Fraction)
             and isinstance(base, Fraction)
@@ -239,7 +244,7 @@ def _opaque_key(node: Node, symbols: Mapping[str, Fraction]) -> str:
     parts = []
     for arg in node.args:
         try:
-            value = _Evaluation(symbols, True).of(arg)
+            value = Evaluation(symbols, True).of(arg)
             exact = isinstance(value, Fraction)
             parts.append(f"{value.numerator:x}/{value.denominator:x}" if exact else mpmath.nstr(value, 25))
         except (NoValue, NotComputed, KeyError):
@@ -249,7 +254,8 @@ def _opaque_key(node: Node, symbols: Mapping[str, Fraction]) -> str:
     return f"{node.head}[{node.name}]({','.join(parts)})"
 
 
-def _float(value: Value) -> Value:
+def as_float(value: Value) -> Value:
+    """Return a fraction as a number of mpmath's working precision; anything else as it is."""
     if isinstance(value, Fraction):
         return mpmath.mpf(value.numerator) / value.denominator
     return value
@@ -259,7 +265,7 @@ def _sum(values: Iterable[Value]) -> Value:
     total: Value = Fraction(0)
     for value in values:
         both = isinstance(total, Fraction) and isinstance(value, Fraction)
-        total = total + value if both else _float(total) + _float(value)
+        total = total + value if both else as_float(total) + as_float(value)
     return total
 
 
@@ -269,7 +275,7 @@ def _product(values: Iterable[Value]) -> Value:
         both = isinstance(total, Fraction) and isinstance(value, Fraction)
         if both and max(total.numerator.bit_length() + value.numerator.bit_length(), 1) > 2 * MAX_BITS:
             raise NotComputed
-        total = total * value if both else _float(total) * _float(value)
+        total = total * value if both else as_float(total) * as_float(value)
         if value == 0:
             total = Fraction(0)
     return total
@@ -317,7 +323,7 @@ def _factorial(value: Value, real: bool) -> Value:
     if isinstance(value, mpmath.mpc) or abs(value) > 10_000:
         raise NotComputed
     try:
-        return mpmath.gamma(_float(value) + 1)
+        return mpmath.gamma(as_float(value) + 1)
     except (ValueError, ZeroDivisionError):
         raise NoValue from None
 
@@ -334,7 +340,7 @@ def _binomial(top: Value, bottom: Value) -> Value:
     if any(isinstance(value, mpmath.mpc) or abs(value) > 10_000 for value in (top, bottom)):
         raise NotComputed
     try:
-        return mpmath.binomial(_float(top), _float(bottom))
+        return mpmath.binomial(as_float(top), as_float(bottom))
     except (ValueError, ZeroDivisionError):
         raise NoValue from None
 
@@ -348,194 +354,6 @@ _FUNCTIONS: dict[str, Callable[[Value], Value]] = {
 }  # fmt: skip
 
 
-# -- the same value ----------------------------------------------------------------------------------------------
-
-
-def _difference(first: Node, second: Node, symbols: Mapping[str, Fraction], real: bool) -> bool:
-    """Tell whether two expressions are equal at one sample.
-
-    Raises:
-        NoValue: one of them has no value there.
-        NotComputed: one of them is too large or unknown.
-    """
-    digits = BASE_DIGITS
-    for _ in range(3):
-        with mp.workdps(digits):
-            evaluations = [_Evaluation(symbols, real) for _ in range(2)]
-            a, b = (evaluation.of(node) for evaluation, node in zip(evaluations, (first, second), strict=True))
-            if isinstance(a, Fraction) and isinstance(b, Fraction):
-                return a == b
-            magnitude = sum(evaluation.magnitude for evaluation in evaluations)
-            if magnitude > MAX_MAGNITUDE:
-                raise NotComputed
-            if digits >= BASE_DIGITS + 2 * magnitude - 1:
-                return bool(abs(_float(a) - _float(b)) < mpmath.mpf(10) ** -(SURE_DIGITS + magnitude))
-        digits = int(BASE_DIGITS + 2 * magnitude) + 10
-    raise NotComputed
-
-
-def samples(names: Sequence[str], where: str, count: int) -> list[dict[str, Fraction]]:
-    r"""Return values for symbols, that depend on their names only: some 0.2 to 4, or in (0, 1), or whole numbers.
-
-    Of those with negative values no two are negative at once: \sqrt{m/n} is \sqrt{mn}/n to everyone who writes either.
-    """
-    found = []
-    for turn in range(count):
-        values = {}
-        for index, name in enumerate(names):
-            draw = random.Random(zlib.crc32(f"{name} {turn} {where}".encode("utf-8", "surrogatepass")))
-            if where == "whole":
-                values[name] = Fraction(draw.randint(1, 9) + 2 * turn)
-                continue
-            value = Fraction(draw.randint(20, 400), 401 if where == "unit" or (where == "more" and turn % 2) else 97)
-            values[name] = -value if where == "negative" and index == turn % len(names) else value
-        found.append(values)
-    return found
-
-
-def _names(nodes: Iterable[Node]) -> list[str]:
+def names_in(nodes: Iterable[Node]) -> list[str]:
+    """Return the names of the symbols that need a value."""
     return sorted({p.name for n in nodes for p in n.walk() if p.head == "symbol" and p.name not in CONSTANTS})
-
-
-@lru_cache(maxsize=4096)
-def same_value(first: Node, second: Node) -> bool | None:
-    """Tell whether two values are equal, as functions of their symbols; None if that cannot be computed."""
-    if first.key == second.key:
-        return True
-    names = _names((first, second))
-    try:
-        if not names:
-            return _same_number(first, second)
-        return _same_function(first, second, names)
-    except (NotComputed, OverflowError, MemoryError):
-        return None
-
-
-def _same_number(first: Node, second: Node) -> bool | None:
-    imaginary = any(part.head == "symbol" and part.name == "i" for node in (first, second) for part in node.walk())
-    for real in (False,) if imaginary else (True, False):
-        try:
-            return _difference(first, second, {}, real)
-        except NoValue:
-            continue
-    return None
-
-
-def _same_function(first: Node, second: Node, names: list[str]) -> bool | None:
-    imaginary = _is_complex(first) or _is_complex(second)
-    agreed = 0
-    one_has_bars = _has_bars(first) != _has_bars(second)  # ln|x| is more than ln x
-    for where, count in (
-        ("wide", 4),
-        ("unit", 4),
-        ("negative", max(4, min(2 * len(names), 8))),
-        ("whole", 4),
-        ("more", 20),
-    ):
-        if where == "more" and agreed >= 3:
-            break
-        whole = where == "whole"
-        for values in samples(names, where, count):
-            try:
-                if imaginary:
-                    values = {
-                        n: mpmath.mpc(_float(v), _float(v) + 1) if n in ("z", "w") else v for n, v in values.items()
-                    }
-                if not _difference(first, second, values, not imaginary):
-                    return False
-                agreed += 1
-            except NoValue:
-                if _defined(first, values) != _defined(second, values) and ((whole and agreed < 4) or one_has_bars):
-                    return False
-                continue
-    return True if agreed >= 3 else None
-
-
-def _has_bars(node: Node) -> bool:
-    return any(part.head == "apply" and part.name == "abs" for part in node.walk())
-
-
-def _is_complex(node: Node) -> bool:
-    """Tell whether an expression has i in it, or the absolute value of z or w, which are complex by custom."""
-    return any(
-        (part.head == "symbol" and part.name == "i")
-        or (part.name == "abs" and any(inner.name in ("z", "w") for inner in part.walk()))
-        for part in node.walk()
-    )
-
-
-def _defined(node: Node, values: Mapping[str, Fraction]) -> bool:
-    try:
-        with mp.workdps(BASE_DIGITS):
-            _Evaluation(values, True).of(node)
-    except NoValue:
-        return False
-    return True
-
-
-def ratio_sign(first: Node, second: Node) -> int | None:
-    """Return the sign of the constant that one expression is of the other; None if they are not proportional."""
-    names = _names((first, second))
-    ratio: Value = None
-    try:
-        for values in samples(names, "wide", 4) + samples(names, "negative", 4):
-            with mp.workdps(80):
-                try:
-                    a, b = (_Evaluation(values, True).of(node) for node in (first, second))
-                except NoValue:
-                    continue
-            if (a == 0) != (b == 0) or b == 0:
-                return None
-            with mp.workdps(80):
-                now = a / b if isinstance(a, Fraction) and isinstance(b, Fraction) else _float(a) / _float(b)
-                if isinstance(now, mpmath.mpc):
-                    return None
-                if ratio is None:
-                    ratio = now
-                elif abs(_float(now) - _float(ratio)) > mpmath.mpf(10) ** -40 * abs(_float(ratio)):
-                    return None
-    except (NotComputed, OverflowError):
-        return None
-    return None if ratio is None else 1 if ratio > 0 else -1
-
-
-@lru_cache(maxsize=4096)
-def rational(node: Node) -> Fraction | None:
-    """Return the value of an expression that is a rational number; None for any other."""
-    try:
-        with mp.workdps(BASE_DIGITS):
-            value = _Evaluation({}, True).of(node)
-    except (NoValue, NotComputed, KeyError, OverflowError):
-        return None
-    return value if isinstance(value, Fraction) else None
-
-
-def real_number(node: Node) -> Any:
-    """Return a real number's value to 45 digits (Fraction or mpf); None if it is none."""
-    try:
-        with mp.workdps(BASE_DIGITS):
-            value = _Evaluation({}, True).of(node)
-    except (NoValue, NotComputed, KeyError, OverflowError):
-        return None
-    return value
-
-
-_DECIMAL = re.compile(r"-?0*(\d*)\.(\d+)")
-
-
-def rounds_to(exact: Node, decimal: Node) -> bool:
-    """Tell whether a decimal of six or more places, five of them significant, is a number rounded to it."""
-    if decimal.head == "*" and len(decimal.args) == 2 and decimal.args[0].value == -1:
-        decimal, exact = decimal.args[1], Node("*", (Node("number", value=Fraction(-1)), exact))
-    match = _DECIMAL.fullmatch(decimal.name) if decimal.head == "number" else None
-    if not match or len(match[2]) < 6 or len((match[1] + match[2]).lstrip("0")) < 5:
-        return False
-    value = real_number(exact)
-    if value is None or decimal.value is None:
-        return False
-    if isinstance(value, Fraction):
-        if value.denominator == 1:
-            return False
-        return abs(value - decimal.value) <= Fraction(1, 2 * 10 ** len(match[2]))
-    with mp.workdps(BASE_DIGITS):
-        return bool(abs(value - _float(decimal.value)) <= mpmath.mpf(1) / (2 * 10 ** len(match[2])))

@@ -12,8 +12,8 @@ from typing import Any
 
 import mpmath
 
-from guidelines_core.grading.evaluate import real_number, same_value
 from guidelines_core.grading.nodes import Node, is_value, number, symbol, symbols_in
+from guidelines_core.grading.values import real_number, same_value
 
 INFINITY = symbol("infty")
 MINUS_INFINITY = Node("*", (number(-1), INFINITY))
