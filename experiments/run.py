@@ -22,7 +22,7 @@ from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
 from guidelines_core.launch.console import summary, watch
-from guidelines_core.launch.resume import ResumeError, asked_changes, resume
+from guidelines_core.launch.resume import ResumeError, asked_changes, command, resume
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, Refused, check, draw, prepare
@@ -79,7 +79,8 @@ def start(arguments: argparse.Namespace) -> int:
                     out.print(f"not done: {line}", markup=False, highlight=False, soft_wrap=True)
                 return 0
             notes = resume(config, run) if arguments.resume else []
-            return train(config, run, driver, notes, stop)
+            again = command(arguments.name, arguments.overrides, run.directory)
+            return train(config, run, driver, notes, stop, again)
 
 
 def show(findings: list[Finding]) -> None:
@@ -111,8 +112,13 @@ def parse_arguments() -> argparse.Namespace:
     return given
 
 
-def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests) -> int:
-    """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
+def train(
+    config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests, again: str
+) -> int:
+    """Train, show the progress, set the run's last word; return the exit code.
+
+    `notes` tell how it was resumed, `again` is the command that would resume it.
+    """
     training, recorder = Training(config, run, driver, stop), Recorder(run)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
     for note in notes:
@@ -142,10 +148,7 @@ def train(config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[s
     if outcome.status == "FINISHED":
         out.print("Compare runs: [bold]make ui[/]")
     else:
-        out.print(
-            f"Log: {training.log}\nGo on: python experiments/run.py --name {config.trainer.experiment_name} --resume",
-            soft_wrap=True,
-        )
+        out.print(f"Log: {training.log}\nGo on: {again}", markup=False, highlight=False, soft_wrap=True)
     run.release()
     return outcome.exit_code
 

@@ -166,6 +166,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
         if not new:
             run = _owner(directory, resume=resume)
             if resume:
+                config.trainer.experiment_name = run.claim.run_name
                 return run
             description = describe(run)
             run.release()
