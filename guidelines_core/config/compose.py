@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -64,10 +65,35 @@ def search_path(folder: Path) -> str:
 SEARCH_PATH = search_path(_verl_folder() / "trainer" / "config")
 
 
+BROKEN = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    OSError,
+    UnicodeDecodeError,
+    TypeError,
+    AttributeError,
+)
+"""What Hydra and OmegaConf raise for an experiment's file that is no YAML, no mapping or not to be read."""
+
+
 def experiments() -> dict[str, str]:
-    """Return every named experiment with its line of description."""
+    """Return every named experiment with its line of description, or with what is wrong with its file."""
     names = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem != "base")
-    return {name: str(OmegaConf.load(CONF / f"{name}.yaml").guidelines.description) for name in names}
+    return {name: _description(CONF / f"{name}.yaml") for name in names}
+
+
+def _description(file: Path) -> str:
+    """Return the description in an experiment's own file, empty if it has none of its own."""
+    try:
+        found = OmegaConf.select(OmegaConf.load(file), "guidelines.description", default="")
+    except BROKEN as error:
+        return f"(cannot be read: {_first_line(error)})"
+    return str(found)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def compose(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> DictConfig:
@@ -127,8 +153,20 @@ def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, s
 
 @lru_cache
 def _plain(name: str) -> DictConfig:
-    """Return experiment `name` without overrides, references unresolved."""
-    config: DictConfig = hydra_compose(name, overrides=[SEARCH_PATH])
+    """Return experiment `name` without overrides, references unresolved.
+
+    Raises:
+        ConfigError: its file, or one that it builds on, is broken.
+    """
+    file = CONF / f"{name}.yaml"
+    try:
+        config: DictConfig = hydra_compose(name, overrides=[SEARCH_PATH])
+    except BROKEN as error:
+        raise ConfigError(f"{file}: it cannot be composed: {' '.join(str(error).split())}") from error
+    if "guidelines" not in config or "trainer" not in config:
+        raise ConfigError(
+            f"{file}: it builds on nothing: expected `# @package _global_` and `defaults: [EXPERIMENT or base, _self_]`"
+        )
     return config
 
 

@@ -154,7 +154,7 @@ class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
     Attributes:
-        description: one line for `run.py --list`.
+        description: one line for `run.py --list`; may be left out.
         data: the problems.
         solver: the frozen solver.
         grader: the judge.
@@ -169,7 +169,7 @@ class GuidelinesConfig:
         fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
     """
 
-    description: str = MISSING
+    description: str = ""
     data: DataConfig = field(default_factory=DataConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     grader: GraderConfig = field(default_factory=GraderConfig)

@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ class PrelaunchedDriver:
             "PYTHONUNBUFFERED": "1",
             # Files are UTF-8, whatever the terminal's encoding.
             "PYTHONUTF8": "1",
+            **dict.fromkeys(("no_proxy", "NO_PROXY"), without_proxy(os.environ)),
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray would have its workers, which do all the work, wait for everything else on the machine.
             "RAY_worker_niceness": "0",
@@ -242,6 +244,14 @@ class Training:
 def own_cluster(config: DictConfig) -> bool:
     """Say whether the run starts a Ray cluster of its own and joins none."""
     return str(OmegaConf.select(config, "ray_kwargs.ray_init.address", default="local")) == "local"
+
+
+def without_proxy(environ: Mapping[str, str]) -> str:
+    """Return the hosts that are not asked through the environment's proxy: its own list, and this machine."""
+    own = [each.address for found in psutil.net_if_addrs().values() for each in found if each.family == socket.AF_INET]
+    listed = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    names = [*filter(None, listed.split(",")), "localhost", "::1", socket.gethostname(), *own]
+    return ",".join(dict.fromkeys(names))
 
 
 def is_full(folder: Path) -> bool:

@@ -128,6 +128,8 @@ class Solver:
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency),
+            # The environment's proxy is for the hub and not for the run's own servers.
+            trust_env=False,
         )
         self._in_flight = dict.fromkeys(addresses, 0)
         self._asked: dict[str, asyncio.Task[list[Solution]]] = {}
@@ -239,7 +241,9 @@ def gives_a_token(address: str, model: str, within_s: float) -> bool:
     }  # fmt: skip
     try:
         timeout = httpx.Timeout(within_s, connect=min(within_s, CONNECT_S))
-        read(httpx.post(f"http://{address}/v1/chat/completions", json=request, timeout=timeout), seed=0)
+        read(
+            httpx.post(f"http://{address}/v1/chat/completions", json=request, timeout=timeout, trust_env=False), seed=0
+        )
     except (httpx.HTTPError, GarbledError):
         return False
     return True

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from guidelines_core.config import compose as composition
 from guidelines_core.config.compose import ConfigError, compose, experiments, search_path
-from guidelines_core.paths import ROOT
+from guidelines_core.paths import CONF, ROOT
 from guidelines_core.runs.provenance import parameters
 
 
@@ -161,3 +163,43 @@ def test_a_value_with_signs_of_the_grammar_is_refused_with_the_way_to_write_it(n
 def test_a_folder_with_signs_of_the_grammar_is_a_search_path(tmp_path: Path) -> None:
     folder = tmp_path / "o'dd %20?x, [a=b]"
     assert OverridesParser.create().parse_override(search_path(folder)).value() == [f"file://{folder}"]
+
+
+BROKEN: dict[str, str | bytes] = {
+    "empty": "",
+    "a-list": "- 1\n- 2\n",
+    "a-word": "word\n",
+    "no-yaml": "guidelines: [\n\t}",
+    "no-text": b"guidelines:\n  description: \xff\xfe\n",
+    "builds-on-nothing": "# @package _global_\nguidelines:\n  grader:\n    name: exact_match\n",
+    "builds-on-what-is-not-there": "# @package _global_\ndefaults:\n  - no-such\n  - _self_\n",
+    "no-mapping": "# @package _global_\ndefaults:\n  - quickstart\n  - _self_\nguidelines: 3\n",
+}
+
+
+@pytest.fixture
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the experiments' folder that compose reads."""
+    folder = tmp_path / "conf"
+    shutil.copytree(CONF, folder)
+    monkeypatch.setattr(composition, "CONF", folder)
+    composition._plain.cache_clear()
+    return folder
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_experiment_breaks_only_itself(conf: Path, name: str) -> None:
+    text = BROKEN[name]
+    (conf / f"{name}.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert set(experiments()) > {"quickstart", name}
+    compose("quickstart")
+    with pytest.raises(ConfigError, match=f"{name}|no-such"):
+        compose(name)
+
+
+def test_an_experiment_needs_no_description_of_its_own(conf: Path) -> None:
+    (conf / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - quickstart\n  - _self_\nguidelines:\n  grader:\n    name: exact_match\n"
+    )
+    assert experiments()["mine"] == ""
+    assert compose("mine").guidelines.grader.name == "exact_match"

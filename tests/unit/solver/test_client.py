@@ -46,6 +46,16 @@ def test_a_fixed_length_is_asked_for_only_where_it_is_wanted(server: Server) -> 
     assert [request.get("ignore_eos") for request in server.requests] == [None, True]
 
 
+def test_the_environments_proxy_is_not_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    [solution] = ask(server)
+    assert solution.tokens
+    assert gives_a_token(server.address, "m", within_s=5.0)
+
+
 def test_server_errors_are_retried(server: Server) -> None:
     server.failures = [500, 503]
     [solution] = ask(server)
