@@ -2,10 +2,10 @@
 
     python -m analysis.bench.grading FILE... [--rounds 3] [--out FILE.json]
 
-A FILE is JSONL, or TSV like tests/support/grading_corpus.tsv, with `gold` and `solution`; or JSONL with `answer` and a worked
-`solution`; or JSONL with a worked `answer` that ends in `#### 18`. Both arms have imported SymPy before the clock
-starts. They take turns, and a round is one pass over every pair by each. The pool's arm is the whole way of a pair:
-finding the answer, both graders' verdicts, and the process that can be killed.
+A FILE is JSONL, or TSV like tests/support/grading_corpus.tsv, with `gold` and `solution`; or JSONL with `answer` and a
+worked `solution`; or JSONL with a worked `answer` that ends in `#### 18`. Both arms have imported SymPy before the
+clock starts. They take turns, and a round is one pass over every pair by each. The pool's arm is the whole way of a
+pair: finding the answer, both graders' verdicts, and the process that can be killed.
 """
 
 from __future__ import annotations
