@@ -1,4 +1,4 @@
-"""What the documents name is there."""
+"""What README, CONTRIBUTING and docs/ name is there: files, modules that are run, links and make's targets."""
 
 from __future__ import annotations
 
@@ -10,24 +10,40 @@ import pytest
 
 from guidelines_core.paths import ROOT
 
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-MADE = ("analysis/results/start-",)
-"""Beginnings of paths that a documented command writes."""
+TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "analysis").rglob("*.md")])
+"""What says how things are today; docs/log keeps the commands of its day."""
+
+TOP = "analysis|constraints|docs|experiments|guidelines_core|sweeps|tests"
+FILE = re.compile(rf"(?<![\w/.<-])(?:{TOP})/[\w./-]*\w\.(?:py|yaml|md|json|txt|sbatch|sh|def|png|html|toml)\b(?![*{{])")
+MODULE = re.compile(rf"python -m ((?:{TOP})[\w.]*)")
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+TARGET = re.compile(r"`make ([a-z-]+)|^make ([a-z-]+)", re.MULTILINE)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_files_and_modules_that_a_document_names_exist(document: Path) -> None:
-    text = document.read_text(encoding="utf-8")
-    folders = "analysis|constraints|docs|experiments|guidelines_core|sweeps|tests"
-    files = set(re.findall(rf"(?<![\w/.])((?:{folders})/[\w./-]+\.\w+)", text))
-    missing = [
-        file for file in files if not (ROOT / file).exists() and not file.startswith(MADE) and "NAME" not in file
-    ]
-    links = set(re.findall(r"\]\((?!https?:|#)([^)#]+)", text))
-    missing += [link for link in links if not (document.parent / link).exists()]
-    missing += [module for module in re.findall(r"python -m ((?:\w+\.)+\w+)", text) if not find_spec(module)]
-    assert missing == []
+def missing(file: Path) -> list[str]:
+    """Return what the text of a file names and the repository has not."""
+    text = file.read_text()
+    rules = (ROOT / "Makefile").read_text()
+    files = [name for name in FILE.findall(text) if "NAME" not in name and not (ROOT / name).exists()]
+    modules = [name for name in MODULE.findall(text) if find_spec(name) is None]
+    links = [name for name in LINK.findall(text) if not (file.parent / name).exists()]
+    targets = [a or b for a, b in TARGET.findall(text) if not re.search(rf"^{a or b}:", rules, re.MULTILINE)]
+    return [*files, *modules, *links, *targets]
 
 
-def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 750
+@pytest.mark.parametrize("file", TEXTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_a_text_names_is_there(file: Path) -> None:
+    assert missing(file) == []
+
+
+def test_what_is_not_there_is_found(tmp_path: Path) -> None:
+    text = tmp_path / "text.md"
+    text.write_text("`docs/gone.md`, `python -m analysis.gone`, [a](gone.md) and `make gone`; `README.md`, `make test`")
+    assert missing(text) == ["docs/gone.md", "analysis.gone", "gone.md", "gone"]
+
+
+def test_the_readme_is_short_and_shows_the_two_commands_to_begin_with() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 750
+    assert "make quickstart" in text
+    assert "make test" in text
