@@ -43,7 +43,7 @@ def separate(config: DictConfig) -> bool:
 
 
 def rollout_engines(config: DictConfig) -> int:
-    """Return the number of the planner's vLLM engines (`verl/workers/rollout/llm_server.py:460`)."""
+    """Return the number of the planner's vLLM engines (`verl/workers/rollout/llm_server.py`)."""
     rollout = config.actor_rollout_ref.rollout
     pool = rollout.nnodes * rollout.n_gpus_per_node if separate(config) else training_gpus(config)
     return int(pool // (rollout.tensor_model_parallel_size * rollout.data_parallel_size))
@@ -56,7 +56,7 @@ def solver_gpus(config: DictConfig) -> int:
 
 
 def solver_engines(config: DictConfig) -> int:
-    """Return the number of the solver's vLLM engines (`verl/experimental/reward_loop/reward_model.py:64`)."""
+    """Return the number of the solver's vLLM engines (`verl/experimental/reward_loop/reward_model.py`)."""
     rollout = config.reward.reward_model.rollout
     return (solver_gpus(config) or training_gpus(config)) // int(
         rollout.tensor_model_parallel_size * rollout.data_parallel_size

@@ -96,7 +96,7 @@ _PIECE = re.compile(r"\w+|[^\w\s]")
 def prompt_lengths(
     chats: Iterable[Sequence[Mapping[str, str]]], tokenizer: str | None, template: Mapping[str, Any]
 ) -> Iterator[int]:
-    """Yield the length of each prompt, in tokens as verl counts them (`utils/dataset/rl_dataset.py:248`), or pieces.
+    """Yield the length of each prompt, in tokens as verl counts them (`utils/dataset/rl_dataset.py`), or pieces.
 
     Args:
         chats: the prompts.

@@ -30,7 +30,7 @@ from guidelines_core.hardware.shapes import KNOWN, Gpu, Shape, find_shape, gpus
 from guidelines_core.terminal import replace_unprintable
 
 PADDING_TOKENS = 128
-"""Length of the sequences with which verl pads a batch (`verl/trainer/ppo/padding_utils.py:41`)."""
+"""Length of the sequences with which verl pads a batch (`verl/trainer/ppo/padding_utils.py`)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Efficiency:
         weights: share of the bandwidth at which decoding reads the weights: one sequence alone got 325 tokens/s.
         offload: B/s to the GPU for weights kept in main memory: reference's 16.4 s against old log-prob's 7.3 s.
         sync: B/s of new weights into the rollout engine: 0.44 s for 6.2 GB.
-        poll: s that a finished rollout waits on average: verl looks every 2 s (`replay_buffer.py:144`).
+        poll: s that a finished rollout waits on average: verl looks every 2 s (`replay_buffer.py`).
         other: s of a step in no phase: 56.3 s against 55.9 s.
         start: s from launch to the first step.
         disk: B/s of writing checkpoints. Not measured.
@@ -85,7 +85,7 @@ class Lengths:
 def padded_sequences(config: DictConfig) -> tuple[int, int]:
     """Return the rollouts of one update of the actor, and to how many verl pads them.
 
-    `PPOTrainer._get_required_batch_multiple` (`verl/trainer/ppo/v1/trainer_base.py:1589`); `separate_async` takes
+    `PPOTrainer._get_required_batch_multiple` (`verl/trainer/ppo/v1/trainer_base.py`); `separate_async` takes
     `parameter_sync_step` batches a step.
     """
     n, mini = config.actor_rollout_ref.rollout.n, config.actor_rollout_ref.actor.ppo_mini_batch_size

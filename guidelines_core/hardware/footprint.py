@@ -64,7 +64,7 @@ def host_memory(config: DictConfig, planner: Shape, solver: Shape) -> dict[str, 
     What is offloaded lies in page-locked memory: torch takes it for each copy from a GPU that does not block, and
     rounds each piece up to a power of two (`ATen/core/CachingHostAllocator.h`). A piece is a layer's fp32 shard, or
     the embeddings'. FSDP adds to an offloaded policy's weights a gradient of the same size, though the reference
-    policy never has one (`torch/distributed/fsdp/_flat_param.py:1260`). A solver that shares the training GPUs leaves
+    policy never has one (`torch/distributed/fsdp/_flat_param.py`). A solver that shares the training GPUs leaves
     its weights in main memory when it sleeps (vLLM's sleep level 1); the planner's engine does not (level 2). What
     Ray's object store and CUDA itself take is not counted.
     """

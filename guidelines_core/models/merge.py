@@ -24,7 +24,7 @@ def merge(checkpoint: Path, out: Path, dtype: str | None = None) -> Path:
     """Write the planner's weights of `checkpoint` to `out` as a Hugging Face model with its tokenizer; return `out`.
 
     The weights get torch's type `dtype`; without it they keep the one that they were trained in. verl's own merger
-    rounds them to bfloat16 (`verl/model_merger/fsdp_model_merger.py:187`), coarser than what a few steps at 1e-6 change
+    rounds them to bfloat16 (`verl/model_merger/fsdp_model_merger.py`), coarser than what a few steps at 1e-6 change
     of fp32 weights: what a planner writes that is rolled out in fp32, as on a CPU, is then not what it wrote.
 
     Raises:

@@ -78,7 +78,7 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def _separate_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield what `verl/trainer/ppo/v1/trainer_separate_async.py:58` would assert."""
+    """Yield what `verl/trainer/ppo/v1/trainer_separate_async.py` would assert."""
     rollout = config.actor_rollout_ref.rollout
     if rollout.nnodes < 1 or rollout.n_gpus_per_node < 1:
         yield error(f"{ROLLOUT}.nnodes", rollout.nnodes, "separate_async rolls out on GPUs of its own", "give 1")

@@ -140,7 +140,7 @@ def _batch_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def _micro_findings(key: str, micro: int | None, sequences: int, workers: int, of: str) -> Iterator[Finding]:
-    """Yield a finding if a GPU's share is no whole number of micro-batches (`verl/workers/engine/utils.py:125`)."""
+    """Yield a finding if a GPU's share is no whole number of micro-batches (`verl/workers/engine/utils.py`)."""
     share = sequences // workers
     fitting = [str(size) for size in range(1, share + 1) if share % size == 0 and sequences % workers == 0]
     near = sorted(fitting, key=lambda size: abs(int(size) - (micro or 8)))[:3]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 SEAL = "manifest.json"
 TRACKER = "latest_checkpointed_iteration.txt"
-"""verl's own word for the newest checkpoint (`trainer_base.py:1021`), written before the seal and not atomically."""
+"""verl's own word for the newest checkpoint (`trainer_base.py`), written before the seal and not atomically."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def history(journals: Iterable[Sequence[Entry]]) -> list[Entry]:
 
 
 def sanitized(metric: str) -> str:
-    """Return a metric's name as MLflow takes it, by the rule of verl's own logger (`utils/tracking.py:588`)."""
+    """Return a metric's name as MLflow takes it, by the rule of verl's own logger (`utils/tracking.py`)."""
     return re.sub(r"[^/\w.\- :]", "_", re.sub(r"/+", "/", metric.replace("@", "_at_")))
 
 

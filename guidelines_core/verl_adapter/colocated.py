@@ -1,6 +1,6 @@
 """The reward where the solver shares the training GPUs, and solves when all of a step's guidelines are written.
 
-verl 0.9.1 hands such a reward loop prompts and responses alone (`trainer_base.py:1552`), so that its reward manager
+verl 0.9.1 hands such a reward loop prompts and responses alone (`trainer_base.py`), so that its reward manager
 fails with KeyError 'data_source', and writes what the reward function returns where nothing reads it (`:1573`). A
 rollout without verdict ends the run here: verl gathers the whole batch and drops none.
 """
@@ -14,7 +14,7 @@ import transfer_queue as tq
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 PROBLEM = ("data_source", "reward_model", "extra_info")
-"""What verl's reward manager reads of a rollout beside its tokens (`reward_manager/naive.py:41`)."""
+"""What verl's reward manager reads of a rollout beside its tokens (`reward_manager/naive.py`)."""
 
 
 class WithProblems:

@@ -19,7 +19,7 @@ from guidelines_core.verl_adapter.reward_loop import SolverLoop
 class EarlyServers:
     """What is added to verl's trainer: when its servers are started, and how long each stage of the start took.
 
-    verl starts the solver's server after the actor is loaded (`trainer_base.py:345`) and the planner's after that
+    verl starts the solver's server after the actor is loaded (`trainer_base.py`) and the planner's after that
     (`:372`), and offers no other moment, so the names that it calls there stand, while it sets up, for the servers that
     are on their way.
     """
@@ -55,7 +55,7 @@ class EarlyServers:
         super()._init_resource_pool_mgr()  # type: ignore[misc]
         config, pools = self.config, self.resource_pool_manager  # type: ignore[attr-defined]
         pools.create_resource_pool()
-        # verl makes them again (`trainer_base.py:237`); the solver's would not be the trainer's then.
+        # verl makes them again (`trainer_base.py`); the solver's would not be the trainer's then.
         pools.create_resource_pool = lambda: None
         if config.reward.reward_model.enable_resource_pool or started_together(config):
             pool = pools.get_resource_pool(Role.RewardModel)

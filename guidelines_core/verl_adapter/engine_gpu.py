@@ -19,7 +19,7 @@ from guidelines_core.verl_adapter import attention as attention
 class FSDPEngineResident(FSDPEngineWithLMHead):
     """verl's engine, whose reference policy is kept in main memory only if `ref.fsdp_config.param_offload` says so.
 
-    verl offloads every engine that only does forward passes, whatever the key says (`transformer_impl.py:437,462`), and
+    verl offloads every engine that only does forward passes, whatever the key says (`transformer_impl.py`), and
     copies all weights to the GPU again for each micro-batch.
     """
 

@@ -1,7 +1,7 @@
 """Rollouts that got no verdict: counted, limited, and kept from making an advantage of a group's only survivor.
 
 verl drops a rollout whose reward function raises. What is left of its group is normalized by the survivors' mean and
-deviation, and a group of one by mean 0 and deviation 1 (`core_algos.py:315`): its raw reward becomes its advantage.
+deviation, and a group of one by mean 0 and deviation 1 (`core_algos.py`): its raw reward becomes its advantage.
 """
 
 from __future__ import annotations

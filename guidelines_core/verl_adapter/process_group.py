@@ -12,7 +12,7 @@ def initialize(backend: str) -> None:
     """Make torch's default process group, as `env://` would, from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 
     `env://` binds the store to every interface of the machine; `TCPStore` takes a socket that is bound already.
-    verl keeps a group that exists (`utils/distributed.py:87`).
+    verl keeps a group that exists (`utils/distributed.py`).
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -59,7 +59,7 @@ class Recording:
     def _build_replay_buffer(self) -> Any:
         """Build verl's replay buffer, polled ten times a second, and never waiting for the dead.
 
-        Its default of 2 s (`replay_buffer.py:144`) is no configuration key and rounds every short step up.
+        Its default of 2 s (`replay_buffer.py`) is no configuration key and rounds every short step up.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         buffer.poll_interval = 0.1
@@ -185,7 +185,7 @@ class Recording:
     def _save_checkpoint(self) -> None:
         """Put the checkpoint off until the step's records are written.
 
-        verl saves first (`trainer_base.py:491`): a run that ends in between would be resumed after a step of which
+        verl saves first (`trainer_base.py`): a run that ends in between would be resumed after a step of which
         nothing is known.
         """
         self._due = True

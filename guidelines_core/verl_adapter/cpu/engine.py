@@ -17,7 +17,7 @@ from guidelines_core.verl_adapter import process_group
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
 class FSDPEngineCPU(FSDPEngineWithLMHead):
-    """The language-model engine, which verl registers for cuda and npu only (`transformer_impl.py:1143`)."""
+    """The language-model engine, which verl registers for cuda and npu only (`transformer_impl.py`)."""
 
     engine_config: Any
 
@@ -25,7 +25,7 @@ class FSDPEngineCPU(FSDPEngineWithLMHead):
         """Shard the module without offload.
 
         A forward-only engine (the reference policy) is given an offload policy with pinned memory
-        (`transformer_impl.py:459`), which raises where there is no accelerator; its parameters are in main
+        (`transformer_impl.py`), which raises where there is no accelerator; its parameters are in main
         memory already.
         """
         config = self.engine_config
@@ -36,7 +36,7 @@ class FSDPEngineCPU(FSDPEngineWithLMHead):
             self.engine_config = config
 
 
-# verl asks torch for the backend "cpu:gloo,cpu:gloo" (`utils/distributed.py:89`), which torch rejects. Ray's FSDP
+# verl asks torch for the backend "cpu:gloo,cpu:gloo" (`utils/distributed.py`), which torch rejects. Ray's FSDP
 # workers have a rank, the other processes that load the model's configuration have none.
 if "RANK" in os.environ and "MASTER_ADDR" in os.environ and not dist.is_initialized():
     process_group.initialize("cpu:gloo")

@@ -19,8 +19,8 @@ from verl.plugin.platform.platform_manager import PlatformRegistry
 class _CpuDevice(ModuleType):
     """`torch.cpu` with what verl asks of `torch.cuda`: memory counters, caches and the random generator's state.
 
-    Callers: `workers/engine_workers.py:219`, `utils/memory_utils.py`, `vllm_rollout/bucketed_weight_transfer.py:221`
-    and `:345`, `utils/checkpoint/checkpoint_manager.py:219` (a resume needs `set_rng_state`).
+    Callers: `workers/engine_workers.py`, `utils/memory_utils.py`, `vllm_rollout/bucketed_weight_transfer.py`
+    and `utils/checkpoint/checkpoint_manager.py` (a resume needs `set_rng_state`).
     """
 
     get_rng_state = staticmethod(torch.get_rng_state)
@@ -44,7 +44,7 @@ class _CpuDevice(ModuleType):
 
     @staticmethod
     def get_device_name(device: Any = None) -> str:
-        """Return the name under which verl's table of peak FLOP/s knows a CPU (`utils/flops_counter.py:28`)."""
+        """Return the name under which verl's table of peak FLOP/s knows a CPU (`utils/flops_counter.py`)."""
         return "CPU"
 
     @staticmethod
@@ -61,7 +61,7 @@ _DEVICE = _CpuDevice("guidelines_core.verl_adapter.cpu.device")
 class PlatformCPU(PlatformBase):
     """A CPU that stands for as many logical GPUs as Ray is told (`ray_kwargs.ray_init.num_gpus`).
 
-    Ray's resource keeps the name "GPU": `single_controller/ray/base.py:230` and `vllm_async_server.py:1348`
+    Ray's resource keeps the name "GPU": `single_controller/ray/base.py` and `vllm_async_server.py`
     fail with any other. There is no IPC, so weights travel to the rollout engine through shared memory.
     """
 
@@ -73,7 +73,7 @@ class PlatformCPU(PlatformBase):
         return True
 
     def current_device(self) -> str:  # type: ignore[override]
-        """Return what `module.to()` takes; an index would mean an accelerator (`utils/fsdp_utils.py:507`)."""
+        """Return what `module.to()` takes; an index would mean an accelerator (`utils/fsdp_utils.py`)."""
         return "cpu"
 
     def device_count(self) -> int:

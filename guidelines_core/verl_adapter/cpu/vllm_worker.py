@@ -1,8 +1,8 @@
 """vLLM's worker on a CPU: takes new weights into layers whose weights are packed.
 
 Chosen by `rollout.engine_kwargs.vllm.worker_extension_cls`. vLLM packs the weights of linear layers for its CPU
-kernels and empties `layer.weight` (`vllm/model_executor/layers/utils.py:269`), so verl's `model.load_weights`
-(`verl/workers/rollout/vllm_rollout/utils.py:405`) has nothing to copy into.
+kernels and empties `layer.weight` (`vllm/model_executor/layers/utils.py`), so verl's `model.load_weights`
+(`verl/workers/rollout/vllm_rollout/utils.py`) has nothing to copy into.
 """
 
 from __future__ import annotations
