@@ -123,7 +123,8 @@ def asked_changes(config: DictConfig, run: Run) -> tuple[list[str], list[str]]:
         return [], []
     recorded = OmegaConf.load(attempts[-1])
     assert isinstance(recorded, DictConfig)
-    was, now = inputs.recorded(run.directory), inputs.digests(config)
+    # A run of before the record existed: its files, if they are still there.
+    was, now = inputs.recorded(run.directory) or inputs.digests(recorded), inputs.digests(config)
     others = inputs.changed(was, now)
     allowed, refused = changes(parameters(recorded), parameters(config), now.keys() & was.keys() - set(others))
     refused += [

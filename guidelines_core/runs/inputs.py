@@ -12,15 +12,17 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.data.manifest import file_sha256
 from guidelines_core.hardware.shapes import config_file
 from guidelines_core.runs.checkpoints import write_atomically
 
-FILES = ("data.train_files", "data.val_files", "reward.custom_reward_function.path")
+PROBLEMS = ("data.train_files", "data.val_files")
+FILES = ("reward.custom_reward_function.path",)
 MODELS = ("actor_rollout_ref.model.path", "guidelines.solver.model")
-"""Keys of the configuration that name a file, and those that name a model."""
+"""Keys of the configuration that name problems, another file, or a model."""
 
 SAMPLES, BYTES = 32, 1 << 16
 """How many places of a model's file are read, evenly spread over it, and how much at each."""
@@ -29,15 +31,29 @@ SAMPLES, BYTES = 32, 1 << 16
 def digests(config: DictConfig) -> dict[str, str]:
     """Return the digest of each file and model that is on this machine, by its key."""
     found = {}
-    for key in FILES:
-        path = Path(str(OmegaConf.select(config, key)))
-        if path.is_file():
-            found[key] = file_sha256(path)
+    for keys, digest in ((PROBLEMS, problems_digest), (FILES, file_sha256)):
+        for key in keys:
+            path = Path(str(OmegaConf.select(config, key)))
+            if path.is_file():
+                found[key] = digest(path)
     for key in MODELS:
         described = config_file(str(OmegaConf.select(config, key)))
         if described is not None:
             found[key] = model_digest(described.parent)
     return found
+
+
+def problems_digest(path: Path) -> str:
+    """Return a digest of a Parquet file's problems in order: prompts, golds and ids.
+
+    What later versions of the project add to a row does not change it.
+    """
+    table = pd.read_parquet(path, columns=["prompt", "reward_model", "extra_info"])
+    digest = hashlib.sha256()
+    for prompt, graded, about in zip(table["prompt"], table["reward_model"], table["extra_info"], strict=True):
+        messages = [(message["role"], message["content"]) for message in prompt]
+        digest.update(repr((messages, graded["ground_truth"], about["problem_id"])).encode())
+    return digest.hexdigest()
 
 
 def model_digest(folder: Path) -> str:

@@ -12,6 +12,7 @@ from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
 from guidelines_core.runs.provenance import parameters
 from guidelines_core.runs.tracking import Run, claim
+from tests.support.problems import write_problems
 
 NAME = "quickstart"
 
@@ -125,7 +126,7 @@ def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: D
     for folder in (first, second):
         folder.mkdir()
         for split in ("train", "val"):
-            (folder / f"{split}.parquet").write_bytes(split.encode())
+            write_problems(folder / f"{split}.parquet", split)
     for split in ("train", "val"):
         config.data[f"{split}_files"] = str(first / f"{split}.parquet")
     run = attempted(config)
@@ -137,9 +138,23 @@ def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: D
     config.guidelines.data.source = "/here/rows.jsonl"
     OmegaConf.save(config, run.directory / "logs/attempt-1.yaml")
     assert resume(moved, run)[-1] == "goes on from global_step_4"
-    (second / "train.parquet").write_bytes(b"other problems")
+    write_problems(second / "train.parquet", "other problems")
     with pytest.raises(ResumeError, match=rf"data\.train_files={second}.*sha256 .*{first}.* had .*(\n.*)*--new"):
         resume(moved, run)
+
+
+def test_a_run_of_before_the_record_goes_on_with_the_same_problems_elsewhere(
+    config: DictConfig, tmp_path: Path
+) -> None:
+    for split in ("train", "val"):
+        write_problems(tmp_path / f"{split}.parquet", split)
+        config.data[f"{split}_files"] = str(tmp_path / f"{split}.parquet")
+    run = attempted(config)
+    now = config.copy()
+    for split in ("train", "val"):
+        write_problems(tmp_path / f"new-{split}.parquet", split, baseline=0.5)
+        now.data[f"{split}_files"] = str(tmp_path / f"new-{split}.parquet")
+    assert resume(now, run)[-1] == "goes on from global_step_4"
 
 
 def test_what_a_finished_run_would_not_do_is_said(config: DictConfig) -> None:

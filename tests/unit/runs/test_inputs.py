@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from guidelines_core.config.compose import compose
 from guidelines_core.runs import inputs
+from tests.support.problems import write_problems
 
 
 def made(folder: Path) -> DictConfig:
@@ -17,7 +18,7 @@ def made(folder: Path) -> DictConfig:
     (folder / "model" / "config.json").write_text("{}")
     (folder / "model" / "model.safetensors").write_bytes(bytes(range(256)) * 4096)
     for name in ("train", "val"):
-        (folder / f"{name}.parquet").write_bytes(name.encode())
+        write_problems(folder / f"{name}.parquet", name)
     return config_in(folder)
 
 
@@ -38,10 +39,16 @@ def test_every_input_has_a_digest_that_its_place_does_not_change(tmp_path: Path)
 def test_other_content_is_a_change(tmp_path: Path) -> None:
     config = made(tmp_path)
     first = inputs.digests(config)
-    (tmp_path / "val.parquet").write_bytes(b"lav")
+    write_problems(tmp_path / "val.parquet", "lav")
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(bytes(reversed(weights.read_bytes())))
     assert set(inputs.changed(first, inputs.digests(config))) == {"data.val_files", *inputs.MODELS}
+
+
+def test_what_a_later_version_writes_beside_a_problem_is_no_change(tmp_path: Path) -> None:
+    write_problems(tmp_path / "old.parquet", "2 + 2?")
+    write_problems(tmp_path / "new.parquet", "2 + 2?", baseline=0.5)
+    assert inputs.problems_digest(tmp_path / "old.parquet") == inputs.problems_digest(tmp_path / "new.parquet")
 
 
 def test_what_is_not_there_is_no_change() -> None:
@@ -53,7 +60,7 @@ def test_the_newest_attempts_record_counts(tmp_path: Path) -> None:
     assert inputs.recorded(tmp_path) == {}
     for attempt in (1, 9, 10):
         inputs.record(config, tmp_path, attempt)
-        (tmp_path / "files" / "train.parquet").write_bytes(str(attempt).encode())
+        write_problems(tmp_path / "files" / "train.parquet", str(attempt))
     assert inputs.recorded(tmp_path)["data.train_files"] != inputs.digests(config)["data.train_files"]
     inputs.record(config, tmp_path, 11)
     assert inputs.recorded(tmp_path) == inputs.digests(config)
