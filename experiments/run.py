@@ -21,6 +21,7 @@ from rich.console import Console
 from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
+from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.console import summary, watch
 from guidelines_core.launch.resume import ResumeError, asked_changes, command, resume
 from guidelines_core.launch.stop import StopRequests
@@ -78,9 +79,10 @@ def start(arguments: argparse.Namespace) -> int:
                 for line in chain(*asked_changes(config, run)):
                     out.print(f"not done: {line}", markup=False, highlight=False, soft_wrap=True)
                 return 0
-            notes = resume(config, run) if arguments.resume else []
+            checkpoint, notes = resume(config, run) if arguments.resume else (None, [])
+            attempt = attempt_config(config, Launch(run.claim.run_name, run.directory, checkpoint))
             again = command(arguments.name, arguments.overrides, run.directory)
-            return train(config, run, driver, notes, stop, again)
+            return train(attempt, run, driver, notes, stop, again)
 
 
 def show(findings: list[Finding]) -> None:

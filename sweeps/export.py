@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.study import Study
 from scipy import stats
 
-from guidelines_core.config.compose import ConfigError, compose
+from guidelines_core.config.compose import ConfigError, changed, compose
 from guidelines_core.paths import CONF
 from sweeps.objective import Measured
 from sweeps.sampler import RATE, REFERENCE
@@ -68,7 +68,7 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
     ]
     values = {key: OmegaConf.select(wanted, key) for key in keys if key != LAYOUT}
     values |= more_epochs(wanted)
-    OmegaConf.update(wanted, EPOCHS, values.get(EPOCHS, wanted.trainer.total_epochs))
+    wanted = changed(wanted, {EPOCHS: values.get(EPOCHS, wanted.trainer.total_epochs)})
     first = reference(study)
     gain = f", {top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference" if first else ""
     values["guidelines.description"] = (

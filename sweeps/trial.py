@@ -13,7 +13,9 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config.compose import changed
 from guidelines_core.hardware.engines import with_cache_sizes
+from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.processes import alive
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import Outcome, PrelaunchedDriver, Training
@@ -215,10 +217,7 @@ class Trials:
     def _config(self, request: TrialRequest) -> DictConfig:
         """Return the trial's whole configuration."""
         config = self._space.config(None if request.reference else request.point)
-        OmegaConf.set_struct(config, False)
-        config.trainer.default_local_dir = str(self._folder / "trials" / request.name)
-        config.trainer.experiment_name = request.name
-        return config
+        return attempt_config(config, Launch(request.name, self._folder / "trials" / request.name))
 
     def _trainer_for(self, config: DictConfig, request: TrialRequest) -> TrainerProcess:
         """Return a trainer that can measure the trial: the one that is up, or a new one."""
@@ -229,10 +228,10 @@ class Trials:
             return self._trainer
         self.close()
         self.starts, self._since_choice = self.starts + 1, 1
-        launched = self._launch_config(config, request.point)
         started = int(psutil.Process().create_time())
         folder = self._folder / f"trainer-{os.getpid()}-{started}-{self.starts}"
-        launched.trainer.default_local_dir = str(folder)
+        launched = self._launch_config(config, request.point)
+        launched = attempt_config(launched, Launch(request.name, folder))
         self._trainer = TrainerProcess(launched, cold, self._record, folder)
         self._trainer.launch()
         self.cold_s = self._trainer.ready_s
@@ -240,14 +239,12 @@ class Trials:
 
     def _launch_config(self, config: DictConfig, point: Point) -> DictConfig:
         """Return a trial's configuration with engines for the longest and the most texts of all trials."""
-        launched = config.copy()
         axes = self._space.axes
         most = {axis: max(axes[axis]) for axis in SIZES if axis in axes}
         if most and self._warm:
             largest = self._space.config({**point, **most})
-            for key in ENGINE_LIMITS:
-                OmegaConf.update(launched, key, OmegaConf.select(largest, key))
-        return with_cache_sizes(launched, lambda: self._space.machine.gpu)
+            config = changed(config, {key: OmegaConf.select(largest, key) for key in ENGINE_LIMITS})
+        return with_cache_sizes(config, lambda: self._space.machine.gpu)
 
     def _steps_of(self, trainer: TrainerProcess, request: TrialRequest, config: DictConfig, file: Path) -> list[Step]:
         """Have the trainer measure the trial and return its steps' metrics, which it writes to `file`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from analysis.bench.update_batch import batch_of, lengths, part, positions, responses_of
 from guidelines_core.hardware.estimate import PADDING_TOKENS, padded_sequences
@@ -69,6 +69,9 @@ class Bench:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         rank = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({key: str(value) for key, value in rank.items()})
+        # verl writes into its configuration.
+        config = config.copy()
+        OmegaConf.set_readonly(config, False)
         self.config = config
         self.phases = phases
         shape = find_shape(config.actor_rollout_ref.model.path)

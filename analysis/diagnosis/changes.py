@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from analysis.diagnosis.step_time import Slowest, Step
 from guidelines_core.config import layout
+from guidelines_core.config.compose import changed
 from guidelines_core.hardware.estimate import MEASURED, PEAK, Efficiency, Lengths, generation, padded_sequences, phases
 from guidelines_core.hardware.footprint import GIB, memory
 from guidelines_core.hardware.shapes import Gpu, Shape
@@ -64,7 +65,7 @@ class Model:
         The hardware sets no limit to the sequences that are written at once, so the configuration's are lifted.
         """
         sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-        config = with_values(config, dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config)))
+        config = changed(config, dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config)))
         floor = self.phases(config, PEAK)
         if not layout.solver_gpus(config):
             parts = generation(config, self.planner, self.solver, self.gpu, self.lengths, PEAK, sequences,
@@ -119,25 +120,17 @@ def best(
         saves = idea.saves
         if saves is None:
             assert model is not None
-            saves = step.total - predicted(config, step, model, with_values(config, idea.values))
+            saves = step.total - predicted(config, step, model, changed(config, idea.values))
         if saves >= 0.01 * step.total or saves >= 1.0:
             words = idea.overrides or tuple(f"{key}={value}" for key, value in idea.values.items())
             found.append(Change(words, idea.why, idea.caveat, saves))
     return sorted(found, key=lambda change: -change.saves)
 
 
-def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """Return a copy of `config` with other values."""
-    changed = config.copy()
-    for key, value in values.items():
-        OmegaConf.update(changed, key, value, force_add=True)
-    return changed
-
-
-def predicted(config: DictConfig, step: Step, model: Model, changed: DictConfig) -> float:
-    """Return the seconds that the step would take with the configuration `changed`."""
-    before, after = model.phases(config), model.phases(changed)
-    (wrote, solved), (writes, solves) = model.generation(config), model.generation(changed)
+def predicted(config: DictConfig, step: Step, model: Model, other: DictConfig) -> float:
+    """Return the seconds that the step would take with the configuration `other`."""
+    before, after = model.phases(config), model.phases(other)
+    (wrote, solved), (writes, solves) = model.generation(config), model.generation(other)
     if not layout.solver_gpus(config):
         before |= {"gen": wrote, "reward": solved}
         after |= {"gen": writes, "reward": solves}
@@ -152,7 +145,7 @@ def predicted(config: DictConfig, step: Step, model: Model, changed: DictConfig)
         if waits > WAITS * step.total:
             return step.total - min(waits, step.total * (1 - after["gen"] / before["gen"]))
         return step.total - (now - then)
-    return max(seconds["gen"], then) if layout.separate(changed) else seconds["gen"] + then
+    return max(seconds["gen"], then) if layout.separate(other) else seconds["gen"] + then
 
 
 def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapping[str, float]) -> Iterator[_Idea]:
@@ -238,7 +231,7 @@ def _batching(config: DictConfig) -> Iterator[_Idea]:
 
 
 def _fits(config: DictConfig, key: str, size: int) -> bool:
-    real, padded = padded_sequences(with_values(config, {key: size}))
+    real, padded = padded_sequences(changed(config, {key: size}))
     return real == padded
 
 
@@ -255,7 +248,7 @@ def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
             f"{weights:.1f} GiB more on each training GPU",
         )
     checkpointing = "actor_rollout_ref.model.enable_gradient_checkpointing"
-    without = with_values(config, {checkpointing: False})
+    without = changed(config, {checkpointing: False})
     fits = memory(without, model.planner, model.gpu)["training"] <= model.gpu.memory
     if config.actor_rollout_ref.model.enable_gradient_checkpointing and fits:
         # Forward twice and backward, which is as much as two more, against forward once and backward.

@@ -35,7 +35,8 @@ class ConfigError(ValueError):
     """A configuration that cannot run; the message lists every finding with its key, value and remedy."""
 
 
-# Sums and maxima of other keys, for values that follow from them: ${sum:${a},${b}}.
+# For values that are derived from other keys: ${sum:${a},${b}}, ${max:${a},${b}}; ${if_set:${a},x,y} is y where a is
+# null, else x; ${repository:FILE} is a file's absolute path.
 OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
 OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
 # What one engine works on at once, by the whole configuration, and the CUDA graphs for it.
@@ -44,6 +45,8 @@ OmegaConf.register_new_resolver("solver_sequences", lambda *, _root_: layout.sol
 OmegaConf.register_new_resolver("graph_sizes", lambda most: ListConfig(layout.graph_sizes(most)), replace=True)
 # What Ray takes only for a cluster that it starts itself.
 OmegaConf.register_new_resolver("local", lambda address, value: value if address == "local" else None, replace=True)
+OmegaConf.register_new_resolver("if_set", lambda key, then, other: other if key is None else then, replace=True)
+OmegaConf.register_new_resolver("repository", lambda file: str(anchored(file)), replace=True)
 
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
 
@@ -97,7 +100,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def compose(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> DictConfig:
-    """Return the whole configuration of experiment `name`, every reference to another key resolved.
+    """Return the whole configuration of experiment `name`: every derived value set, read-only.
+
+    Nothing changes it afterwards: `changed` makes another one, and `launch.attempt` adds what one attempt needs.
 
     Raises:
         ConfigError: the name, a key or a value is wrong.
@@ -106,10 +111,21 @@ def compose(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str]
 
 
 def finished(config: DictConfig) -> DictConfig:
-    """Resolve every reference of an `unresolved` configuration, close it to new keys, and return it."""
+    """Resolve every reference of an `unresolved` configuration, make it read-only, and return it."""
     OmegaConf.resolve(config)
     OmegaConf.set_struct(config, True)
+    OmegaConf.set_readonly(config, True)
     return config
+
+
+def changed(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """Return a read-only copy of `config` with other values, by dotted key; a key that it lacks is added."""
+    other = config.copy()
+    OmegaConf.set_readonly(other, False)
+    for key, value in values.items():
+        OmegaConf.update(other, key, value, force_add=True)
+    OmegaConf.set_readonly(other, True)
+    return other
 
 
 def own_layout(name: str, overrides: Sequence[str] = ()) -> str:
@@ -189,7 +205,7 @@ def environment_notes(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def _anchor(config: DictConfig, name: str) -> None:
-    """Set what follows from the rest: run name, data files, absolute paths of models and checkpoints."""
+    """Set the values that are derived in code: run name, data files, absolute paths of models and checkpoints."""
     config.trainer.experiment_name = name
     config.trainer.default_local_dir = str(anchored(config.trainer.default_local_dir))
     for section, key in ((config.guidelines.solver, "model"), (config.actor_rollout_ref.model, "path")):

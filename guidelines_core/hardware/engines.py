@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config.compose import changed
 from guidelines_core.hardware.shapes import Gpu, Shape, find_shape
 
 GIB = 2**30
@@ -22,21 +23,23 @@ STEP = 64 * 2**20
 
 
 def with_cache_sizes(config: DictConfig, gpu: Callable[[], Gpu]) -> DictConfig:
-    """Set `engine_kwargs.vllm.kv_cache_memory_bytes` of both engines where it is not given, and return `config`.
+    """Return `config` with `engine_kwargs.vllm.kv_cache_memory_bytes` of both engines set where it is not given.
 
     It stays as it is on a CPU, and for a model whose shape is not known. `gpu` is called where it is needed.
     """
     if config.trainer.device != "cuda":
         return config
-    for engine, model in (
-        (config.actor_rollout_ref.rollout, config.actor_rollout_ref.model.path),
-        (config.reward.reward_model.rollout, config.guidelines.solver.model),
+    sizes = {}
+    for key, model in (
+        ("actor_rollout_ref.rollout", config.actor_rollout_ref.model.path),
+        ("reward.reward_model.rollout", config.guidelines.solver.model),
     ):
+        engine = OmegaConf.select(config, key)
         shape = find_shape(model)
         if shape is None or engine.engine_kwargs.vllm.kv_cache_memory_bytes is not None:
             continue
-        OmegaConf.update(engine, "engine_kwargs.vllm.kv_cache_memory_bytes", cache_bytes(engine, shape, gpu()))
-    return config
+        sizes[f"{key}.engine_kwargs.vllm.kv_cache_memory_bytes"] = cache_bytes(engine, shape, gpu())
+    return changed(config, sizes)
 
 
 def cache_bytes(engine: DictConfig, shape: Shape, gpu: Gpu) -> int | None:

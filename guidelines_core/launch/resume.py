@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch import processes
+from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import choose
 from guidelines_core.runs.provenance import parameters
@@ -81,6 +82,14 @@ REPLACED = {
 """By key, older runs' values and those that do the same today: another of verl's extension points serves."""
 
 
+RECORDED_BEFORE_SET = {
+    "actor_rollout_ref/rollout/agent/default_agent_loop": "single_turn_agent",
+    "actor_rollout_ref/rollout/agent/agent_loop_config_path": "None",
+    "transfer_queue/enable": "False",
+}
+"""Values in older runs' configurations that were set only after these were recorded, and did not hold in the run."""
+
+
 class ResumeError(RuntimeError):
     """A run cannot go on with this configuration; the message names every key with both values."""
 
@@ -105,6 +114,8 @@ def changes(
     for key in sorted(recorded.keys() & wanted.keys()):
         if key == "trainer/default_local_dir" or (recorded[key], wanted[key]) in moved:
             continue
+        if RECORDED_BEFORE_SET.get(key) == recorded[key]:
+            continue
         if wanted[key] in (recorded[key], RENAMED.get(recorded[key]), REPLACED.get(key, {}).get(recorded[key])):
             continue
         dotted = key.replace("/", ".")
@@ -126,7 +137,8 @@ def asked_changes(config: DictConfig, run: Run) -> tuple[list[str], list[str]]:
     # A run of before the record existed: its files, if they are still there.
     was, now = inputs.recorded(run.directory) or inputs.digests(recorded), inputs.digests(config)
     others = inputs.changed(was, now)
-    allowed, refused = changes(parameters(recorded), parameters(config), now.keys() & was.keys() - set(others))
+    wanted = attempt_config(config, Launch(run.claim.run_name, run.directory))
+    allowed, refused = changes(parameters(recorded), parameters(wanted), now.keys() & was.keys() - set(others))
     refused += [
         f"{key}={OmegaConf.select(config, key)}: its content has sha256 {now[key][:12]}, and that of the run's steps, "
         f"{OmegaConf.select(recorded, key)}, had {was[key][:12]}"
@@ -135,16 +147,17 @@ def asked_changes(config: DictConfig, run: Run) -> tuple[list[str], list[str]]:
     return allowed, refused
 
 
-def resume(config: DictConfig, run: Run) -> list[str]:
-    """Make `config` go on from the run's newest whole checkpoint and clear what its last attempt left behind.
+def resume(config: DictConfig, run: Run) -> tuple[Path | None, list[str]]:
+    """Choose the run's newest whole checkpoint and clear what its last attempt left behind.
 
-    Returns a line for each thing worth knowing: what was set aside, what changed, where it goes on.
+    Returns the checkpoint, None to start from the first step, and a line for each thing worth knowing: what was set
+    aside, what changed, where it goes on.
 
     Raises:
         ResumeError: keys differ from the recorded configuration's that may not, or the content of files or models.
     """
     if not any((run.directory / "logs").glob("attempt-*.yaml")):
-        return []
+        return None, []
     allowed, refused = asked_changes(config, run)
     if refused:
         raise ResumeError(
@@ -155,10 +168,8 @@ def resume(config: DictConfig, run: Run) -> list[str]:
     if checkpoint is None:
         where = ["no whole checkpoint is there: the run starts again from its first step"]
     else:
-        config.trainer.resume_mode = "resume_path"
-        config.trainer.resume_from_path = str(checkpoint)
         where = [f"goes on from {checkpoint.name}"]
-    return [*cleared, *lines, *(f"changed: {line}" for line in allowed), *where]
+    return checkpoint, [*cleared, *lines, *(f"changed: {line}" for line in allowed), *where]
 
 
 def command(name: str, overrides: Sequence[str], directory: Path) -> str:

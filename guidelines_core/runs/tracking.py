@@ -149,7 +149,7 @@ class Run:
 
 
 def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
-    """Take a run and its checkpoint directory, atomically; `config` gets the name that was taken.
+    """Take a run and its checkpoint directory, atomically; with `new` both may get a number, `NAME-2`.
 
     The directory comes into being with its lock held, which only one of several starts can win; the lock lasts while
     the run is alive. Without `resume` or `new` a directory that is there already is refused.
@@ -166,7 +166,6 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
         if not new:
             run = _owner(directory, resume=resume)
             if resume:
-                config.trainer.experiment_name = run.claim.run_name
                 return run
             description = describe(run)
             run.release()
@@ -174,8 +173,6 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
         number += 1
         directory = wanted.with_name(f"{wanted.name}-{number}")
     run_name = config.trainer.experiment_name if number == 1 else f"{config.trainer.experiment_name}-{number}"
-    config.trainer.experiment_name = run_name
-    config.trainer.default_local_dir = str(directory)
     uri = tracking_uri()
     run_id: str | None = None
     try:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
-AGENT_LOOPS = Path(__file__).with_name("agent_loops.yaml")
-NAME = "seeded_single_turn"
-
-
-def use(config: DictConfig) -> None:
-    """Have verl's agent loop workers roll out through `SeededRollout`."""
-    config.actor_rollout_ref.rollout.agent.agent_loop_config_path = str(AGENT_LOOPS)
-    config.actor_rollout_ref.rollout.agent.default_agent_loop = NAME
-
 
 class SeededRollout(SingleTurnAgentLoop):
-    """verl's loop of one turn, with a seed of its own for each request."""
+    """verl's loop of one turn, with a seed of its own for each request.
+
+    `agent_loops.yaml` names it `seeded_single_turn`; `experiments/conf/base.yaml` chooses it.
+    """
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
         """Write one guideline; `kwargs` are the problem's fields and the rollout's number."""

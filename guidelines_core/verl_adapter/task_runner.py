@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from guidelines_core.runs.start import Start
 
@@ -24,7 +24,10 @@ class GuidelinesTaskRunner:
         trainer.fit(agent_loop_manager)
 
     def run(self, config: DictConfig) -> None:
-        """Set up what `config` says and train."""
+        """Set up what `config` says and train.
+
+        `config` is the attempt's configuration and the driver's `py_executable`, which is no parameter of the run.
+        """
         start = Start.handed_over()
         start.ends("ray")
         os.environ.update(start.environment())
@@ -32,15 +35,8 @@ class GuidelinesTaskRunner:
         from verl.trainer.ppo.v1 import AgentLoopManagerTQ
         from verl.utils.logging_utils import configure_verl_logging
 
-        from guidelines_core.verl_adapter import rollout as seeded_rollout
-
         configure_verl_logging()
-        config.transfer_queue.enable = True
-        # Where this attempt's processes come from is no parameter of the run.
         config.ray_kwargs.ray_init.get("runtime_env", {}).pop("py_executable", None)
-        if config.guidelines.rollout_seed is not None:
-            seeded_rollout.use(config)
-        OmegaConf.resolve(config)
         tq.init(config.transfer_queue)
         trainer: Any = None
         succeeded = False

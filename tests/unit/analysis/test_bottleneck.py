@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
 from analysis.diagnosis import report as diagnosis_report
-from analysis.diagnosis.changes import Model, best, predicted, with_values
+from analysis.diagnosis.changes import Model, best, predicted
 from analysis.diagnosis.findings import Diagnosis, as_json, of_figures, of_run
 from analysis.diagnosis.step_time import (
     Step,
@@ -31,7 +31,7 @@ from analysis.diagnosis.step_time import (
     spans,
 )
 from analysis.store import runs
-from guidelines_core.config.compose import compose
+from guidelines_core.config.compose import changed, compose
 from guidelines_core.hardware.estimate import Lengths, shapes_of
 from guidelines_core.hardware.shapes import KNOWN, gpus
 from guidelines_core.paths import ROOT
@@ -112,7 +112,7 @@ def test_calls_under_way_and_their_stretches() -> None:
 
 
 def test_one_call_after_the_other_takes_its_share_of_the_time(reference: DictConfig) -> None:
-    one = with_values(reference, {"guidelines.solver.max_concurrency": 1})
+    one = changed(reference, {"guidelines.solver.max_concurrency": 1})
     made = in_waves(one, 30.0, 240.0)
     assert made["answered"].tolist() == [32.0 + 2 * call for call in range(120)]
     assert in_waves(reference, 30.0, 240.0)["answered"].tolist() == [270.0] * 120
@@ -185,7 +185,7 @@ def measured(config: DictConfig) -> Diagnosis:
 def test_changes_of_a_measured_step_are_scaled_by_the_estimate(reference: DictConfig) -> None:
     model = Model(*shapes_of(reference), gpus()["H200"], Lengths(165, 600, 600))
     assert predicted(reference, step(), model, reference) == pytest.approx(20.0)
-    half = with_values(reference, {"actor_rollout_ref.rollout.n": 2, "actor_rollout_ref.actor.ppo_mini_batch_size": 30})
+    half = changed(reference, {"actor_rollout_ref.rollout.n": 2, "actor_rollout_ref.actor.ppo_mini_batch_size": 30})
     before, after = model.phases(reference), model.phases(half)
     expected = sum(s * after.get(name, 0) / before[name] if name in before else s for name, s in SECONDS.items())
     assert predicted(reference, step(), model, half) == pytest.approx(expected)
@@ -204,7 +204,7 @@ def test_every_change_names_a_key_that_composes_and_what_it_gains(reference: Dic
 
 
 def test_a_mended_cause_is_named_no_more(reference: DictConfig) -> None:
-    mended = with_values(
+    mended = changed(
         reference,
         {
             "actor_rollout_ref.actor.ppo_mini_batch_size": 30,
@@ -226,7 +226,7 @@ def test_a_mended_cause_is_named_no_more(reference: DictConfig) -> None:
 
 
 def test_engines_that_write_too_few_at_once_are_named(reference: DictConfig) -> None:
-    narrow = with_values(reference, {"reward.reward_model.rollout.max_num_seqs": 8})
+    narrow = changed(reference, {"reward.reward_model.rollout.max_num_seqs": 8})
     assert measured(narrow).changes[0].overrides == ("reward.reward_model.rollout.max_num_seqs=120",)
 
 
@@ -295,7 +295,7 @@ def test_a_recorded_run_is_read_back(store: Path) -> None:
 
 
 def test_a_model_that_is_not_known_leaves_the_rest(store: Path) -> None:
-    config = with_values(compose("quickstart", environ={}), {"actor_rollout_ref.model.path": "/gone"})
+    config = changed(compose("quickstart", environ={}), {"actor_rollout_ref.model.path": "/gone"})
     recorded(store, {1: timed(60.0), 2: timed(10.0)}, config, "FINISHED")
     found = of_run("tried")
     assert found.floor == {}

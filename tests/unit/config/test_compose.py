@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf.errors import ReadonlyConfigError
 
 from guidelines_core.config import compose as composition
-from guidelines_core.config.compose import ConfigError, compose, experiments, search_path
+from guidelines_core.config.compose import ConfigError, changed, compose, experiments, search_path
 from guidelines_core.paths import CONF, ROOT
 from guidelines_core.runs.provenance import parameters
 
@@ -203,3 +205,24 @@ def test_an_experiment_needs_no_description_of_its_own(conf: Path) -> None:
     )
     assert experiments()["mine"] == ""
     assert compose("mine").guidelines.grader.name == "exact_match"
+
+
+def test_a_composed_configuration_is_read_only_and_a_changed_copy_is_too() -> None:
+    config = compose("quickstart")
+    with pytest.raises(ReadonlyConfigError):
+        config.trainer.save_freq = 3
+    other = changed(config, {"trainer.save_freq": 3, "trainer.new": 4})
+    assert (other.trainer.save_freq, other.trainer.new) == (3, 4)
+    assert config == compose("quickstart")
+    with pytest.raises(ReadonlyConfigError):
+        other.trainer.save_freq = 5
+
+
+@pytest.mark.parametrize(("seed", "loop"), [("null", "single_turn_agent"), ("0", "seeded_single_turn")])
+def test_a_rollout_seed_chooses_the_agent_loop_that_seeds_each_request(seed: str, loop: str) -> None:
+    agent = compose("quickstart", [f"guidelines.rollout_seed={seed}"]).actor_rollout_ref.rollout.agent
+    assert agent.default_agent_loop == loop
+    file = agent.agent_loop_config_path
+    assert [entry["name"] for entry in (yaml.safe_load(Path(file).read_text()) if file else [])] == (
+        [] if seed == "null" else [loop]
+    )

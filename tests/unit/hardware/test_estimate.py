@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from analysis.benchmark import read_arms
-from guidelines_core.config.compose import compose
+from guidelines_core.config.compose import changed, compose
 from guidelines_core.config.layout import placements
 from guidelines_core.hardware.estimate import (
     MEASURED,
@@ -88,8 +88,7 @@ def test_no_estimate_is_under_the_floor(reference: DictConfig) -> None:
 
 
 def test_padding_costs_and_a_fitting_mini_batch_does_not(reference: DictConfig) -> None:
-    fast = reference.copy()
-    fast.actor_rollout_ref.actor.ppo_mini_batch_size = 30
+    fast = changed(reference, {"actor_rollout_ref.actor.ppo_mini_batch_size": 30})
     assert (padded_sequences(reference), padded_sequences(fast)) == ((120, 192), (120, 120))
     gpu = gpus()["H200"]
     padded, fitting = (estimated_step(config, gpu, LENGTHS, MEASURED) for config in (reference, fast))
@@ -108,8 +107,7 @@ def test_a_faster_gpu_makes_the_parts_faster_that_use_it(reference: DictConfig) 
 
 
 def test_a_solver_that_is_asked_one_by_one_takes_the_time_of_so_many_solutions(reference: DictConfig) -> None:
-    one_by_one = reference.copy()
-    one_by_one.guidelines.solver.max_concurrency = 1
+    one_by_one = changed(reference, {"guidelines.solver.max_concurrency": 1})
     gpu = gpus()["H200"]
     together, alone = (estimated_step(config, gpu, LENGTHS, MEASURED)["gen"] for config in (reference, one_by_one))
     # 120 solutions of 600 tokens at the 325 tokens a second that one request alone got

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.config.compose import compose
+from guidelines_core.config.compose import changed, compose
+from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.resume import ResumeError, asked_changes, changes, command, resume
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
@@ -98,9 +99,11 @@ def attempted(config: DictConfig) -> Run:
 def test_verl_is_told_the_newest_whole_checkpoint(config: DictConfig) -> None:
     run = attempted(config)
     (run.directory / "global_step_4/data.pt").write_bytes(b"date")
-    lines = resume(config, run)
-    assert config.trainer.resume_mode == "resume_path"
-    assert config.trainer.resume_from_path == str(run.directory / "global_step_2")
+    checkpoint, lines = resume(config, run)
+    assert checkpoint == run.directory / "global_step_2"
+    attempt = attempt_config(config, Launch(run.claim.run_name, run.directory, checkpoint))
+    assert attempt.trainer.resume_mode == "resume_path"
+    assert attempt.trainer.resume_from_path == str(run.directory / "global_step_2")
     assert len(lines) == 2
     assert "global_step_4 is not resumed from, data.pt" in lines[0]
     assert lines[1] == "goes on from global_step_2"
@@ -109,16 +112,46 @@ def test_verl_is_told_the_newest_whole_checkpoint(config: DictConfig) -> None:
 def test_a_refused_resume_leaves_the_checkpoints_alone(config: DictConfig) -> None:
     run = attempted(config)
     (run.directory / "global_step_4/data.pt").unlink()
-    config.actor_rollout_ref.actor.optim.lr = 1.0
+    wanted = changed(config, {"actor_rollout_ref.actor.optim.lr": 1.0})
     with pytest.raises(ResumeError, match=r"optim\.lr=1\.0: the run has 1e-05, .*\n.*--new"):
-        resume(config, run)
+        resume(wanted, run)
     assert (run.directory / "global_step_4").is_dir()
 
 
 def test_a_first_start_is_no_resume(config: DictConfig) -> None:
     run = claim(config, resume=True, new=False)
-    assert resume(config, run) == []
-    assert config.trainer.resume_mode == "auto"
+    assert resume(config, run) == (None, [])
+    assert attempt_config(config, Launch("name", run.directory)).trainer.resume_mode == "auto"
+
+
+def test_the_second_run_of_a_name_is_resumed_by_its_directory(config: DictConfig, tmp_path: Path) -> None:
+    claim(config, resume=False, new=False).release()
+    second = claim(config, resume=False, new=True)
+    assert second.claim.run_name == f"{NAME}-2"
+    (second.directory / "logs").mkdir()
+    attempt = attempt_config(config, Launch(second.claim.run_name, second.directory))
+    OmegaConf.save(attempt, second.directory / "logs/attempt-1.yaml")
+    second.release()
+    named = compose(NAME, [f"trainer.default_local_dir={second.directory}"])
+    run = claim(named, resume=True, new=False)
+    assert resume(named, run) == (None, ["no whole checkpoint is there: the run starts again from its first step"])
+
+
+def test_a_run_that_recorded_its_agent_loop_too_early_goes_on() -> None:
+    recorded = parameters(compose(NAME))
+    older = recorded | {
+        "actor_rollout_ref/rollout/agent/default_agent_loop": "single_turn_agent",
+        "actor_rollout_ref/rollout/agent/agent_loop_config_path": "None",
+        "transfer_queue/enable": "False",
+    }
+    assert older != recorded
+    assert changes(older, recorded) == ([], [])
+    seeded = parameters(compose(NAME, ["guidelines.rollout_seed=null"]))
+    assert [line.split("=")[0] for line in changes(recorded, seeded)[1]] == [
+        "actor_rollout_ref.rollout.agent.agent_loop_config_path",
+        "actor_rollout_ref.rollout.agent.default_agent_loop",
+        "guidelines.rollout_seed",
+    ]
 
 
 def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: DictConfig, tmp_path: Path) -> None:
@@ -128,16 +161,14 @@ def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: D
         for split in ("train", "val"):
             write_problems(folder / f"{split}.parquet", split)
     for split in ("train", "val"):
-        config.data[f"{split}_files"] = str(first / f"{split}.parquet")
+        config = changed(config, {f"data.{split}_files": str(first / f"{split}.parquet")})
+    config = changed(config, {"guidelines.data.source": "/here/rows.jsonl"})
     run = attempted(config)
     inputs.record(config, run.directory, 1)
-    moved = config.copy()
-    for split in ("train", "val"):
-        moved.data[f"{split}_files"] = str(second / f"{split}.parquet")
-    moved.guidelines.data.source = "/elsewhere/rows.jsonl"
-    config.guidelines.data.source = "/here/rows.jsonl"
-    OmegaConf.save(config, run.directory / "logs/attempt-1.yaml")
-    assert resume(moved, run)[-1] == "goes on from global_step_4"
+    moved = changed(config, {f"data.{split}_files": str(second / f"{split}.parquet") for split in ("train", "val")})
+    moved = changed(moved, {"guidelines.data.source": "/elsewhere/rows.jsonl"})
+    _, lines = resume(moved, run)
+    assert lines[-1] == "goes on from global_step_4"
     write_problems(second / "train.parquet", "other problems")
     with pytest.raises(ResumeError, match=rf"data\.train_files={second}.*sha256 .*{first}.* had .*(\n.*)*--new"):
         resume(moved, run)
@@ -148,13 +179,14 @@ def test_a_run_of_before_the_record_goes_on_with_the_same_problems_elsewhere(
 ) -> None:
     for split in ("train", "val"):
         write_problems(tmp_path / f"{split}.parquet", split)
-        config.data[f"{split}_files"] = str(tmp_path / f"{split}.parquet")
+        config = changed(config, {f"data.{split}_files": str(tmp_path / f"{split}.parquet")})
     run = attempted(config)
-    now = config.copy()
+    now = config
     for split in ("train", "val"):
         write_problems(tmp_path / f"new-{split}.parquet", split, baseline=0.5)
-        now.data[f"{split}_files"] = str(tmp_path / f"new-{split}.parquet")
-    assert resume(now, run)[-1] == "goes on from global_step_4"
+        now = changed(now, {f"data.{split}_files": str(tmp_path / f"new-{split}.parquet")})
+    _, lines = resume(now, run)
+    assert lines[-1] == "goes on from global_step_4"
 
 
 def test_what_a_finished_run_would_not_do_is_said(config: DictConfig) -> None:
@@ -189,7 +221,8 @@ def test_the_line_that_goes_on_with_a_run_does_so_as_it_is_printed(
     assert config.guidelines.description == "two words"
     again = claim(config, resume=True, new=False)
     assert again.claim.run_id == second.claim.run_id
-    assert config.trainer.experiment_name == "quickstart-2"
+    attempt = attempt_config(config, Launch(again.claim.run_name, again.directory))
+    assert attempt.trainer.experiment_name == "quickstart-2"
 
 
 def test_the_line_of_a_run_in_its_own_place_is_short() -> None:

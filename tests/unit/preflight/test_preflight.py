@@ -43,6 +43,7 @@ def changed(name: str, *changes: str) -> DictConfig:
     layouts = [change for change in changes if change.startswith("layout=")]
     config = composed(name, *layouts).copy()
     OmegaConf.set_struct(config, False)
+    OmegaConf.set_readonly(config, False)
     config.merge_with(OmegaConf.from_dotlist([change for change in changes if change not in layouts]))
     return config
 

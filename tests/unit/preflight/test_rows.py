@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig
 
-from guidelines_core.config.compose import compose
+from guidelines_core.config.compose import changed, compose
 from guidelines_core.data.manifest import Manifest
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.paths import ROOT
@@ -85,8 +85,7 @@ def test_a_first_start_is_refused_before_anything_is_claimed(tmp_path: Path) -> 
     )
     with pytest.raises(Refused, match=r"the prompts of \d+ of 32 training .* last for \d of 4 steps"):
         prepare(mostly_long, [])
-    mostly_long.data.max_prompt_length = 2000
-    assert prepare(mostly_long, []) == []
+    assert prepare(changed(mostly_long, {"data.max_prompt_length": 2000}), []) == []
 
 
 def test_pass_rates_of_another_solver_are_said() -> None:

@@ -88,7 +88,7 @@ def test_a_taken_name_is_refused_and_new_stands_beside_it(config: DictConfig) ->
     second = claim(config, resume=False, new=True)
     assert second.claim.run_name == "name-2"
     assert second.claim.run_id != first.claim.run_id
-    assert config.trainer.default_local_dir == str(second.directory)
+    assert second.directory == first.directory.with_name("name-2")
 
 
 def test_a_resume_is_the_same_run_and_a_stale_running_is_corrected(config: DictConfig) -> None:

@@ -1,0 +1,43 @@
+"""A driver whose trainer writes the configuration that verl's trainer got and fails before it starts a worker."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from guidelines_core.launch import driver
+from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner
+
+GOT = "got.yaml"
+"""The file in the run's directory."""
+
+
+class DumpingTaskRunner(GuidelinesTaskRunner):
+    """The run's task runner, with `trainer_class` replaced."""
+
+    def trainer_class(self, mode: str) -> Any:
+        """Return the run's trainer class with another `init`."""
+        from guidelines_core.verl_adapter.trainer import recorded_trainer
+
+        return type("DumpingTrainer", (Dumping, recorded_trainer(mode)), {})
+
+
+class Dumping:
+    """A trainer that writes its configuration and stops."""
+
+    def __init__(self, config: DictConfig) -> None:
+        OmegaConf.save(config, Path(config.trainer.default_local_dir) / GOT)
+        super().__init__(config)  # type: ignore[call-arg]
+
+    def init(self) -> None:
+        """Fail."""
+        raise RuntimeError("the configuration is written")
+
+
+if __name__ == "__main__":
+    from tests.support.config_dump import DumpingTaskRunner as Runner
+
+    driver.main(Path(sys.argv[1]), Runner)
