@@ -58,6 +58,7 @@ def misspelt(draw: st.DrawFn) -> tuple[str, str]:
 def test_a_misspelt_value_is_refused_with_the_nearest(drawn: tuple[str, str]) -> None:
     key, wrong = drawn
     config = experiment().copy()
+    OmegaConf.set_readonly(config, False)
     config.critic.enable = True
     if key.endswith("checkpoint_engine.backend"):
         config.actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module = None
