@@ -36,7 +36,8 @@ class GuidelinesTaskRunner:
         from verl.utils.logging_utils import configure_verl_logging
 
         configure_verl_logging()
-        config.ray_kwargs.ray_init.get("runtime_env", {}).pop("py_executable", None)
+        if config.guidelines.fork_processes:
+            config.ray_kwargs.ray_init.runtime_env.py_executable = None
         tq.init(config.transfer_queue)
         trainer: Any = None
         succeeded = False

@@ -22,7 +22,7 @@ import sys
 sys.path.insert(0, "experiments")
 import run
 from guidelines_core.launch.training import PrelaunchedDriver
-run.PrelaunchedDriver = lambda config: PrelaunchedDriver(config, "tests.support.config_dump")
+run.PrelaunchedDriver = lambda config, **more: PrelaunchedDriver(config, "tests.support.config_dump", **more)
 sys.exit(run.main())
 """
 
