@@ -42,7 +42,7 @@ LOG_TAIL = 200
 
 
 class ClaimError(RuntimeError):
-    """A checkpoint directory belongs to another run, and nobody said what to do about it."""
+    """A checkpoint directory belongs to another run, and no option says what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Run:
         return None
 
     def settle(self) -> None:
-        """Bring MLflow's status to the truth: the end that waits, or that the last attempt died without a word."""
+        """Correct MLflow's status: record the pending end, or that the last attempt died without recording one."""
         waiting = self.directory / END
         if waiting.exists():
             self._record_end(json.loads(waiting.read_text()))

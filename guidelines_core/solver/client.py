@@ -1,4 +1,4 @@
-"""The client of the solver's servers: asks for solutions, many at once, and never takes silence for an answer."""
+"""The client of the solver's servers: asks for solutions concurrently and raises an error when no answer comes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONNECT_S = 10.0
 """Seconds to reach a server; a machine that is gone refuses nothing and would keep a request until its deadline."""
 
 KEPT = 4096
-"""Solutions that are kept for requests that come again."""
+"""Answered requests whose solutions stay cached for repeats."""
 
 
 class SolverError(RuntimeError):
@@ -27,7 +27,7 @@ class SolverError(RuntimeError):
 
 
 class GarbledError(RuntimeError):
-    """What came back with status 200 is no whole answer; another try may bring one."""
+    """A response with status 200 holds no complete answer; another try may succeed."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Solver:
         # vLLM's own parameter, which no other server need know.
         self._fixed_length = {"ignore_eos": True} if ignore_eos else {}
         self._places = asyncio.Semaphore(max_concurrency)
-        # An answer has its request's deadline and no other: a long one is silent until it is whole.
+        # The request's deadline is the only one for reading: a long answer sends nothing until it is complete.
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency),
@@ -172,7 +172,7 @@ class Solver:
         return await asyncio.shield(task)
 
     def _forget(self, key: str, done: asyncio.Task[list[Solution]]) -> None:
-        """Keep what was answered and forget what was not: who asks that again gets a new try."""
+        """Keep a request that was answered and drop one that failed, so that the same request is tried again."""
         if done.cancelled() or done.exception() is not None:
             del self._asked[key]
         finished = [old for old, task in self._asked.items() if task.done()]

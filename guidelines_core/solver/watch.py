@@ -1,4 +1,4 @@
-"""Watches the solver's servers: one that generates no token is started again, and a lost one ends the run."""
+"""Watches the solver's servers: restarts one that generates no token, and ends the run if it stays gone too long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGAIN_S = 1.0
 
 
 class SolverLostError(RuntimeError):
-    """The solver is gone and could not be brought back: no reward can be had."""
+    """The solver is gone and could not be restarted, so no reward can be computed."""
 
 
 class Servers(Protocol):
@@ -51,11 +51,11 @@ class SolverWatch:
         self._thread = threading.Thread(target=self._watch, name="solver-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Tell the thread to stop."""
         self._ended.set()
 
     def check(self) -> None:

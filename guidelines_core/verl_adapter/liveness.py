@@ -1,8 +1,8 @@
-"""Notices a process of the run that died while nobody waits for its answer.
+"""Detects that a process of the run died while no call waits for it.
 
 verl hands prompts to its agent loop workers and then looks for the results in a queue (`replay_buffer.py`, `sample`):
-a worker that was killed would be waited for for ever. So would a rollout server that is killed while the training
-workers send it weights: they wait for its word that it has read them (`bucketed_weight_transfer.py`).
+if a worker was killed, verl waits forever. The same happens if a rollout server is killed while the training workers
+send it weights: they wait for its confirmation that it has read them (`bucketed_weight_transfer.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ProcessDiedError(RuntimeError):
 
 
 class Liveness:
-    """Asks `actors`, Ray's handles by a name for people, whether they live, without ever waiting for an answer."""
+    """Checks without blocking whether `actors`, pairs of a readable name and a Ray handle, are alive."""
 
     def __init__(self, actors: Iterable[tuple[str, Any]]) -> None:
         self._actors = list(actors)
@@ -34,7 +34,7 @@ class Liveness:
         """Raise if one has died; a busy one has not. Asks again after `EVERY_S` seconds.
 
         Raises:
-            ProcessDiedError: an actor is dead, with its name and Ray's word for it.
+            ProcessDiedError: an actor is dead; the message has its name and Ray's error.
         """
         if time.monotonic() < self._next:
             return

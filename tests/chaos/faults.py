@@ -1,4 +1,4 @@
-"""What `run.py` does to runs, a row of its table each, and what is then seen of them."""
+"""The faults that `run.py` injects into runs, one a row of its table, and the results that each row reports."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def rows(seed: int, kills: int) -> dict[str, Callable[[Loop, Any], Row]]:
 
 
 def unbroken(folder: Path) -> dict[str, dict[int, float]]:
-    """Return the metrics of a run that nothing happens to."""
+    """Return the metrics of a run without a fault."""
     shutil.rmtree(folder, ignore_errors=True)
     loop = Loop(folder)
     try:
@@ -84,7 +84,7 @@ def kill(seed: str, loop: Loop, theirs: Any) -> Row:
 
 
 def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = True, may_lose: int = SAVE_FREQ) -> Row:
-    """Return what is seen of a run that has just ended with `code`, and of it when it is resumed to its end."""
+    """Return the results of a run that just ended with exit code `code`, and of the same run resumed to its end."""
     left = loop.leftovers(began)
     status, reason, done = loop.status, loop.reason, loop.steps_done()
     halves = loop.unsealed()
@@ -192,7 +192,7 @@ def end_session(server: subprocess.Popen[bytes]) -> None:
 
 
 def undisturbed(loop: Loop, theirs: Any, code: int) -> Row:
-    """Return what is seen of a run that should not have noticed what happened around it."""
+    """Return the results of a run that the fault should not affect."""
     differing = differences(final_metrics(loop), theirs)
     client = MlflowClient(loop.uri)
     twice = [name for name in theirs if len(client.get_metric_history(loop.run_id, name)) > len(theirs[name])]
