@@ -30,7 +30,7 @@ def this_worker() -> str:
 
 
 def clear_leftovers() -> None:
-    """Clear what sweeps that are gone have left running: processes whose environment names a worker that is dead.
+    """End the processes left by dead sweeps: those whose environment names a dead worker.
 
     A worker in another container has a number that says nothing here.
     """

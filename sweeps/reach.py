@@ -38,7 +38,7 @@ def batch_limits(config: DictConfig) -> dict[str, dict[str, Any]]:
 
 
 def change_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
-    """Change an agent-loop worker's copies; one that is not told keeps the old n, and the batch is padded."""
+    """Change an agent-loop worker's copies; a worker that is not updated keeps the old n, and the batch is padded."""
     from verl.utils.config import omega_conf_to_dataclass
 
     for config in (worker.config, worker.llm_client.config):
@@ -47,7 +47,7 @@ def change_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
 
 
 def change_server(server: Any, prompt_length: int, response_length: int) -> None:
-    """Change the lengths by which a server limits each answer; one that is not told cuts at the old ones."""
+    """Change the lengths by which a server limits each answer; a server that is not updated cuts at the old ones."""
     # The configuration is a frozen dataclass.
     server.config.__dict__.update(prompt_length=prompt_length, response_length=response_length)
 

@@ -237,7 +237,7 @@ def encode(axes: Mapping[str, Sequence[Any]], points: Iterable[Point]) -> Array:
 
 
 def is_number(value: Any) -> bool:
-    """Say whether a value has more and less: a number, and not a truth value."""
+    """Say whether a value is ordered: a number other than a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table while it runs, then the best point, its gain and what mattered."""
+"""A sweep's output on the terminal: a live table while it runs, then the best point, its gain and what mattered."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Board:
 
 
 def state(trial: FrozenTrial, limit: float) -> str:
-    """Return what became of a trial, in a word or its cause."""
+    """Return a trial's outcome: one word, or the cause of its failure."""
     if INTERRUPTED in trial.user_attrs:
         return "interrupted"
     if CAUSE in trial.user_attrs:

@@ -26,7 +26,7 @@ from sweeps.space import Point, Space
 
 DATABASE = ROOT / "optuna.db"
 HEARTBEAT_S, GRACE_S = 5, 20
-"""How often a worker says that its trial is alive, and after how long a silence the trial is somebody else's."""
+"""Seconds between a trial's heartbeats, and seconds without one after which the trial counts as lost."""
 
 LIMIT = "limit"
 """User attribute of a study: the truncated share that its best trial may have."""

@@ -29,7 +29,7 @@ from sweeps.study import Failed, Goal, TooSlow, TrialRequest
 
 POLL_S = 0.02
 START_S = 1200.0
-"""How long a trainer may take to be ready."""
+"""Seconds that a trainer may take to be ready."""
 
 STALL_S, STALL_FACTOR, STALL_MIN_S = 1800.0, 10.0, 120.0
 """How long a step may take before one was seen; afterwards, as a multiple of the longest one, and at least."""
@@ -55,7 +55,7 @@ CAUSES = {
 """What a log says of a failure; the first that is found is its cause."""
 
 ENGINES = ("ray::vLLM", "VLLM::")
-"""How the processes of the engines begin to call themselves."""
+"""Prefixes of the engines' process titles."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class TrialStopped(RuntimeError):
 
 
 class TrialServer(GuidelinesTaskRunner):
-    """verl's driver, which trains as often as it is told and ends with the sweep."""
+    """verl's driver, which trains once a request and ends with the sweep."""
 
     def run(self, config: DictConfig) -> None:
         """Set up what `config` says and measure."""
@@ -198,7 +198,7 @@ class Trials:
         trainer.checkpoint_manager.update_weights(0)
 
     def _drain(self) -> None:
-        """Wait until nothing is generated any more, then empty the queue."""
+        """Wait until generation ends, then empty the queue."""
         import transfer_queue as tq
 
         deadline = time.monotonic() + DRAIN_S

@@ -31,7 +31,7 @@ CHECKPOINTS = "guidelines.checkpoints"
 
 
 class ExportError(ValueError):
-    """What was asked for is not there; the message says what is."""
+    """An argument names something missing or unusable; the message says what."""
 
 
 def main() -> int:

@@ -37,7 +37,7 @@ class Refused(RuntimeError):
 
 
 def config_findings(config: DictConfig) -> list[Finding]:
-    """Return what is wrong with the configuration itself, wherever it runs. Nothing of this machine is asked."""
+    """Return the findings about the configuration that hold on every machine."""
     planner, solver = (find_shape(model) for model in model_keys(config).values())
     return [*size_findings(config), *engine_findings(config, planner, solver)]
 

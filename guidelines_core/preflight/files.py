@@ -27,7 +27,7 @@ def model_keys(config: DictConfig) -> dict[str, str]:
 
 
 def file_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for every model or data file that is named and not there, or not what it was."""
+    """Yield a finding for every model or data file that is named and missing, or changed."""
     for key, model in model_keys(config).items():
         yield from _model_findings(key, model)
     yield from _data_findings(config)

@@ -37,5 +37,5 @@ def error(key: str, value: Any, reason: str, remedy: str) -> Finding:
 
 
 def warning(key: str, value: Any, reason: str, remedy: str) -> Finding:
-    """Return a finding that is said and does not stop the run."""
+    """Return a finding that is printed and does not stop the run."""
     return Finding("warning", key, value, reason, remedy)

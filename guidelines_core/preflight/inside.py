@@ -56,7 +56,7 @@ def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
 
 
 def value_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for every value that is none of its key's closed set, with the nearest one that is."""
+    """Yield a finding for every value outside its key's closed set, with the nearest allowed value."""
     for key, value, allowed in wrong_values(config):
         near = get_close_matches(value, allowed, n=1, cutoff=0)[0]
         yield error(key, value, f"expected one of {', '.join(allowed)}", f"did you mean {near}?")
@@ -147,7 +147,7 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
 
 
 def _hub_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for every model or data set that is neither here nor to be had from the hub."""
+    """Yield a finding for every model or data set that is neither local nor available from the hub."""
     wanted = [(key, model, "model") for key, model in model_keys(config).items() if config_file(model) is None]
     wanted = [entry for entry in wanted if not entry[1].startswith("/")]
     source = config.guidelines.data.source

@@ -31,7 +31,7 @@ WORKING_SET = (
 RETIRED = {
     "VLLM_USE_V1": "vLLM's legacy engine, which VLLM_USE_V1=0 chose, no longer exists: the variable does nothing",
 }
-"""What the reference run set in its environment and nothing reads any more."""
+"""Environment variables of the reference run that nothing reads any more."""
 
 
 def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -> Iterator[Finding]:
@@ -188,7 +188,7 @@ def _attention_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def environment_findings(config: DictConfig, environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Yield a finding for every environment variable that changes the run or that the reference run set in vain."""
+    """Yield a finding for every environment variable that changes the run or is one of `RETIRED`."""
     for note in environment_notes(environ):
         name, _, rest = note.partition("=")
         value, _, reason = rest.partition(" ")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 SEAL = "manifest.json"
 TRACKER = "latest_checkpointed_iteration.txt"
-"""verl's own word for the newest checkpoint (`trainer_base.py`), written before the seal and not atomically."""
+"""verl's own record of the newest checkpoint (`trainer_base.py`), written before the seal and not atomically."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def superfluous(checkpoints: Sequence[Checkpoint], keep_last: int | None, keep_b
 
 
 def prune(directory: Path, keep_last: int | None, keep_best: int) -> None:
-    """Delete what is superfluous, and what an earlier deletion left half done.
+    """Delete superfluous checkpoints and what an interrupted deletion left.
 
     A checkpoint is renamed before it is deleted, so that a kill at any time leaves it whole or no checkpoint.
     """

@@ -85,5 +85,5 @@ def recorded(directory: Path) -> dict[str, str]:
 
 
 def changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the keys whose content is another one than it was, as far as both are known."""
+    """Return the keys whose content changed, of those known both then and now."""
     return [key for key in was if key in now and was[key] != now[key]]

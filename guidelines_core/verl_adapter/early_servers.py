@@ -76,7 +76,7 @@ class EarlyServers:
             self._rollout = rollout_started(self.config, workers)  # type: ignore[attr-defined]
 
     def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop at once; who first uses it waits until its server is up."""
+        """Return the reward loop at once; its first use waits until its server is up."""
         self._stages.ends("models")
         return SolverLoop(config, rm_resource_pool) if self._solver is None else _AwaitedResult(self._solver)
 

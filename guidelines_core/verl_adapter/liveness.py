@@ -49,7 +49,7 @@ class Liveness:
             self._asked[place] = handle.__ray_ready__.remote()
 
     def during(self, call: Callable[[], object]) -> None:
-        """Make a call that waits for the actors, and look at them meanwhile; if one has died the call is abandoned.
+        """Make a call that waits for the actors and check them meanwhile; abandon the call if one has died.
 
         Raises:
             ProcessDiedError: an actor is dead.

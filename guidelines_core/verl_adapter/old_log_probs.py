@@ -12,7 +12,7 @@ from typing import Any
 from guidelines_core.config.layout import old_log_probs_from_rollout
 
 DIFFERENCE = "training/rollout_probs_diff_mean"
-"""verl's mean distance of a token's probability, as training computes it, from what the rollout engine said."""
+"""verl's mean distance of a token's probability, as training computes it, from the rollout engine's."""
 
 FROM_ROLLOUT = "training/old_log_probs_from_rollout"
 """Metric: 1 at a step whose old log-probs are the rollout engine's, else 0."""
@@ -41,7 +41,7 @@ class OldLogProbs:
         super().on_train_begin()  # type: ignore[misc]
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        """Take the batch's old log-probs from the rollout if the two agreed when last looked at, else compute them."""
+        """Take the batch's old log-probs from the rollout if the two agreed at the last check, else compute them."""
         settings = self.config.guidelines.old_log_probs  # type: ignore[attr-defined]
         if not old_log_probs_from_rollout(self.config):  # type: ignore[attr-defined]
             return super()._compute_old_log_prob(batch, metrics=metrics)  # type: ignore[misc]

@@ -155,7 +155,7 @@ def _node() -> str:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """Kill processes, stopped ones, too, which a word from Ray would not reach."""
+    """Kill processes, including stopped ones, which cannot handle a request from Ray."""
     for process in processes:
         # psutil compares start times: a process that has the number of one that ended is not killed.
         if process.is_running():

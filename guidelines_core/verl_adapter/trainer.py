@@ -57,9 +57,9 @@ class Recording:
         return graded
 
     def _build_replay_buffer(self) -> Any:
-        """Build verl's replay buffer, polled ten times a second, and never waiting for the dead.
+        """Build verl's replay buffer, polled ten times a second; a poll fails if an actor died or the solver is lost.
 
-        Its default of 2 s (`replay_buffer.py`) is no configuration key and rounds every short step up.
+        verl's default of 2 s (`replay_buffer.py`) is no configuration key and rounds every short step up.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         buffer.poll_interval = 0.1
@@ -201,7 +201,7 @@ class Recording:
         return {"timing_s/save_checkpoint": time.monotonic() - began}
 
     def _write_checkpoint(self) -> None:
-        """Write this step's checkpoint and its seal, and remove those that are not to be kept."""
+        """Write this step's checkpoint and its seal, and delete superfluous ones."""
         directory, step = Path(self.config.trainer.default_local_dir), self.global_steps  # type: ignore[attr-defined]
         folder = directory / f"global_step_{step}"
         checkpoints.unseal(folder)
@@ -226,7 +226,7 @@ class Recording:
         self.global_steps += 1
 
     def _require_journal(self) -> None:
-        """Raise if verl writes no journal: what is not in it gets into no record."""
+        """Raise if verl writes no journal: every record is made from the journal."""
         if "file" not in self.logger.logger:  # type: ignore[attr-defined]
             raise RuntimeError("trainer.logger lacks file: no run trains untracked; give [console,file]")
 
