@@ -8,14 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from guidelines_core.verl_adapter.trials import WALL
+
 Step = Mapping[str, float]
 """One step's metrics, by the names that verl and `guidelines_core.verl_adapter.trainer` log, and `WALL`."""
-
-WALL = "sweep/step_s"
-"""Seconds of wall clock from the end of the step before to the end of this one: all phases and all in between."""
-
-GAP = "sweep/gap_s"
-"""Seconds from a trial's last step to the next one's first, of a trainer that was kept; logged with that first step."""
 
 OBJECTIVES = {"graded": "sweep/graded_rollouts_per_s", "effective": "sweep/effective_rollouts_per_s"}
 """What `--objective` maximises: all graded rollouts, or those of groups with an advantage other than zero."""

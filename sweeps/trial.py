@@ -19,9 +19,10 @@ from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.processes import alive
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import Outcome, PrelaunchedDriver, Training
+from guidelines_core.verl_adapter.trials import GAP, WALL
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
-from sweeps.objective import GAP, WALL, Measured, Step, measure, rate
+from sweeps.objective import Measured, Step, measure, rate
 from sweeps.peaks import Peaks
 from sweeps.record import Record, journal_of
 from sweeps.space import BATCH, PROMPT, RESPONSE, ROLLOUTS, Point, Space

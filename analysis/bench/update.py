@@ -35,6 +35,7 @@ from analysis.bench.update_arm import PASSES, measure_peak, run_arm
 from analysis.benchmark import config_hash, hardware, read_arms, write
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.runs.provenance import provenance
+from guidelines_core.verl_adapter.local_workers import preload
 
 
 def main() -> int:
@@ -107,10 +108,7 @@ def start_method(folder: Path) -> str:
 
     A fork spares each arm the imports; where it cannot use the GPU, a fresh process does.
     """
-    import torch._dynamo  # noqa: F401
-    import transformers.models.qwen2.modeling_qwen2  # noqa: F401
-    from verl.workers import engine, engine_workers  # noqa: F401
-
+    preload()
     for method in ("fork", "spawn"):
         context: Any = multiprocessing.get_context(method)
         process = context.Process(target=measure_peak, args=(folder / "peak.json",))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import statistics
@@ -14,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from analysis.bench.update_batch import batch_of, lengths, part, positions, responses_of
+from analysis.bench.update_batch import batch_of, lengths, positions
 from guidelines_core.hardware.estimate import PADDING_TOKENS, padded_sequences
 from guidelines_core.hardware.shapes import Shape, find_shape
+from guidelines_core.verl_adapter.local_workers import LocalWorkers, batch_part, flat_log_probs, response_log_probs
 
 PASSES = {"old_log_prob": 1, "ref": 1, "update": 3}
 """Forward passes' worth of FLOPs in a phase; what gradient checkpointing computes twice does not count."""
@@ -58,17 +58,6 @@ class Bench:
     """verl's workers of actor and reference policy in this process, and the batches for them."""
 
     def __init__(self, config: DictConfig, phases: Sequence[str]) -> None:
-        import socket
-
-        from verl.utils.device import set_expandable_segments
-        from verl.workers.engine_workers import ActorRolloutRefWorker
-
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        rank = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        os.environ.update({key: str(value) for key, value in rank.items()})
         # verl writes into its configuration.
         config = config.copy()
         OmegaConf.set_readonly(config, False)
@@ -79,19 +68,7 @@ class Bench:
         self.shape: Shape = shape
         self.grad_norm: float | None = None
         self.loss: float | None = None
-        roles = config.actor_rollout_ref
-        with open_dict(roles):
-            # As verl's trainer does before it makes its workers.
-            roles.actor.optim.total_training_steps = config.trainer.total_training_steps
-        if config.trainer.device == "cuda":
-            import torch
-
-            torch.cuda.set_device(0)
-            set_expandable_segments(True)
-        self.workers = {}
-        for role in ("actor", "ref") if len(phases) > 1 else ("actor",):
-            self.workers[role] = ActorRolloutRefWorker(config=copy.deepcopy(roles), role=role)
-            self.workers[role].init_model()
+        self.workers = LocalWorkers(config, ("actor", "ref") if len(phases) > 1 else ("actor",))
 
     def run(self, workload: str, peak: float, keep: Path | None) -> Any:
         """Yield each phase and its figures; the log-probs before any update go to `keep`."""
@@ -124,7 +101,7 @@ class Bench:
                 },
             )
             if phase == "old_log_prob" and keep:
-                np.save(keep, responses_of(output, batch, real))
+                np.save(keep, flat_log_probs(output, batch, real))
             if phase == "update" and self.grad_norm is None:
                 metrics = output["metrics"]
                 self.grad_norm, self.loss = (first_of(metrics[name]) for name in ("grad_norm", "loss"))
@@ -134,39 +111,25 @@ class Bench:
         roles = self.config.actor_rollout_ref
         rows = min(24, len(batch))
         step: Callable[[Any, int], Any] = {
-            "old_log_prob": lambda data, _: self.workers["actor"].compute_log_prob(data),
-            "ref": lambda data, _: self.workers["ref"].compute_ref_log_prob(data),
-            "update": lambda data, rows: self.workers["actor"].update_actor(self._for_update(data, rows)),
+            "old_log_prob": lambda data, _: self.workers.old_log_probs(data),
+            "ref": lambda data, _: self.workers.reference_log_probs(data),
+            "update": self.workers.update,
         }[phase]
         asked = {"calculate_entropy": phase == "old_log_prob", "compute_loss": False,
                  "temperature": roles.rollout.temperature}  # fmt: skip
-        step(part(batch, rows, asked), rows)
+        step(batch_part(batch, rows, asked), rows)
         seconds: list[float] = []
         output: Any = None
         while not seconds or (len(seconds) < 3 and sum(seconds) < LONG_S):
-            data = part(batch, len(batch), asked)
+            data = batch_part(batch, len(batch), asked)
             began = now()
             got = step(data, roles.actor.ppo_mini_batch_size * roles.rollout.n)
             seconds.append(now() - began)
             output = output if output is not None else got
         if phase in ("old_log_prob", "ref"):
-            from verl.workers.utils.padding import response_from_nested
-
             name = {"old_log_prob": "old_log_probs", "ref": "ref_log_prob"}[phase]
-            batch[name] = response_from_nested(output["log_probs"], batch["response_mask"])
+            batch[name] = response_log_probs(output, batch)
         return output, seconds
-
-    def _for_update(self, data: Any, rows: int) -> Any:
-        """Return `data` with what verl's trainer says of an update (`trainer_base.py:1847`)."""
-        from verl.utils import tensordict_utils as tu
-
-        actor = self.config.actor_rollout_ref.actor
-        tu.assign_non_tensor(
-            data, calculate_entropy=actor.calculate_entropy or actor.entropy_coeff != 0, global_batch_size=rows,
-            mini_batch_size=rows, epochs=actor.ppo_epochs, seed=actor.data_loader_seed,
-            dataloader_kwargs={"shuffle": actor.shuffle}, distillation_use_topk=False, distillation_only=False,
-        )  # fmt: skip
-        return data
 
 
 def measure_peak(file: Path) -> None:

@@ -67,21 +67,3 @@ def batch_of(rows: Sequence[tuple[int, int]], real: int, vocab: int) -> Any:
         },
         batch_size=len(rows),
     )
-
-
-def part(batch: Any, rows: int, asked: dict[str, Any]) -> Any:
-    """Return the first rows of the batch, a copy, with what is asked of the worker."""
-    from verl.utils import tensordict_utils as tu
-
-    taken = tu.index_select_tensor_dict(batch, list(range(rows)))
-    counts = taken["input_ids"].offsets().diff().tolist()
-    tu.assign_non_tensor(taken, global_token_num=counts, **asked)
-    return taken
-
-
-def responses_of(output: Any, batch: Any, real: int) -> np.ndarray[Any, Any]:
-    """Return the log-probs of the real rows' responses, one after the other."""
-    from verl.workers.utils.padding import response_from_nested
-
-    rows = response_from_nested(output["log_probs"], batch["response_mask"]).unbind()[:real]
-    return np.concatenate([row.float().numpy() for row in rows])

@@ -24,6 +24,7 @@ from guidelines_core.launch.processes import end_with
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.runs.start import Start
 from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner
+from guidelines_core.verl_adapter.validation import validate
 
 WARM_MODULES = (
     "torch._dynamo",
@@ -107,10 +108,8 @@ def train(config: DictConfig, task_runner: type[GuidelinesTaskRunner]) -> None:
     """Start Ray and verl's driver in it, and wait until it has trained to the last step of `config`."""
     import ray
     from verl.trainer.main_ppo import run_ppo
-    from verl.trainer.ppo.utils import need_critic, need_reference_policy
-    from verl.utils.config import validate_config
 
-    validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    validate(config)
     run_ppo(config, task_runner_class=ray.remote(task_runner))
 
 

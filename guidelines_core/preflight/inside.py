@@ -24,7 +24,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from sqlalchemy.engine import make_url
 
-from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import config_file
 from guidelines_core.paths import MLFLOW_DATABASE, anchored
 from guidelines_core.preflight.files import model_keys
@@ -32,6 +31,7 @@ from guidelines_core.preflight.findings import Finding, error
 from guidelines_core.prompts import planner_messages, solver_messages
 from guidelines_core.runs.stores import masked
 from guidelines_core.verl_adapter.allowed_values import wrong_values
+from guidelines_core.verl_adapter.validation import validate
 
 
 def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
@@ -185,11 +185,8 @@ def fetching(config: DictConfig, name: str, kind: str) -> str:
 
 def _verl_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield what verl's own check says; it raises at its first complaint."""
-    from verl.utils.config import validate_config
-
-    critic = config.critic.enable if config.critic.enable is not None else config.algorithm.adv_estimator == "gae"
     try:
-        validate_config(config, layout.uses_reference(config), critic)
+        validate(config)
     except Exception as failure:  # verl's dataclasses raise whatever their field types and Hydra raise
         yield error("verl", "validate_config", f"verl refuses it: {failure}", "change the key that it names")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import ray
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 from verl.experimental.reward_loop import RewardLoopManager
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 from verl.experimental.reward_loop.reward_model import RewardModelManager
@@ -26,6 +26,7 @@ from verl.utils import hf_tokenizer
 from verl.utils.fs import copy_to_local
 
 from guidelines_core.reward.score import RAISED, RewardUnavailable
+from guidelines_core.verl_adapter.reconfigure import set_values
 
 logger = logging.getLogger(__name__)
 
@@ -134,11 +135,9 @@ class RewardWorker(RewardLoopWorker):
         counts: Counter[str] = self.reward_manager.scorer.take_counts()
         return counts
 
-    def change(self, values: Mapping[str, Any]) -> None:
+    def set_values(self, values: Mapping[str, Any]) -> None:
         """Set `values` in this worker's copy of the configuration and ask the solver as it says."""
-        with open_dict(self.config):
-            for key, value in values.items():
-                OmegaConf.update(self.config, key, value)
+        set_values(self.config, values)
         self.reward_manager.set_solver(self.config)
 
 

@@ -20,8 +20,8 @@ import optuna
 from rich.console import Console
 
 from guidelines_core.preflight import check, prepare
+from guidelines_core.verl_adapter.trials import GAP
 from sweeps.export import Ratio, ratio
-from sweeps.objective import GAP
 from sweeps.record import Record
 from sweeps.space import SPACES, Machine, Point, Space
 from sweeps.study import Goal, TrialRequest, open_study, storage

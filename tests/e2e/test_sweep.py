@@ -21,8 +21,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from guidelines_core.launch.processes import alive
 from guidelines_core.paths import CONF, ROOT
+from guidelines_core.verl_adapter.trials import GAP, WALL
 from sweeps.leftovers import WORKER
-from sweeps.objective import GAP, WALL
 from sweeps.sampler import CAUSE, REFERENCE
 from sweeps.study import counted
 from sweeps.trial import is_engine

@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 
 from guidelines_core.launch.driver import receive_job
+from guidelines_core.verl_adapter.trials import WALL
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
-from sweeps.objective import WALL
 
 FINE, STALLS, OUT_OF_MEMORY, DIES, ENDLESS = range(5)
 STEP_S = 0.2

@@ -129,7 +129,7 @@ def test_rows_come_in_the_order_of_steps_with_the_columns_and_steps_that_are_wan
         client.log_artifact(run_id, str(file), "rows")
     run = resolve("a", client)
     assert rows(run, "train")["step"].tolist() == [2, 2, 10, 10]
-    assert rows(run, "train", ["gold", "missing"], steps=[10]).columns.tolist() == ["gold", "missing"]
+    assert rows(run, "train", ["gold", "baseline"], steps=[10]).columns.tolist() == ["gold", "baseline"]
     assert rows(run, "train", steps=[10])["gold"].tolist() == ["1", "2"]
     assert rows(run, "validation").empty
 

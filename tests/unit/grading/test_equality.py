@@ -52,9 +52,9 @@ def test_quick_equal_decides_numbers_and_equal_texts_only(gold: str, answer: str
 
 def test_quick_equal_is_quick() -> None:
     for name, solution in HOSTILE.items():
-        start = time.monotonic()
+        start = time.process_time()
         quick_equal("4", final_answer(solution) or "")
-        assert time.monotonic() - start < 0.3, name
+        assert time.process_time() - start < 0.3, name
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.objective import WALL, measure, rate, slower_than_median
+from guidelines_core.verl_adapter.trials import WALL
+from sweeps.objective import measure, rate, slower_than_median
 
 
 def step(seconds: float, graded: float, **other: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What surrounds a trial: causes of failures, patience, leftovers, GPUs that become free, and state put back."""
+"""What surrounds a trial: causes of failures, patience, leftovers, GPUs that become free."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
-import torch
 from omegaconf import OmegaConf
 
+from guidelines_core.verl_adapter.reconfigure import set_values
 from sweeps import leftovers, trial
 from sweeps.channel import Lines
 from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
-from sweeps.reach import begin_again, change, remember
 from sweeps.space import differences
 from sweeps.trial import patience, with_cause
 
@@ -102,39 +100,10 @@ def test_half_a_line_is_not_read(tmp_path: Path) -> None:
     assert lines.new() == [{"a": 2}]
 
 
-def test_weights_rates_and_moments_go_back_to_the_beginning() -> None:
-    module = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    engine = SimpleNamespace(module=module, optimizer=optimizer, lr_scheduler=scheduler)
-    config = SimpleNamespace(max_token_len_per_gpu=1, micro_batch_size_per_gpu=1)
-    inner = SimpleNamespace(actor=SimpleNamespace(engine=engine, engine_config=config), ref=None)
-    worker = SimpleNamespace(worker_dict={"actor": inner})
-    before = [parameter.detach().clone() for parameter in module.parameters()]
-    data = torch.ones(4, 3)
-
-    def train() -> list[torch.Tensor]:
-        for _ in range(3):
-            module(data).square().sum().backward()
-            optimizer.step()
-            scheduler.step()
-        return [parameter.detach().clone() for parameter in module.parameters()]
-
-    remember(worker)
-    first = train()
-    assert not torch.equal(before[0], first[0])
-    begin_again(worker, {"actor": {"max_token_len_per_gpu": 7}, "ref": {"max_token_len_per_gpu": 9}})
-    assert all(torch.equal(one, other) for one, other in zip(before, module.parameters(), strict=True))
-    assert optimizer.param_groups[0]["lr"] == 0.1
-    assert config.max_token_len_per_gpu == 7
-    second = train()
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-
-
 def test_differences_set_on_the_one_give_the_other() -> None:
     one = OmegaConf.create({"a": {"b": 1, "c": [1, 2]}, "d": "x"})
     other = OmegaConf.create({"a": {"b": 1, "c": [1, 3]}, "d": "x", "e": {"f": None}})
     found = differences(one, other)
     assert found == {"a.c": [1, 3], "e.f": None}
-    change(one, found)
+    set_values(one, found)
     assert one == other

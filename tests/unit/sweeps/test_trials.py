@@ -96,7 +96,8 @@ def test_a_failure_has_its_cause_and_the_next_trial_a_new_trainer(
             impatient.setattr(trial, "STALL_MIN_S", 1.5)
         with pytest.raises(Failed, match=cause):
             trials.measure(request(name, {**FINE_POINT, SEED: behaviour}))
-    assert psutil.Process().children(recursive=True) == []
+    living = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    assert living == []
     assert trials.measure(request(f"after-{behaviour}", FINE_POINT)).value > 0
     assert trials.starts == 2
     client = MlflowClient(record.uri)

@@ -1,6 +1,7 @@
-"""What a trial changes where it is read: in the driver, and by Ray's `__ray_call__` in each process of the trainer.
+"""Changes a running trainer's configuration where each value is read, and puts its model back to the start.
 
-The first argument of what runs in another process is the actor's object there.
+Each of Ray's processes has its own copy of the configuration. The functions whose first argument is a worker or a
+server run in that actor's process, through Ray's `__ray_call__`, and get the actor's object.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 
-def change(config: DictConfig, values: Mapping[str, Any]) -> None:
+def set_values(config: DictConfig, values: Mapping[str, Any]) -> None:
     """Set `values` in `config`, in place: whoever holds a part of it sees them."""
     with open_dict(config):
         for key, value in values.items():
@@ -19,7 +20,7 @@ def change(config: DictConfig, values: Mapping[str, Any]) -> None:
 
 
 def batch_limits(config: DictConfig) -> dict[str, dict[str, Any]]:
-    """Return what verl's workers take from the configuration for each batch (`engine_workers.py:545,600`)."""
+    """Return what verl's training workers read from their engine's configuration for each batch, by role."""
     actor, ref, rollout = (config.actor_rollout_ref[name] for name in ("actor", "ref", "rollout"))
     return {
         "actor": {
@@ -37,40 +38,40 @@ def batch_limits(config: DictConfig) -> dict[str, dict[str, Any]]:
     }
 
 
-def change_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
-    """Change an agent-loop worker's copies; a worker that is not updated keeps the old n, and the batch is padded."""
+def set_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
+    """Set `values` in an agent loop worker's copies; with the old n it would make the trainer pad the batch."""
     from verl.utils.config import omega_conf_to_dataclass
 
     for config in (worker.config, worker.llm_client.config):
-        change(config, values)
+        set_values(config, values)
     worker.rollout_config = omega_conf_to_dataclass(worker.config.actor_rollout_ref.rollout)
 
 
-def change_server(server: Any, prompt_length: int, response_length: int) -> None:
-    """Change the lengths by which a server limits each answer; a server that is not updated cuts at the old ones."""
+def set_lengths(server: Any, prompt_length: int, response_length: int) -> None:
+    """Set the lengths by which a rollout server cuts each answer off."""
     # The configuration is a frozen dataclass.
     server.config.__dict__.update(prompt_length=prompt_length, response_length=response_length)
 
 
-def remember(worker: Any) -> None:
-    """Keep this worker's share of the weights in main memory, and its learning rate."""
-    for inner in _actors(worker):
+def save_start(worker: Any) -> None:
+    """Keep this worker's share of the weights in main memory, its learning rates and its schedule."""
+    for inner in _with_actor(worker):
         engine = inner.actor.engine
-        inner.beginning = (
+        inner.start = (
             [_local(parameter).detach().cpu().clone() for parameter in engine.module.parameters()],
             [group["lr"] for group in engine.optimizer.param_groups],
             engine.lr_scheduler.state_dict(),
         )
 
 
-def begin_again(worker: Any, limits: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put the weights back, forget the optimizer's moments, and set the limits of a batch."""
+def restore_start(worker: Any, limits: Mapping[str, Mapping[str, Any]]) -> None:
+    """Restore what `save_start` kept, clear the optimizer's state, and set the batch limits of each role."""
     import torch
     from verl.utils.device import get_torch_device
 
-    for inner in _actors(worker):
+    for inner in _with_actor(worker):
         engine = inner.actor.engine
-        weights, rates, schedule = inner.beginning
+        weights, rates, schedule = inner.start
         with torch.no_grad():
             for parameter, weight in zip(engine.module.parameters(), weights, strict=True):
                 _local(parameter).copy_(weight)
@@ -87,7 +88,7 @@ def begin_again(worker: Any, limits: Mapping[str, Mapping[str, Any]]) -> None:
             device.reset_peak_memory_stats()
 
 
-def _actors(worker: Any) -> list[Any]:
+def _with_actor(worker: Any) -> list[Any]:
     """Return the objects in a worker's process that hold an actor."""
     return [inner for inner in worker.worker_dict.values() if getattr(inner, "actor", None) is not None]
 
