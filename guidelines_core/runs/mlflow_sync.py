@@ -1,4 +1,4 @@
-"""Copies what a run writes to its own directory into its MLflow run, as soon as the store takes it.
+"""Copies a run's records from its own directory into its MLflow run as soon as the store accepts them.
 
 The training writes journal and graded rows to the disk and never waits for MLflow; `run.py` copies them from a thread.
 What a store that is away did not get is copied when it is back, by the same run, by its next attempt, or by
@@ -64,7 +64,7 @@ class Recorder:
         self.failure: str | None = None
 
     def start(self) -> None:
-        """Begin to copy."""
+        """Start the copying thread."""
         self._thread.start()
 
     def stop(self, seconds: float = 30.0) -> None:

@@ -111,7 +111,7 @@ class Run:
         self.client.update_run(run_id, status="RUNNING")
 
     def finish(self, status: str, reason: str, log: Path) -> str | None:
-        """Set the run's last word: `status` FINISHED, FAILED or KILLED, its reason, and the log's last lines.
+        """Record the run's end: `status` FINISHED, FAILED or KILLED, its reason, and the log's last lines.
 
         Returns why the store did not take it, None if it did. It then waits in the directory for `settle`.
         """
@@ -144,7 +144,7 @@ class Run:
         (self.directory / END).unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Give up the directory's lock."""
+        """Release the directory's lock."""
         self._lock.close()
 
 

@@ -91,8 +91,8 @@ def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = T
     starts = loop.finish()
     refused = all(map(loop.refused, halves))
     differing = differences(final_metrics(loop), theirs) if starts else ["not finished"]
-    # A run whose own process was killed cannot say so; the next start does, before anything else. A run that lost its
-    # solver alone brings it back and goes on.
+    # If the run's own process was killed, the next start records the end first. A run that lost only its solver
+    # restarts it and continues.
     truthful = {0: status == "FINISHED", -signal.SIGKILL: status != "FINISHED"}.get(
         code, status in ("FAILED", "KILLED")
     )
@@ -118,7 +118,7 @@ def taking_weights(loop: Loop, theirs: Any) -> Row:
     loop.start()
     loop.until(lambda: loop.steps_done() == 2)
     (server,), (sender,) = loop.processes()["rollout server"], loop.processes()["actor"]
-    # Ray puts what an actor does into its title.
+    # Ray puts an actor's current method into its process title.
     struck = loop.until(lambda: "update_weights" in " ".join(sender.cmdline()), pause=0.0)
     server.kill()
     code = loop.wait()
@@ -238,7 +238,7 @@ def read_only_store(loop: Loop, theirs: Any) -> Row:
 
 
 def clock_jumps(loop: Loop, theirs: Any) -> Row:
-    """Put the clock that the run's Python processes read an hour forward after its second step, then a day back."""
+    """Set the clock of the run's Python processes an hour forward after its second step, then a day back."""
     offset = loop.folder / "offset"
     offset.write_text("0")
     (loop.folder / "sitecustomize.py").write_text(JUMPING_CLOCK.format(offset=str(offset)))
@@ -276,7 +276,7 @@ def full_disk(loop: Loop, theirs: Any) -> Row:
 
 
 def mount(*words: str) -> None:
-    """Mount; the reason of a failure is the exception's."""
+    """Mount; the exception has the reason of a failure."""
     subprocess.run(["mount", *words], check=True)
 
 

@@ -1,4 +1,4 @@
-"""The tiny run that `run.py` breaks: how it is started, looked into, hit and compared."""
+"""The tiny run that `run.py` breaks: how it is started, inspected, killed and compared."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ OVERRIDES = {
     "trainer.test_freq": SAVE_FREQ,
 }
 STANDSTILL_S = 10.0
-"""How long the writer of a checkpoint stands still when something is killed meanwhile."""
+"""How long the writer of a checkpoint pauses while a process is killed."""
 
 CLOCKED = re.compile(r"^start/|timing|perf/|latency|grader_s|solver_s|^solver/")
-"""In the name of a metric, says that it is of how a run went and not of what came out: a clock or the machine's memory
-is in it, or how often the solver was asked, whose earlier answers a resumed run does not have."""
+"""Matches the metrics that vary between equal runs: they depend on a clock, on the machine's memory or on how often the
+solver was asked, and a resumed run has lost the solver's earlier answers."""
 
 TARGETS: dict[str, Callable[[str], bool]] = {
     "run.py": lambda title: "experiments/run.py" in title,
@@ -64,7 +64,7 @@ TARGETS: dict[str, Callable[[str], bool]] = {
     "rollout server": lambda title: "vLLMHttpServer" in title,
     "raylet": lambda title: "raylet/raylet" in title,
 }
-"""Whom a kill may hit, by what the process calls itself."""
+"""The processes that may be killed, by process title."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Loop:
 
     @property
     def reason(self) -> str:
-        """Why the last attempt ended, as MLflow has it."""
+        """Why the last attempt ended, as MLflow records it."""
         return str(MlflowClient(self.uri).get_run(self.run_id).data.tags.get("guidelines.end", ""))
 
     def start(self, *words: str) -> None:
@@ -122,7 +122,7 @@ class Loop:
             return self.end()
 
     def end(self) -> int:
-        """End the run, if it is there, as Ctrl-C does, and return its exit code."""
+        """End the run, if it is running, as Ctrl-C does, and return its exit code."""
         if self.process is None:
             return 0
         if self.process.poll() is None:
@@ -148,7 +148,7 @@ class Loop:
         return max((entry.step for entry in self.history()), default=0)
 
     def unrecorded(self) -> int:
-        """Return how many of the journal's steps the store does not hold."""
+        """Return how many of the journal's steps the store lacks."""
         history = MlflowClient(self.uri).get_metric_history(self.run_id, STEP)
         return self.steps_done() - max((metric.step for metric in history), default=0)
 
@@ -168,7 +168,7 @@ class Loop:
         return said and (self.directory / f"{checkpoint}.broken").is_dir()
 
     def processes(self) -> dict[str, list[psutil.Process]]:
-        """Return the run's processes by who they are in `TARGETS`."""
+        """Return the run's processes by their names in `TARGETS`."""
         assert self.process is not None
         there = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         found: dict[str, list[psutil.Process]] = {name: [] for name in TARGETS}
