@@ -332,7 +332,8 @@ def test_what_cannot_be_measured_is_refused(
     run_id = client.create_run(experiment, tags={"guidelines.checkpoints": "/gone/run"}).info.run_id
     if overrides is not None:
         models = ["actor_rollout_ref.model.path=models/tiny-random", "guidelines.solver.model=models/tiny-random"]
-        config = compose("quickstart", [*models, *overrides], environ={})
+        config = compose("quickstart", [*models, *overrides], environ={}).copy()
+        OmegaConf.set_readonly(config, False)
         for section, key in ((config.actor_rollout_ref.model, "path"), (config.guidelines.solver, "model")):
             if section[key] != "/gone":
                 section[key] = str(tiny(tmp_path))
