@@ -142,7 +142,7 @@ def test_the_prelaunched_driver_ends_with_a_start_that_is_refused(tmp_path: Path
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", REFUSED, "waits"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
     folder = Path(done.stdout.strip())
     (tmp_path / "logs").mkdir()
     processes.note_folder(tmp_path, "attempt-1", folder)
@@ -156,7 +156,7 @@ def test_the_prelaunched_driver_ends_with_a_start_that_is_refused(tmp_path: Path
 def test_the_reason_of_a_driver_that_died_before_it_had_a_log_is_reported(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     command = [sys.executable, "-c", DIES, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("FAILED verl ended with exit code 1: ")
     assert done.stdout.rstrip().endswith("No module named there_is_no_such_module")
     assert "there_is_no_such_module" in (tmp_path / "logs" / "attempt-1.log").read_text()
@@ -168,7 +168,7 @@ def test_an_attempt_leaves_its_caller_as_it_was(tmp_path: Path, how: str) -> Non
     (tmp_path / "waits.py").write_text(WAITS)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", CALLER, str(tmp_path), how]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == ["None False [True]", "False"]
     assert not psutil.pid_exists(int((tmp_path / "waits").read_text()))
 
