@@ -133,7 +133,7 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
 
 
 def planner_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
-    """Return vLLM's sampling arguments for a guideline, as verl has them in a rollout (`agent_loop_tq.py:65`)."""
+    """Return vLLM's sampling arguments for a guideline, as verl has them in a rollout (`AgentLoopWorkerTQ`)."""
     rollout = config.actor_rollout_ref.rollout
     source = rollout.val_kwargs if temperature == 0 else rollout
     return {
@@ -145,7 +145,7 @@ def planner_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
 
 
 def solver_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
-    """Return vLLM's sampling arguments for a solution, as its server has them (`vllm_async_server.py:1197`)."""
+    """Return vLLM's sampling arguments for a solution, as its server has them (`vLLMHttpServer`)."""
     rollout = config.reward.reward_model.rollout
     limit = config.guidelines.solver.max_tokens
     return {"temperature": temperature, "top_p": rollout.top_p, "top_k": rollout.top_k, "max_tokens": limit}

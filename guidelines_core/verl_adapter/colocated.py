@@ -1,8 +1,8 @@
 """The reward where the solver shares the training GPUs, and solves when all of a step's guidelines are written.
 
-verl 0.9.1 hands such a reward loop prompts and responses alone (`trainer_base.py`), so that its reward manager
-fails with KeyError 'data_source', and writes what the reward function returns where nothing reads it (`:1573`). A
-rollout without verdict ends the run here: verl gathers the whole batch and drops none.
+verl 0.9.1 hands such a reward loop prompts and responses alone (`PPOTrainer._compute_reward_colocate`), so that its
+reward manager fails with KeyError 'data_source', and writes what the reward manager returns to fields that nothing
+reads. A rollout without verdict ends the run: verl gathers the whole batch and drops none.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ from guidelines_core.verl_adapter.reward_loop import SolverLoop
 class EarlyServers:
     """What is added to verl's trainer: when its servers are started, and how long each stage of the start took.
 
-    verl starts the solver's server after the actor is loaded (`trainer_base.py`) and the planner's after that
-    (`:372`), and offers no other moment, so the names that it calls there stand, while it sets up, for the servers that
-    are on their way.
+    verl starts the solver's server after the actor is loaded and the planner's after that (`PPOTrainer._setup`), and
+    offers no other moment. While it sets up, the two names that it calls there return the servers that have been
+    started already.
     """
 
     _solver: Future[SolverLoop] | None = None
