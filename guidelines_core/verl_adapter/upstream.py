@@ -67,8 +67,8 @@ def installed(row: Row) -> Installed:
 def difference(row: Row) -> str | None:
     """Return how the installed name differs from the row, with the remedy; None if it does not."""
     remedy = (
-        f"Read the upstream change and adapt {row.ours} ({row.how}): {row.why}. Without it: {row.without}. Then enter what "
-        "`python -m guidelines_core.verl_adapter.upstream` prints in upstream.yaml."
+        f"Read the upstream change and adapt {row.ours} ({row.how}): {row.why}. Without it: {row.without}. Then enter "
+        "what `python -m guidelines_core.verl_adapter.upstream` prints in upstream.yaml."
     )
     try:
         now = installed(row)

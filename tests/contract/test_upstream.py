@@ -69,7 +69,7 @@ def overridden(ours: type, method: str) -> str | None:
     if not bases and issubclass(ours, MIXINS):
         bases = list(pkgutil.resolve_name(TRAINER).__mro__[:-1])
     owner = next((base for base in bases if method in vars(base)), None)
-    return owner and f"{owner.__module__}.{owner.__qualname__}"
+    return None if owner is None else f"{owner.__module__}.{owner.__qualname__}"
 
 
 def test_every_override_stands_in_the_table() -> None:
