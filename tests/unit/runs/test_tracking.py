@@ -5,7 +5,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +15,7 @@ from guidelines_core.runs.description import NOTE, about
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.stores import masked, tracking_uri
 from guidelines_core.runs.tracking import ClaimError, claim
+from tests.support.problems import write_problems
 
 
 @pytest.fixture
@@ -58,8 +58,7 @@ def test_a_run_says_what_it_trains_and_how_it_was_called(config: DictConfig, mon
 def test_a_description_that_a_person_changed_outlives_a_resume(
     config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = {"data_source": "s", "extra_info": {"question": "1 + 1?"}, "reward_model": {"ground_truth": "2"}}
-    pd.DataFrame([row]).to_parquet(tmp_path / "rows.parquet")
+    write_problems(tmp_path / "rows.parquet", "1 + 1?")
     files = [f"data.{kind}_files={tmp_path / 'rows.parquet'}" for kind in ("train", "val")]
     whole = compose("quickstart", [*files, f"trainer.default_local_dir={tmp_path / 'run'}"])
     run = claim(whole, resume=False, new=False)
