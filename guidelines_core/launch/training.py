@@ -96,6 +96,9 @@ class PrelaunchedDriver:
             "PYTHONUNBUFFERED": "1",
             # Files are UTF-8, whatever the terminal's encoding.
             "PYTHONUTF8": "1",
+            # vLLM's HTTP server imports a package that sets the root logger to ERROR unless this says otherwise
+            # (model_hosting_container_standards/logging_config.py), which hides every warning of the process.
+            "SAGEMAKER_CONTAINER_LOG_LEVEL": os.environ.get("SAGEMAKER_CONTAINER_LOG_LEVEL", "WARNING"),
             **dict.fromkeys(("no_proxy", "NO_PROXY"), without_proxy(os.environ)),
             "RAY_USAGE_STATS_ENABLED": "0",
             # Ray would have its workers, which do all the work, wait for everything else on the machine.
