@@ -1,13 +1,20 @@
-"""Where MLflow's records go, and how that may be shown."""
+"""Where records are stored: the MLflow store's address, how to show an address, and whether a store can be reached."""
 
 from __future__ import annotations
 
 import os
 import re
 import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, TimeoutError
+from contextlib import closing
 from pathlib import Path
 
 from guidelines_core.paths import MLFLOW_DATABASE
+
+REACH_S = 5.0
+"""How long a server or a database may take to answer when it is asked whether it can be reached."""
 
 
 def tracking_uri() -> str:
@@ -56,3 +63,88 @@ def follow_artifacts(uri: str) -> None:
                     "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE substr(artifact_uri, 1, ?) = ?",
                     (here, len(old) + 1, len(old) + 1, f"{old}/"),
                 )
+
+
+def unreachable(uri: str) -> str | None:
+    """Return why a store cannot be read, in one line; None if it answers, within `REACH_S` seconds either way.
+
+    Clients that retry need minutes to say so. A SQLite file that does not exist yet counts as reachable if it can be
+    made; nothing is created or written.
+
+    Args:
+        uri: the address of an MLflow server (http, https), or of a database as SQLAlchemy reads it.
+    """
+    if uri.startswith(("http://", "https://")):
+        return _bounded(lambda: _server_failure(uri))
+    if uri.startswith("sqlite:///"):
+        return _file_failure(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
+    return _bounded(lambda: _database_failure(uri))
+
+
+def _bounded(ask: Callable[[], str | None]) -> str | None:
+    """Return what `ask` returns, or that there was no answer within `REACH_S` seconds."""
+    answer: Future[str | None] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:  # raised again where the answer is awaited
+            answer.set_exception(error)
+
+    # A pool's thread would hold up the end of this process.
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(REACH_S)
+    except TimeoutError:
+        return f"no answer within {REACH_S:g} s"
+
+
+def _server_failure(uri: str) -> str | None:
+    """Return why no MLflow server answers at `uri`; one that asks for a password does answer."""
+    import requests
+
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1", timeout=REACH_S)
+    except requests.Timeout:
+        return f"no answer within {REACH_S:g} s"
+    except requests.RequestException as error:
+        system = re.search(r"\[Errno -?\d+\] [\w ]+", str(error))
+        return f"no connection: {system[0] if system else type(error).__name__}"
+    if answer.status_code == 404 or answer.status_code >= 500:
+        return f"no MLflow server answers there: HTTP status {answer.status_code}"
+    return None
+
+
+def _file_failure(file: Path) -> str | None:
+    """Return why the SQLite file `file` cannot be read, or cannot be made."""
+    if not file.exists():
+        folder = file.absolute().parent
+        return None if folder.is_dir() and os.access(folder, os.W_OK) else f"{folder} is no folder to write to"
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=REACH_S)) as connection:
+            connection.execute("SELECT name FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        return f"SQLite cannot read it: {error}"
+    return None
+
+
+def _database_failure(uri: str) -> str | None:
+    """Return why the database at `uri` refuses a connection, or why the address cannot be read."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+    try:
+        engine = create_engine(uri)
+    except NoSuchModuleError:
+        return f"there is no kind of database called {uri.partition(':')[0]!r}"
+    except (ArgumentError, ValueError):  # SQLAlchemy leaves the conversion of the port to Python
+        return "it cannot be read as an address; expected KIND://USER:PASSWORD@HOST:PORT/DATABASE"
+    except ImportError as error:
+        return f"its driver is not installed: {error}"
+    try:
+        engine.connect().close()
+    except DBAPIError as error:
+        return f"no connection: {str(error.orig).strip().splitlines()[0]}"
+    finally:
+        engine.dispose()
+    return None
