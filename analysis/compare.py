@@ -25,8 +25,9 @@ from analysis.pages.tables import show
 from analysis.stats.comparison import Comparison, answer, compare
 from analysis.stats.summary import curves, in_words
 from analysis.stats.verdicts import Judged, pairs_to_grade
-from analysis.store.runs import Run, RunError, open_store, require_folders, resolve_all
+from analysis.store.runs import Run, require_folders, resolve_all
 from guidelines_core.grading.pool import GradingPool
+from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.terminal import replace_unprintable
 
 WRONGED = (

@@ -36,6 +36,7 @@ from guidelines_core.models.export import CHECKPOINTS, ExportError, pick
 from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 from guidelines_core.runs.checkpoints import Checkpoint, sealed
+from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.terminal import replace_unprintable
 
 
@@ -61,9 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     console = Console(stderr=given.json == "-")
     try:
-        run = runs.resolve(given.run, runs.open_store())
+        run = runs.resolve(given.run, open_store())
         results = measured(run, given, console)
-    except (runs.RunError, LiftRefused, DatasetError, ExportError) as error:
+    except (RunError, LiftRefused, DatasetError, ExportError) as error:
         print(error, file=sys.stderr)
         return 2
     except GenerationFailed as error:

@@ -20,7 +20,8 @@ from rich.console import Console
 from analysis.pages import page
 from analysis.pages.run import Report, report
 from analysis.stats.comparison import answer, compare
-from analysis.store.runs import Run, RunError, labels, open_store, require_folders, resolve_all
+from analysis.store.runs import Run, labels, require_folders, resolve_all
+from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.terminal import replace_unprintable
 
 FOLDER = "report"

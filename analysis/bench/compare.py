@@ -28,10 +28,10 @@ from omegaconf import OmegaConf
 
 from analysis.stats.summary import NEEDED
 from analysis.store.differences import flat
-from analysis.store.runs import PARENT
 from guidelines_core.config.compose import compose
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.paths import ROOT
+from guidelines_core.runs.lookup import PARENT
 
 EXPERIMENT = "query-conditioned-guidelines"
 GRADED_BY = ("numinamath30k-3b-300steps", "numinamath30k-3b-300steps-mathverify")

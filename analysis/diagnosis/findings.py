@@ -35,6 +35,7 @@ from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.hardware.estimate import Lengths, padded_sequences, shapes_of, step_seconds
 from guidelines_core.hardware.gpus import ASSUMED
 from guidelines_core.hardware.shapes import Gpu, cpu, gpus
+from guidelines_core.runs.lookup import RunError, open_store
 
 LENGTHS = {"prompt": "prompt_length/mean", "guideline": "guideline/tokens", "solution": "solution/tokens"}
 """The metrics that say how long a step's texts were, in tokens."""
@@ -94,16 +95,16 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
     """Return the diagnosis of the recorded run that `text` names.
 
     Raises:
-        runs.RunError: no such run, or it recorded no configuration or no step.
+        RunError: no such run, or it recorded no configuration or no step.
     """
-    run = runs.resolve(text, runs.open_store())
+    run = runs.resolve(text, open_store())
     config = OmegaConf.create(runs.config(run))
     if not config:
-        raise runs.RunError(f"run {text!r} ({run.id}, {run.status}) recorded no config.yaml: nothing says what it did")
+        raise RunError(f"run {text!r} ({run.id}, {run.status}) recorded no config.yaml: nothing says what it did")
     timed = [f"timing_s/{name}" for name in (*PHASES, *BESIDE, "step")]
     history = runs.history(run, [*timed, *LENGTHS.values(), *signal.METRICS])
     if "timing_s/step" not in history or history["timing_s/step"].dropna().empty:
-        raise runs.RunError(f"run {text!r} ({run.id}, {run.status}) recorded no step: there is no time to divide up")
+        raise RunError(f"run {text!r} ({run.id}, {run.status}) recorded no step: there is no time to divide up")
     steps = history["timing_s/step"].dropna()
     number = median_step(history)
     notes = [] if len(steps) > 1 else ["Only one step was recorded, and a first step compiles and warms up, too."]

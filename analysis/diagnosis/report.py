@@ -13,10 +13,10 @@ from rich.table import Table
 from analysis.diagnosis import findings as diagnosis
 from analysis.diagnosis.findings import Diagnosis
 from analysis.diagnosis.step_time import PHASES
-from analysis.store import runs
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.shapes import gpus
 from guidelines_core.launch.console import duration
+from guidelines_core.runs.lookup import RunError
 
 TRIED = 3
 """How many changes are named."""
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = (
             diagnosis.of_figures(given.figures, given.gpu) if given.figures else diagnosis.of_run(given.run, given.gpu)
         )
-    except (runs.RunError, ConfigError) as error:
+    except (RunError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 2
     report(found, Console(stderr=given.json == "-"))

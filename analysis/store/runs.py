@@ -1,7 +1,6 @@
 """Reads recorded runs back: which run is meant, its metrics, its graded rows, its configuration.
 
-A run is named by its MLflow id or its name; a bare name means its newest FINISHED top-level run. Reading goes through
-MLflow's client, so any store that it knows will do.
+Reading goes through MLflow's client, so it works with any store that MLflow supports.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,14 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from guidelines_core.reward.row import COLUMNS
-from guidelines_core.runs.stores import tracking_uri
+from guidelines_core.runs.lookup import RunError, find_run
 
-PARENT = "mlflow.parentRunId"
 Split = Literal["train", "validation"]
-_LISTED = 10  # candidates that an error names
 
 
 class _Loader(yaml.CSafeLoader):
@@ -38,10 +33,6 @@ class _Loader(yaml.CSafeLoader):
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
-
-
-class RunError(ValueError):
-    """A RUN that cannot be used; one sentence, and where there are candidates a line for each."""
 
 
 @dataclass(frozen=True)
@@ -77,60 +68,13 @@ class Run:
         return dict(self.entity.data.metrics)
 
 
-def open_store() -> MlflowClient:
-    """Return the client of the store that runs are recorded in; never makes one.
-
-    Raises:
-        RunError: the SQLite file of the store is not there.
-    """
-    uri = tracking_uri()
-    file = uri.removeprefix("sqlite:///")
-    if file != uri and not Path(file).exists():
-        raise RunError(
-            f"MLFLOW_TRACKING_URI={uri}: there is no such file, so no run; start one with experiments/run.py"
-        )
-    return MlflowClient(uri)
-
-
 def resolve(text: str, client: MlflowClient) -> Run:
-    """Return the run that `text` names: an id, or a name, which means its newest FINISHED top-level run.
+    """Return the run that `text` names (see `find_run`) with its store.
 
     Raises:
-        RunError: no run is meant, or more than one; the message lists the candidates.
+        RunError: `text` names no run, or runs in several MLflow experiments.
     """
-    if re.fullmatch(r"[0-9a-f]{32}", text):
-        try:
-            return Run(client, client.get_run(text))
-        except MlflowException:
-            raise RunError(f"run {text}: no run of this id in {client.tracking_uri}") from None
-    experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
-    if "'" in text or not text:
-        raise RunError(f"run {text!r}: expected a run's id or name, which has no quotes")
-    named = _search(client, experiments, f"attributes.run_name = '{text}' AND tags.`{PARENT}` IS NULL", 100)
-    finished = [run for run in named if run.info.status == "FINISHED"]
-    if finished:
-        homes = {run.info.experiment_id: run for run in reversed(finished)}
-        if len(homes) > 1:
-            raise RunError(
-                f"run {text!r}: {len(homes)} MLflow experiments have finished runs of this name; give an id:"
-                + _listing(list(homes.values()))
-            )
-        return Run(client, finished[0])
-    if named:
-        raise RunError(
-            f"run {text!r}: none of this name is FINISHED; give an id to read one all the same:" + _listing(named)
-        )
-    trials = _search(client, experiments, f"attributes.run_name = '{text}'", _LISTED)
-    if trials:
-        raise RunError(
-            f"run {text!r}: only nested runs (a sweep's trials) have this name; give an id:" + _listing(trials)
-        )
-    similar = _search(client, experiments, f"attributes.run_name ILIKE '%{text}%'", _LISTED)
-    newest = similar or _search(client, experiments, "", _LISTED)
-    if not newest:
-        raise RunError(f"run {text!r}: {client.tracking_uri} holds no runs yet; start one with experiments/run.py")
-    which = "runs with similar names" if similar else "the newest runs"
-    raise RunError(f"run {text!r}: no run has this name or id; {which}:" + _listing(newest))
+    return Run(client, find_run(text, client))
 
 
 def require_folders(*files: str | Path | None) -> None:
@@ -258,17 +202,3 @@ def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
     there = read.schema_arrow.names
     present = None if columns is None else [name for name in columns if name in there]
     return read.read(columns=present, use_threads=False)  # a step's rows are too few to share out
-
-
-def _search(client: MlflowClient, experiments: list[str], where: str, limit: int) -> list[mlflow.entities.Run]:
-    if not experiments:
-        return []
-    return list(client.search_runs(experiments, where, max_results=limit, order_by=["attributes.start_time DESC"]))
-
-
-def _listing(runs: Sequence[mlflow.entities.Run]) -> str:
-    lines = []
-    for run in runs[:_LISTED]:
-        started = datetime.fromtimestamp(run.info.start_time / 1000, timezone.utc)
-        lines.append(f"\n  {run.info.run_id}  {run.info.status:8}  {started:%Y-%m-%d %H:%M}  {run.info.run_name}")
-    return "".join(lines)

@@ -12,18 +12,16 @@ Exit codes: 0 made, 2 refused, 1 failed.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
 
 from guidelines_core.runs.checkpoints import Checkpoint, best, fault, sealed
+from guidelines_core.runs.lookup import RunError, find_run, open_store
 from guidelines_core.runs.stores import tracking_uri
-from guidelines_core.runs.tracking import CLAIM
 from guidelines_core.terminal import replace_unprintable
 
 CHECKPOINTS = "guidelines.checkpoints"
@@ -38,13 +36,15 @@ def main() -> int:
     """Export, and register if asked; return the exit code."""
     arguments = parse_arguments()
     try:
-        run = find_run(arguments.run)
+        run = find_run(arguments.run, open_store())
+        if CHECKPOINTS not in run.data.tags:
+            raise ExportError(f"run {arguments.run!r} ({run.info.run_id}) has no checkpoint directory of its own")
         checkpoint = pick(sealed(Path(run.data.tags[CHECKPOINTS])), arguments.checkpoint)
         if arguments.out.exists() and any(arguments.out.iterdir()):
             raise ExportError(f"--out={arguments.out}: it holds files already; name a new folder")
         if reason := fault(checkpoint.folder):
             raise ExportError(f"{checkpoint.folder} is not whole: {reason}; name another --checkpoint")
-    except ExportError as error:
+    except (RunError, ExportError) as error:
         print(error, file=sys.stderr)
         return 2
     if code := merge(checkpoint, arguments.out):
@@ -64,29 +64,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="the new folder")
     parser.add_argument("--register", action="store_true", help="make it a version of an MLflow model")
     return parser.parse_args()
-
-
-def find_run(text: str) -> MlflowRun:
-    """Return the run that is meant by a directory, an id or a name.
-
-    Raises:
-        ExportError: there is none.
-    """
-    client = MlflowClient(tracking_uri())
-    claimed = Path(text) / CLAIM
-    try:
-        return client.get_run(json.loads(claimed.read_text())["run_id"] if claimed.is_file() else text)
-    except MlflowException:
-        pass
-    found = client.search_runs(
-        [experiment.experiment_id for experiment in client.search_experiments()],
-        filter_string=f"attributes.run_name = '{text}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-    )
-    top = [run for run in found if CHECKPOINTS in run.data.tags]
-    if not top:
-        raise ExportError(f"RUN={text}: no checkpoint directory, no run's id and no finished run's name")
-    return top[0]
 
 
 def pick(checkpoints: list[Checkpoint], wanted: str) -> Checkpoint:

@@ -94,7 +94,7 @@ def test_the_exported_step_is_a_version_of_an_mlflow_model(unbroken: Loop, expor
     ("words", "said"),
     [
         (["{directory}", "--checkpoint", "3"], "--checkpoint=3: expected one of 2, 4, last, best"),
-        (["no-such-run"], "RUN=no-such-run"),
+        (["no-such-run"], "run 'no-such-run': no run has this name or id"),
     ],
 )
 def test_what_is_not_there_is_refused(unbroken: Loop, tmp_path: Path, words: list[str], said: str) -> None:

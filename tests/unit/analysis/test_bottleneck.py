@@ -30,11 +30,11 @@ from analysis.diagnosis.step_time import (
     solver_calls,
     spans,
 )
-from analysis.store import runs
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.hardware.estimate import Lengths, shapes_of
 from guidelines_core.hardware.shapes import KNOWN, gpus
 from guidelines_core.paths import ROOT
+from guidelines_core.runs.lookup import RunError
 
 FIGURES = ROOT / "analysis/reference-figures.yaml"
 SECONDS = {"gen": 10.0, "old_log_prob": 2.0, "ref": 3.0, "update_actor": 4.0, "update_weights": 0.5, "other": 0.5}
@@ -324,7 +324,7 @@ def test_runs_with_nothing_to_divide_up_are_refused(
     said = capsys.readouterr().err
     assert expected in said
     assert "FAILED" in said
-    with pytest.raises(runs.RunError):
+    with pytest.raises(RunError):
         of_run("tried")  # none of this name is FINISHED
 
 

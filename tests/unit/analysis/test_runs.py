@@ -8,19 +8,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from analysis.store.runs import (
-    PARENT,
-    Run,
-    RunError,
-    config,
-    history,
-    labels,
-    manifest,
-    open_store,
-    resolve,
-    resolve_all,
-    rows,
-)
+from analysis.store.runs import Run, config, history, labels, manifest, resolve, resolve_all, rows
+from guidelines_core.runs.lookup import RunError
 
 EXPERIMENT = "query-conditioned-guidelines"
 
@@ -41,64 +30,10 @@ def client(empty: Path, tmp_path: Path) -> MlflowClient:
     return client
 
 
-def start(
-    client: MlflowClient, name: str, status: str = "FINISHED", nested: bool = False, where: str = EXPERIMENT
-) -> str:
-    tags = {PARENT: "0" * 32} if nested else {}
-    run_id = client.create_run(client.get_experiment_by_name(where).experiment_id, run_name=name, tags=tags).info.run_id
-    if status != "RUNNING":
-        client.set_terminated(run_id, status)
+def start(client: MlflowClient, name: str) -> str:
+    run_id = client.create_run(client.get_experiment_by_name(EXPERIMENT).experiment_id, run_name=name).info.run_id
+    client.set_terminated(run_id, "FINISHED")
     return str(run_id)
-
-
-def test_a_bare_name_is_its_newest_finished_top_level_run(client: MlflowClient) -> None:
-    start(client, "a")
-    newest = start(client, "a")
-    for status in ("FAILED", "KILLED", "RUNNING"):
-        start(client, "a", status)
-    start(client, "a", nested=True)
-    assert resolve("a", client).id == newest
-
-
-def test_an_id_means_its_run_whatever_its_status(client: MlflowClient) -> None:
-    failed, trial = start(client, "a", "FAILED"), start(client, "a", nested=True)
-    assert resolve(failed, client).status == "FAILED"
-    assert resolve(trial, client).id == trial
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("quick", "no run has this name or id; runs with similar names:\n  .*quickstart"),
-        ("zzz", "no run has this name or id; the newest runs:(\n  .*)*quickstart"),
-        ("f" * 32, "no run of this id"),
-        ("broken", "none of this name is FINISHED; give an id.*\n  .*KILLED.*broken"),
-        ("trial", "only nested runs.*give an id:\n  .*trial"),
-        ("twice", "2 MLflow experiments have finished runs of this name"),
-        ("it's", "expected a run's id or name"),
-        ("", "expected a run's id or name"),
-    ],
-)
-def test_what_names_no_run_is_refused_with_the_candidates(client: MlflowClient, text: str, says: str) -> None:
-    client.create_experiment("other")
-    start(client, "quickstart")
-    start(client, "broken", "KILLED")
-    start(client, "trial", nested=True)
-    start(client, "twice")
-    start(client, "twice", where="other")
-    with pytest.raises(RunError, match=says):
-        resolve(text, client)
-
-
-def test_an_empty_store_and_none_at_all_say_so(
-    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(RunError, match="holds no runs yet"):
-        resolve("a", client)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'none.db'}")
-    with pytest.raises(RunError, match="no such file"):
-        open_store()
-    assert not (tmp_path / "none.db").exists()
 
 
 def test_a_run_given_twice_is_refused_and_shared_names_get_ids(client: MlflowClient) -> None:
