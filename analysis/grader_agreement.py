@@ -21,7 +21,8 @@ from math_verify import parse, verify  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.table import Table
 
-from guidelines_core.grading.pool import GRADERS, GradingPool
+from guidelines_core.grading.pool import GradingPool
+from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.paths import ROOT
 
 Row = dict[str, str]

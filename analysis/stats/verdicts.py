@@ -17,7 +17,8 @@ import pandas as pd
 from analysis.stats.answer_kinds import answer_kind
 from analysis.store.runs import Run, Split, rows
 from guidelines_core.grading.extract import final_answer
-from guidelines_core.grading.pool import GRADERS, GradingPool, Verdict
+from guidelines_core.grading.pool import GradingPool
+from guidelines_core.grading.verdicts import GRADERS, Verdict
 from guidelines_core.reward.score import DECIDED
 
 VERDICTS = [f"{name}_correct" for name in GRADERS]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from guidelines_core.grading.pool import GRADERS
+from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.prompts import STYLES
 from guidelines_core.reward.leak import POLICIES as LEAK_POLICIES
 

@@ -33,7 +33,8 @@ from guidelines_core.data.manifest import file_sha256, measured_file
 from guidelines_core.data.prepare import rows_of
 from guidelines_core.data.problems import DatasetError, Problem
 from guidelines_core.data.selection import usable, with_progress
-from guidelines_core.grading.pool import GRADERS, GradingPool, Reason, Verdict
+from guidelines_core.grading.pool import GradingPool
+from guidelines_core.grading.verdicts import GRADERS, Reason, Verdict
 
 ANSWER_CHATS = "guidelines_core.verl_adapter.answer_chats"
 """Runs vLLM in a process of its own; a layer above this one, so it is started by name."""

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from guidelines_core.grading.pool import main
+from guidelines_core.grading.command import main
 
 sys.exit(main())

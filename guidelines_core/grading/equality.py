@@ -17,12 +17,12 @@ from typing import NamedTuple
 from guidelines_core.grading import mathverify
 from guidelines_core.grading.choices import ANY_LABEL, choice_in, in_order, letters_in
 from guidelines_core.grading.clean import plain
-from guidelines_core.grading.compare import equal
+from guidelines_core.grading.comparing.compare import equal
+from guidelines_core.grading.comparing.values import rational, rounds_to
 from guidelines_core.grading.extract import gold_text
-from guidelines_core.grading.nodes import number as number_node
-from guidelines_core.grading.parser import read
-from guidelines_core.grading.tokens import NotRead, join_thousands, tokens_of
-from guidelines_core.grading.values import rational, rounds_to
+from guidelines_core.grading.reading.nodes import number as number_node
+from guidelines_core.grading.reading.parser import read
+from guidelines_core.grading.reading.tokens import NotRead, join_thousands, tokens_of
 
 MAX_CHECKED_GOLD = 200  # characters; `gold_parses` says no to a longer gold that is no plain number
 

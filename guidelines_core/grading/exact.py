@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from guidelines_core.grading.tokens import join_thousands
+from guidelines_core.grading.reading.tokens import join_thousands
 
 _REWRITES = [
     (re.compile(pattern), replacement)

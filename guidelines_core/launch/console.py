@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from guidelines_core.grading.pool import GRADERS
+from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.launch.training import Outcome, Training
 from guidelines_core.reward.signal import signal_of_steps
 from guidelines_core.runs.start import start_line

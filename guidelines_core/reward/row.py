@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 
-from guidelines_core.grading.pool import GRADERS
+from guidelines_core.grading.verdicts import GRADERS
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from guidelines_core.grading.pool import GradingPool, Reason, Verdict
+from guidelines_core.grading.pool import GradingPool
+from guidelines_core.grading.verdicts import Reason, Verdict
 from guidelines_core.prompts import solver_messages
 from guidelines_core.reward.leak import leaks
 from guidelines_core.reward.row import GradedRow, dump

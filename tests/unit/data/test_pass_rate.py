@@ -16,7 +16,7 @@ from guidelines_core.data.manifest import Manifest
 from guidelines_core.data.pass_rate import main, share_right
 from guidelines_core.data.prepare import prepare
 from guidelines_core.data.problems import DatasetError
-from guidelines_core.grading.pool import Verdict
+from guidelines_core.grading.verdicts import Verdict
 
 SUMS = 12
 

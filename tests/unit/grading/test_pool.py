@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from guidelines_core.grading.pool import GRADERS, Grader, GradingPool, Reason, Verdict
+from guidelines_core.grading.pool import GradingPool
+from guidelines_core.grading.verdicts import GRADERS, Grader, Reason, Verdict
 from tests.support.corpus import Case, corpus
 from tests.support.fuzzing import grade_all, mutations
 from tests.support.hostile import HOSTILE

@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from guidelines_core.grading.clean import plain
-from guidelines_core.grading.compare import equal
+from guidelines_core.grading.comparing.compare import equal
+from guidelines_core.grading.comparing.values import same_value
 from guidelines_core.grading.equality import QUICK, STAGES, Pair, judge, math_equal, number_of
 from guidelines_core.grading.extract import final_answer, gold_text
-from guidelines_core.grading.parser import read
-from guidelines_core.grading.tokens import NotRead, join_thousands, tokens_of
-from guidelines_core.grading.values import same_value
+from guidelines_core.grading.reading.parser import read
+from guidelines_core.grading.reading.tokens import NotRead, join_thousands, tokens_of
 from tests.support.corpus import Case, corpus
 from tests.support.fuzzing import TOKENS
 

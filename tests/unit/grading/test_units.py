@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from guidelines_core.grading.units import Unit, factors, is_unit_phrase, unit_of
+from guidelines_core.grading.comparing.units import Unit, factors, is_unit_phrase, unit_of
 
 
 @pytest.mark.parametrize(

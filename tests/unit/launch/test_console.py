@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from guidelines_core.grading.pool import GRADERS
+from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.launch.console import duration, progress_line, summary
 from guidelines_core.launch.training import Outcome, failure_line
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from guidelines_core.grading.pool import GRADERS
+from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.reward.metrics import reward_metrics, uplift
 from guidelines_core.reward.row import GradedRow, table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from guidelines_core.grading.pool import GRADERS
+from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.reward.row import COLUMNS, GradedRow, dump, load, table
 from guidelines_core.runs.mlflow_sync import SHOWN
 

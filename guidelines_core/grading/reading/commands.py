@@ -2,12 +2,21 @@ r"""What LaTeX commands stand for: fractions, roots, functions, operators."""
 
 from __future__ import annotations
 
-from guidelines_core.grading import brackets, expressions
-from guidelines_core.grading.built import product
-from guidelines_core.grading.cursor import Cursor
-from guidelines_core.grading.nodes import Node, number, symbol
-from guidelines_core.grading.tokens import FUNCTIONS, NotRead
-from guidelines_core.grading.vocabulary import ACCENTS, BINOMIALS, DOTS, ENDS, FRACTIONS, OPERATORS, PREFIXES, SYMBOLS
+from guidelines_core.grading.reading import brackets, expressions, postfixes
+from guidelines_core.grading.reading.built import product
+from guidelines_core.grading.reading.cursor import Cursor
+from guidelines_core.grading.reading.nodes import Node, number, symbol
+from guidelines_core.grading.reading.tokens import FUNCTIONS, NotRead
+from guidelines_core.grading.reading.vocabulary import (
+    ACCENTS,
+    BINOMIALS,
+    DOTS,
+    ENDS,
+    FRACTIONS,
+    OPERATORS,
+    PREFIXES,
+    SYMBOLS,
+)
 
 
 def command_value(c: Cursor, name: str) -> Node:
@@ -65,12 +74,12 @@ def function_value(c: Cursor, name: str) -> Node:
             base = expressions.command_argument(c)
         elif c.peek().kind == "^" and power is None:
             c.take()
-            power = expressions.exponent(c)
+            power = postfixes.exponent(c)
     inverse = power is not None and power.value == -1
     if inverse and name in ("sin", "cos", "tan", "cot", "sec", "csc"):
         name, power = "arc" + name, None
     if c.peek().kind == "(":
-        argument = expressions.postfixes(c, expressions.atom(c))
+        argument = postfixes.postfixes(c, expressions.atom(c))
         if c.tokens[c.at - 1].kind not in (")",) and argument.head in ("^",) and power is None and name != "ln":
             pass
     else:

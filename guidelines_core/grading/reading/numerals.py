@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from guidelines_core.grading import expressions
-from guidelines_core.grading.built import period, recurring
-from guidelines_core.grading.cursor import Cursor
-from guidelines_core.grading.nodes import Node, number
-from guidelines_core.grading.tokens import NotRead, Token
-from guidelines_core.grading.vocabulary import DOTS, FRACTIONS
+from guidelines_core.grading.reading import expressions, postfixes
+from guidelines_core.grading.reading.built import period, recurring
+from guidelines_core.grading.reading.cursor import Cursor
+from guidelines_core.grading.reading.nodes import Node, number
+from guidelines_core.grading.reading.tokens import NotRead, Token
+from guidelines_core.grading.reading.vocabulary import DOTS, FRACTIONS
 
 
 def numeral(c: Cursor, token: Token) -> Node:
@@ -46,7 +46,7 @@ def numeral(c: Cursor, token: Token) -> Node:
     in_base = c.peek(1).kind == "_" and base.isdigit() and int(base) > 10
     if is_hexadecimal and in_base and not letters.spaced and token.text.isdigit():  # 1A_{16}
         c.at += 2
-        return expressions.indexed(c, Node("number", name=token.text + letters.text.upper(), value=Fraction(0)))
+        return postfixes.indexed(c, Node("number", name=token.text + letters.text.upper(), value=Fraction(0)))
     whole = number(token.text)
     if token.text.isdigit():
         start = c.at

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from guidelines_core.grading.nodes import Node, is_value, number
-from guidelines_core.grading.tokens import NotRead
+from guidelines_core.grading.reading.nodes import Node, is_value, number
+from guidelines_core.grading.reading.tokens import NotRead
 
 
 def negative(node: Node) -> Node:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from guidelines_core.grading import brackets, quantities
-from guidelines_core.grading.built import condition_on
-from guidelines_core.grading.cursor import Cursor
-from guidelines_core.grading.nodes import Node, symbol
-from guidelines_core.grading.tokens import STYLED, NotRead, tokens_of
-from guidelines_core.grading.units import is_unit_word
-from guidelines_core.grading.vocabulary import CONDITIONS, MAX_DEPTH, NEEDLESS, RELATIONS
+from guidelines_core.grading.comparing.units import is_unit_word
+from guidelines_core.grading.reading import brackets, quantities
+from guidelines_core.grading.reading.built import condition_on
+from guidelines_core.grading.reading.cursor import Cursor
+from guidelines_core.grading.reading.nodes import Node, symbol
+from guidelines_core.grading.reading.tokens import STYLED, NotRead, tokens_of
+from guidelines_core.grading.reading.vocabulary import CONDITIONS, MAX_DEPTH, NEEDLESS, RELATIONS
 
 
 @lru_cache(maxsize=4096)

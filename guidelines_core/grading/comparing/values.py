@@ -18,17 +18,9 @@ from typing import Any
 import mpmath
 from mpmath import mp
 
-from guidelines_core.grading.evaluate import (
-    BASE_DIGITS,
-    MAX_MAGNITUDE,
-    Evaluation,
-    NotComputed,
-    NoValue,
-    Value,
-    as_float,
-    names_in,
-)
-from guidelines_core.grading.nodes import Node
+from guidelines_core.grading.comparing.arithmetic import NotComputed, NoValue, Value, as_float
+from guidelines_core.grading.comparing.evaluate import BASE_DIGITS, MAX_MAGNITUDE, Evaluation, names_in
+from guidelines_core.grading.reading.nodes import Node
 
 SURE_DIGITS = 22
 """Decimal places, beyond those of the magnitudes, to which two values must agree."""

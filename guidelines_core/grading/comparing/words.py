@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from guidelines_core.grading.nodes import Node, number, symbol
+from guidelines_core.grading.reading.nodes import Node, number, symbol
 
 _SMALL = [
     "zero",
@@ -120,3 +120,15 @@ def _plain(text: str) -> str:
     while len(words) > 1 and words[0] in ("the", "a", "an"):
         words = words[1:]
     return " ".join(words)
+
+
+def same_in_words(gold: Node, answer: Node) -> bool:
+    """Compare two answers of which one is in words; a name may stand for the other\'s letter."""
+    if gold.head == answer.head == "text":
+        return same_words(gold.name, answer.name)
+    if gold.head == "text":
+        letters = answer.name if answer.head == "symbol" else ""
+        return same_words(gold.name, letters) if letters else False
+    if answer.head == "text" and gold.head in ("symbol", "*") and len(answer.name) < 30:
+        return gold.head == "symbol" and same_words(gold.name, answer.name)
+    return False

@@ -9,30 +9,32 @@ from __future__ import annotations
 import math
 import random
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Any
 
 import mpmath
 from mpmath import mp
 
-from guidelines_core.grading.nodes import CONSTANTS, Node
+from guidelines_core.grading.comparing.arithmetic import (
+    FUNCTIONS,
+    MAX_BITS,
+    NotComputed,
+    NoValue,
+    Value,
+    as_float,
+    binomial,
+    exact_root,
+    factorial,
+    product_of,
+    sum_of,
+    whole,
+)
+from guidelines_core.grading.comparing.labels import TRIGONOMETRIC
+from guidelines_core.grading.reading.nodes import CONSTANTS, Node
 
-MAX_BITS = 400_000
-"""A rational number longer than this is not computed."""
 MAX_MAGNITUDE = 3_000
 """Digits of all magnitudes together beyond which nothing is said about an expression that is not rational."""
 BASE_DIGITS = 45
-
-Value = Any  # Fraction, mpmath.mpf or mpmath.mpc
-
-
-class NoValue(Exception):
-    """The expression has no value here: a division by zero, or no real value where a real one is wanted."""
-
-
-class NotComputed(Exception):
-    """The expression is beyond what this module computes."""
 
 
 class Evaluation:
@@ -83,9 +85,9 @@ class Evaluation:
         if head == "symbol":
             return self.seen(self.symbol(node.name))
         if head == "+":
-            return self.seen(_sum([self.of(arg) for arg in node.args]), cancels=True)
+            return self.seen(sum_of([self.of(arg) for arg in node.args]), cancels=True)
         if head == "*":
-            return self.seen(_product([self.of(arg) for arg in node.args]))
+            return self.seen(product_of([self.of(arg) for arg in node.args]))
         if head == "/":
             return self.seen(self.divide(self.of(node.args[0]), self.of(node.args[1])))
         if head == "^":
@@ -157,7 +159,7 @@ class Evaluation:
             and isinstance(exponent, Fraction)
             and exponent.denominator <= 64
         ):
-            root = _root(base, exponent.denominator)
+            root = exact_root(base, exponent.denominator)
             if root is not None:
                 return self.power(root, Fraction(exponent.numerator))
         return mpmath.power(as_float(base), as_float(exponent))
@@ -170,20 +172,20 @@ class Evaluation:
             return as_float(value) * mp.pi / 180 if self.in_trigonometry else value
         if name == "det":
             return self.determinant([[self.of(cell) for cell in row.args] for row in node.args[0].args])
-        trigonometric = name in _TRIGONOMETRIC
+        trigonometric = name in TRIGONOMETRIC
         self.in_trigonometry += trigonometric
         values = [self.of(arg) for arg in node.args]
         self.in_trigonometry -= trigonometric
         first = values[0]
         if name in ("gcd", "lcm"):
-            integers = [_integer(value) for value in values]
+            integers = [whole(value) for value in values]
             return Fraction(math.gcd(*integers) if name == "gcd" else math.lcm(*integers))
         if name == "mod" or name == "!!" or name == "norm":
             raise NotComputed
         if name == "!":
-            return _factorial(first, self.real)
+            return factorial(first, self.real)
         if name == "binom":
-            return _binomial(*values)
+            return binomial(*values)
         if name == "abs":
             return abs(first)
         if name in ("floor", "ceil"):
@@ -197,12 +199,12 @@ class Evaluation:
             return Fraction(math.floor(first) if name == "floor" else math.ceil(first))
         if name in ("log", "log10", "ln"):
             return self.logarithm(name, values)
-        if name in _FUNCTIONS:
+        if name in FUNCTIONS:
             value = as_float(first)
             if not isinstance(value, mpmath.mpc) and abs(value) > 10**9:
                 raise NotComputed
             try:
-                return _FUNCTIONS[name](value)
+                return FUNCTIONS[name](value)
             except (ZeroDivisionError, ValueError, OverflowError):
                 raise NoValue from None
         raise NotComputed
@@ -214,7 +216,9 @@ class Evaluation:
         if len(rows) == 1:
             return rows[0][0]
         minors = [[row[:column] + row[column + 1 :] for row in rows[1:]] for column in range(len(rows))]
-        return _sum(_product([(-1) ** c * Fraction(1), rows[0][c], self.determinant(m)]) for c, m in enumerate(minors))
+        return sum_of(
+            product_of([(-1) ** c * Fraction(1), rows[0][c], self.determinant(m)]) for c, m in enumerate(minors)
+        )
 
     def logarithm(self, name: str, values: list[Value]) -> Value:
         """Return a logarithm: natural, of base 10 or of a base given; exact if it is a whole number."""
@@ -252,106 +256,6 @@ def _opaque_key(node: Node, symbols: Mapping[str, Fraction]) -> str:
     if node.name == "of" and node.args[0].head == "symbol":
         parts[0] = node.args[0].key
     return f"{node.head}[{node.name}]({','.join(parts)})"
-
-
-def as_float(value: Value) -> Value:
-    """Return a fraction as a number of mpmath's working precision; anything else as it is."""
-    if isinstance(value, Fraction):
-        return mpmath.mpf(value.numerator) / value.denominator
-    return value
-
-
-def _sum(values: Iterable[Value]) -> Value:
-    total: Value = Fraction(0)
-    for value in values:
-        both = isinstance(total, Fraction) and isinstance(value, Fraction)
-        total = total + value if both else as_float(total) + as_float(value)
-    return total
-
-
-def _product(values: Iterable[Value]) -> Value:
-    total: Value = Fraction(1)
-    for value in values:
-        both = isinstance(total, Fraction) and isinstance(value, Fraction)
-        if both and max(total.numerator.bit_length() + value.numerator.bit_length(), 1) > 2 * MAX_BITS:
-            raise NotComputed
-        total = total * value if both else as_float(total) * as_float(value)
-        if value == 0:
-            total = Fraction(0)
-    return total
-
-
-def _root(value: Fraction, degree: int) -> Fraction | None:
-    """Return the exact root of a rational number; None if it is not rational."""
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 20_000:
-        return None
-    roots = []
-    for number in (value.numerator, value.denominator):
-        root = math.isqrt(number) if degree == 2 else _integer_root(number, degree)
-        if root**degree != number:
-            return None
-        roots.append(root)
-    return Fraction(*roots)
-
-
-def _integer_root(number: int, degree: int) -> int:
-    if number < 2:
-        return number
-    low, high = 1, 1 << (number.bit_length() // degree + 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if middle**degree <= number:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _integer(value: Value) -> int:
-    if not isinstance(value, Fraction) or value.denominator != 1:
-        raise NotComputed
-    return value.numerator
-
-
-def _factorial(value: Value, real: bool) -> Value:
-    if isinstance(value, Fraction) and value.denominator == 1:
-        if value < 0:
-            raise NoValue
-        if value > 20_000:
-            raise NotComputed
-        return Fraction(math.factorial(value.numerator))
-    if isinstance(value, mpmath.mpc) or abs(value) > 10_000:
-        raise NotComputed
-    try:
-        return mpmath.gamma(as_float(value) + 1)
-    except (ValueError, ZeroDivisionError):
-        raise NoValue from None
-
-
-def _binomial(top: Value, bottom: Value) -> Value:
-    whole = all(isinstance(value, Fraction) and value.denominator == 1 for value in (top, bottom))
-    if whole and 0 <= bottom <= top <= 20_000:
-        return Fraction(math.comb(top.numerator, bottom.numerator))
-    if isinstance(bottom, Fraction) and bottom.denominator == 1 and isinstance(top, Fraction) and 0 <= bottom <= 200:
-        value = Fraction(1)
-        for step in range(bottom.numerator):
-            value = value * (top - step) / (step + 1)
-        return value
-    if any(isinstance(value, mpmath.mpc) or abs(value) > 10_000 for value in (top, bottom)):
-        raise NotComputed
-    try:
-        return mpmath.binomial(as_float(top), as_float(bottom))
-    except (ValueError, ZeroDivisionError):
-        raise NoValue from None
-
-
-_TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
-_FUNCTIONS: dict[str, Callable[[Value], Value]] = {
-    "sin": mpmath.sin, "cos": mpmath.cos, "tan": mpmath.tan, "cot": mpmath.cot, "sec": mpmath.sec, "csc": mpmath.csc,
-    "arcsin": mpmath.asin, "arccos": mpmath.acos, "arctan": mpmath.atan,
-    "arccot": lambda x: mp.pi / 2 - mpmath.atan(x), "sinh": mpmath.sinh, "cosh": mpmath.cosh, "tanh": mpmath.tanh,
-    "coth": mpmath.coth,
-}  # fmt: skip
 
 
 def names_in(nodes: Iterable[Node]) -> list[str]:

@@ -1,130 +1,26 @@
-r"""Sets of real numbers: intervals, unions, set-builders and inequalities, brought to one form.
+r"""The set of real numbers that an answer describes: an interval, a union, a set-builder, an inequality.
 
-A set is a list of intervals in rising order that do not touch. An end that is no number (`a`) is allowed where the
-set needs no sorting.
+An end that is no number (`a`) is allowed where the set needs no sorting.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from guidelines_core.grading.comparing.intervals import (
+    INFINITY,
+    MINUS_INFINITY,
+    REALS,
+    Interval,
+    RealSet,
+    complement,
+    intersection,
+    joined,
+    order,
+    positive,
+    union,
+)
+from guidelines_core.grading.reading.nodes import Node, is_value, number, symbols_in
 
-import mpmath
-
-from guidelines_core.grading.nodes import Node, is_value, number, symbol, symbols_in
-from guidelines_core.grading.values import real_number, same_value
-
-INFINITY = symbol("infty")
-MINUS_INFINITY = Node("*", (number(-1), INFINITY))
 REALS_NAMES = frozenset({"field R", "(-infty,infty)"})
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An interval or, with equal ends, a point."""
-
-    low: Node
-    low_closed: bool
-    high: Node
-    high_closed: bool
-
-
-@dataclass(frozen=True)
-class RealSet:
-    """Intervals, and the symbol that an inequality is about (nothing if none was named)."""
-
-    intervals: tuple[Interval, ...]
-    variable: str = ""
-
-
-REALS = RealSet((Interval(MINUS_INFINITY, False, INFINITY, False),))
-
-
-def _order(node: Node) -> Any:
-    """Return an end's place on the real line, None if it is no number."""
-    if node.key == INFINITY.key:
-        return float("inf")
-    if node.key == MINUS_INFINITY.key:
-        return float("-inf")
-    value = None if symbols_in(node) else real_number(node)
-    return mpmath.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
-
-
-def _same_end(first: Node, second: Node) -> bool:
-    if first.key == second.key:
-        return True
-    if INFINITY.key in (first.key, second.key) or MINUS_INFINITY.key in (first.key, second.key):
-        return False
-    return same_value(first, second) is True
-
-
-def same_set(gold: RealSet, answer: RealSet) -> bool:
-    """Tell whether two sets have the same elements and are about the same variable, where both name one."""
-    if gold.variable and answer.variable and gold.variable != answer.variable:
-        return False
-    return len(gold.intervals) == len(answer.intervals) and all(
-        _same_end(g.low, a.low)
-        and _same_end(g.high, a.high)
-        and (g.low_closed, g.high_closed) == (a.low_closed, a.high_closed)
-        for g, a in zip(gold.intervals, answer.intervals, strict=True)
-    )
-
-
-def _merged(intervals: list[Interval]) -> tuple[Interval, ...] | None:
-    """Return the intervals in order, those that touch joined; None if their ends have no order."""
-    if len(intervals) < 2:
-        return tuple(intervals)
-    placed = [(_order(one.low), not one.low_closed, one) for one in intervals]
-    if any(low is None or _order(one.high) is None for low, _, one in placed):
-        return None
-    placed.sort(key=lambda entry: entry[:2])
-    found = [placed[0][2]]
-    for _, _, one in placed[1:]:
-        last = found[-1]
-        low, high = _order(one.low), _order(last.high)
-        touches = low < high or (_same_end(one.low, last.high) and (one.low_closed or last.high_closed))
-        if not touches:
-            found.append(one)
-            continue
-        if _same_end(one.high, last.high):
-            found[-1] = Interval(last.low, last.low_closed, last.high, last.high_closed or one.high_closed)
-        elif _order(one.high) > high:
-            found[-1] = Interval(last.low, last.low_closed, one.high, one.high_closed)
-    return tuple(found)
-
-
-def _complement(intervals: tuple[Interval, ...]) -> tuple[Interval, ...] | None:
-    """Return what is left of the real line."""
-    low, closed = MINUS_INFINITY, False
-    found = []
-    for one in intervals:
-        if _order(one.low) is None or _order(one.high) is None:
-            return None
-        if not _same_end(low, one.low):
-            found.append(Interval(low, closed, one.low, not one.low_closed))
-        elif closed and not one.low_closed:
-            found.append(Interval(low, True, low, True))
-        low, closed = one.high, not one.high_closed
-    if not _same_end(low, INFINITY):
-        found.append(Interval(low, closed, INFINITY, False))
-    return tuple(found)
-
-
-def _union(parts: list[RealSet]) -> RealSet | None:
-    names = {part.variable for part in parts if part.variable}
-    merged = _merged([one for part in parts for one in part.intervals])
-    return None if merged is None or len(names) > 1 else RealSet(merged, "".join(names))
-
-
-def _intersection(parts: list[RealSet]) -> RealSet | None:
-    names = {part.variable for part in parts if part.variable}
-    outside = [_complement(part.intervals) for part in parts]
-    if any(one is None for one in outside) or len(names) > 1:
-        return None
-    merged = _merged([one for part in outside if part is not None for one in part])
-    inside = None if merged is None else _complement(merged)
-    return None if inside is None else RealSet(inside, "".join(names))
 
 
 def real_set(node: Node) -> RealSet | None:
@@ -135,12 +31,12 @@ def real_set(node: Node) -> RealSet | None:
     if head == "symbol":
         if node.name in REALS_NAMES:
             return REALS
-        return {"emptyset": RealSet(()), "field R+": _positive(False), "field R>=0": _positive(True)}.get(node.name)
+        return {"emptyset": RealSet(()), "field R+": positive(False), "field R>=0": positive(True)}.get(node.name)
     if head == "set":
         points = [Interval(arg, True, arg, True) for arg in args]
-        if not all(is_value(arg) for arg in args) or any(_order(arg) is None for arg in args):
+        if not all(is_value(arg) for arg in args) or any(order(arg) is None for arg in args):
             return None
-        merged = _merged(points)
+        merged = joined(points)
         return None if merged is None else RealSet(merged)
     if head in ("union", "intersection", "minus"):
         parts = [real_set(arg) for arg in args]
@@ -150,9 +46,9 @@ def real_set(node: Node) -> RealSet | None:
         if len(known) < len(parts):
             return None
         if head == "minus":
-            outside = _complement(known[1].intervals)
-            return None if outside is None else _intersection([known[0], RealSet(outside)])
-        return _union(known) if head == "union" else _intersection(known)
+            outside = complement(known[1].intervals)
+            return None if outside is None else intersection([known[0], RealSet(outside)])
+        return union(known) if head == "union" else intersection(known)
     if head == "builder":
         return _built(node)
     if head == "relation":
@@ -162,16 +58,12 @@ def real_set(node: Node) -> RealSet | None:
     return None
 
 
-def _positive(closed: bool) -> RealSet:
-    return RealSet((Interval(number(0), closed, INFINITY, False),))
-
-
 def _interval(node: Node) -> RealSet | None:
     if len(node.args) != 2 or not all(is_value(arg) for arg in node.args):
         return None
     low, high = (INFINITY if arg.key == INFINITY.key else arg for arg in node.args)
     shape = {"()": "()", "interval()": "()"}.get(node.head, node.head)
-    places = _order(low), _order(high)
+    places = order(low), order(high)
     if None not in places and not places[0] < places[1]:
         return None
     return RealSet(
@@ -203,7 +95,7 @@ def _built(node: Node) -> RealSet | None:
     found = real_set(condition)
     if found is None or (variable.name and found.variable not in ("", variable.name)):
         return None
-    result = _intersection([found, *within]) if within and within[0] != REALS else found
+    result = intersection([found, *within]) if within and within[0] != REALS else found
     return None if result is None else RealSet(result.intervals)
 
 
@@ -229,11 +121,11 @@ def _several(node: Node) -> RealSet | None:
     ):
         return None
     if node.name == "or":
-        return _union(known)
-    both = _intersection(known)
+        return union(known)
+    both = intersection(known)
     if node.name == "and" or (both is not None and both.intervals):
         return both
-    return _union(known)  # x < -1, x > 2
+    return union(known)  # x < -1, x > 2
 
 
 def _solutions(node: Node) -> RealSet | None:
@@ -247,7 +139,7 @@ def _solutions(node: Node) -> RealSet | None:
     if len(signs) == 2 and sides[1].name == "abs" and all(sign in ("<", "<=") for sign in signs):
         low = Node("relation", (sides[1], sides[0]), signs[0].replace("<", ">"))
         parts = [_solutions(low), _solutions(Node("relation", sides[1:], signs[1]))]
-        return _intersection([part for part in parts if part]) if all(parts) else None
+        return intersection([part for part in parts if part]) if all(parts) else None
     places = [
         index
         for index, side in enumerate(sides)
@@ -278,7 +170,7 @@ def _solutions(node: Node) -> RealSet | None:
             point = RealSet((Interval(other, True, other, True),), variable.name)
             if sign == "=":
                 return point
-            outside = _complement(point.intervals)
+            outside = complement(point.intervals)
             return None if outside is None else RealSet(outside, variable.name)
         if sign not in ("<", "<=", ">", ">="):
             return None
@@ -296,7 +188,7 @@ def _solutions(node: Node) -> RealSet | None:
 
 
 def _in_bars(variable: Node, sign: str, bound: Node) -> RealSet | None:
-    place = _order(bound)
+    place = order(bound)
     if place is None or not place > 0 or sign not in ("<", "<=", ">", ">="):
         return None
     closed = sign.endswith("=")
@@ -306,5 +198,5 @@ def _in_bars(variable: Node, sign: str, bound: Node) -> RealSet | None:
     )
     if sign[0] == "<":
         return inside
-    outside = _complement((Interval(minus, not closed, bound, not closed),))
+    outside = complement((Interval(minus, not closed, bound, not closed),))
     return None if outside is None else RealSet(outside, variable.name)

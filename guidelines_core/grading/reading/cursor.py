@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from guidelines_core.grading.tokens import NotRead, Token
-from guidelines_core.grading.vocabulary import CLOSES, ENDS
+from guidelines_core.grading.reading.tokens import NotRead, Token
+from guidelines_core.grading.reading.vocabulary import CLOSES, ENDS
 
 
 class Cursor:

@@ -2,12 +2,12 @@ r"""What stands in brackets: tuples, intervals, sets, absolute values, matrices.
 
 from __future__ import annotations
 
-from guidelines_core.grading import expressions
-from guidelines_core.grading.built import is_plain
-from guidelines_core.grading.cursor import Cursor
-from guidelines_core.grading.nodes import Node, symbol
-from guidelines_core.grading.tokens import NotRead
-from guidelines_core.grading.vocabulary import RELATIONS
+from guidelines_core.grading.reading import expressions, postfixes
+from guidelines_core.grading.reading.built import is_plain
+from guidelines_core.grading.reading.cursor import Cursor
+from guidelines_core.grading.reading.nodes import Node, symbol
+from guidelines_core.grading.reading.tokens import NotRead
+from guidelines_core.grading.reading.vocabulary import RELATIONS
 
 
 def number_field(c: Cursor, name: str) -> Node:
@@ -37,7 +37,7 @@ def bracket(c: Cursor, opening: str) -> Node:
         if opening == r"\{":
             return symbol("emptyset")
         if opening == "{":
-            return symbol("") if c.peek().kind in ("_", "^") else expressions.postfixes(c, expressions.atom(c))
+            return symbol("") if c.peek().kind in ("_", "^") else postfixes.postfixes(c, expressions.atom(c))
         raise NotRead
     if opening == r"\{":
         return braces(c, start, close)

@@ -1,0 +1,63 @@
+r"""Ratios and times of the day."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from guidelines_core.grading.comparing.same import Same
+from guidelines_core.grading.comparing.units import unit_of
+from guidelines_core.grading.comparing.values import same_value
+from guidelines_core.grading.reading.nodes import Node, is_value, number
+
+
+def is_ratio_or_time(node: Node) -> bool:
+    """Tell whether a node is a ratio, 1:2, or a time of the day."""
+    return (node.head == "relation" and node.name == ":") or clock(node) is not None
+
+
+def clock(node: Node) -> tuple[Fraction, str] | None:
+    """Return the minutes of 4:30 p.m. and the half of the day, nothing if that is not said."""
+    half = ""
+    if node.head == "quantity" and unit_of(node.name).name in ("am", "pm"):
+        half = unit_of(node.name).name
+        hours = node.args[0].value
+        return (hours * 60, half) if hours is not None else None
+    if node.head != "relation" or node.name != ":":
+        return None
+    hour, minute = node.args
+    if minute.head == "quantity" and unit_of(minute.name).name in ("am", "pm"):
+        half, minute = unit_of(minute.name).name, minute.args[0]
+    if hour.value is None or minute.value is None or len(minute.name) != 2 or minute.value >= 60 or hour.value > 24:
+        return None
+    return hour.value * 60 + minute.value, half
+
+
+def same_ratio(gold: Node, answer: Node, same: Same) -> bool | None:
+    """Compare two ratios or times; a number is its ratio to 1."""
+    first, second = clock(gold), clock(answer)
+    if first and second and (first[1] or second[1] or first[0] == second[0]):
+        return first[0] == second[0] and (first[1] == second[1] or "" in (first[1], second[1]))
+    if (first and first[1]) or (second and second[1]):
+        return False
+    wanted, given = _terms(gold), _terms(answer)
+    if wanted is None or given is None:
+        if gold.head == "relation" and answer.head == "relation" and answer.name.startswith("="):
+            return same(gold, answer.args[-1])
+        if answer.head == "relation" and answer.name.split() == ["=", ":"]:
+            return same(gold, Node("relation", answer.args[1:], ":"))
+        return False
+    if len(wanted) != len(given):
+        return False
+    return all(
+        same_value(Node("*", (wanted[0], a)), Node("*", (given[0], g))) is True
+        for g, a in zip(wanted[1:], given[1:], strict=True)
+    )
+
+
+def _terms(node: Node) -> list[Node] | None:
+    """Return the terms of a ratio; of a number, it and 1."""
+    if node.head == "relation" and set(node.name.split()) == {":"}:
+        return list(node.args) if all(is_value(arg) for arg in node.args) else None
+    if node.head == "relation" and node.name.split() == ["=", ":"]:
+        return list(node.args[1:])
+    return [node, number(1)] if is_value(node) else None
