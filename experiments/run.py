@@ -1,6 +1,7 @@
 """Start, continue or check a named experiment.
 
     python experiments/run.py --name quickstart [key=value …] [--dry-run [--for 4xH100]] [--resume] [--new]
+    python experiments/run.py --name RUN --resume [key=value …]
     python experiments/run.py --list
 
 Exit codes: 0 finished (dry run: would start, here or on a machine with the GPUs), 2 refused, 1 failed, 130 interrupted.
@@ -18,12 +19,13 @@ import psutil
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from guidelines_core.config.compose import ConfigError, compose, experiments
+from guidelines_core.config.compose import ConfigError, experiments
 from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.console import summary, watch
-from guidelines_core.launch.resume import ResumeError, asked_changes, command, resume
+from guidelines_core.launch.resume import ResumeError, asked_changes, resume
+from guidelines_core.launch.started import Started, UnknownRunError, command, first_start, resumed
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, Refused, check, draw, prepare
@@ -45,7 +47,7 @@ def main() -> int:
         return 0
     try:
         return start(arguments)
-    except (ConfigError, Refused, ClaimError, ResumeError) as error:
+    except (ConfigError, UnknownRunError, Refused, ClaimError, ResumeError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
@@ -57,7 +59,9 @@ def start(arguments: argparse.Namespace) -> int:
     """Compose, check, claim, train, report; return the exit code."""
     machine = named_machine(arguments.machine) if arguments.machine else None
     gpu = cache(lambda: known_gpu(machine or devices()))
-    config = with_cache_sizes(compose(arguments.name, arguments.overrides), gpu)
+    compose = resumed if arguments.resume else first_start
+    composed, started = compose(arguments.name, arguments.overrides)
+    config = with_cache_sizes(composed, gpu)
     if arguments.dry_run:
         print(OmegaConf.to_yaml(config), flush=True)
         err.print(draw(config, gpu()))
@@ -81,8 +85,7 @@ def start(arguments: argparse.Namespace) -> int:
                 return 0
             checkpoint, notes = resume(config, run) if arguments.resume else (None, [])
             attempt = attempt_config(config, Launch(run.claim.run_name, run.directory, checkpoint))
-            again = command(arguments.name, arguments.overrides, run.directory)
-            return train(attempt, run, driver, notes, stop, again)
+            return train(attempt, run, driver, notes, stop, started)
 
 
 def show(findings: list[Finding]) -> None:
@@ -96,7 +99,7 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments; `overrides` holds its key=value words."""
     parser = argparse.ArgumentParser(description="Start, continue or check a named experiment.")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--name", help="the experiment, one of --list")
+    what.add_argument("--name", help="the experiment, one of --list; with --resume also a run's name or id")
     what.add_argument("--list", action="store_true", help="show every named experiment")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
     parser.add_argument(
@@ -106,7 +109,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--for", dest="machine", metavar="4xH100", help="with --dry-run: the machine that is meant")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="go on with the run of this name, from its last checkpoint")
+    how.add_argument(
+        "--resume", action="store_true", help="go on with this run as it was started, changed by the overrides given"
+    )
     how.add_argument("--new", action="store_true", help="start beside the run of this name, as NAME-2, NAME-3, …")
     given = parser.parse_intermixed_args()
     if given.machine and not given.dry_run:
@@ -115,17 +120,15 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def train(
-    config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests, again: str
+    config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests, started: Started
 ) -> int:
-    """Train, show the progress, set the run's last word; return the exit code.
-
-    `notes` tell how it was resumed, `again` is the command that would resume it.
-    """
+    """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
     training, recorder = Training(config, run, driver, stop), Recorder(run)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
     for note in notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)
     try:
+        started.record(run.directory, training.attempt)
         run.record(config, training.attempt, "; ".join(notes) or "from the first step")
         recorder.start()
         training.start()
@@ -150,6 +153,7 @@ def train(
     if outcome.status == "FINISHED":
         out.print("Compare runs: [bold]make ui[/]")
     else:
+        again = command(run.claim.run_name, started.experiment, run.directory)
         out.print(f"Log: {training.log}\nGo on: {again}", markup=False, highlight=False, soft_wrap=True)
     run.release()
     return outcome.exit_code

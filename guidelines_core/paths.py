@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "experiments" / "conf"
 MODELS = ROOT / "models"
 DATA = ROOT / "data"
+CHECKPOINTS = ROOT / "checkpoints"
 MLFLOW_DATABASE = ROOT / "mlflow.db"
 
 

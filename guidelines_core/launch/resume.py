@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -170,24 +168,6 @@ def resume(config: DictConfig, run: Run) -> tuple[Path | None, list[str]]:
     else:
         where = [f"goes on from {checkpoint.name}"]
     return checkpoint, [*cleared, *lines, *(f"changed: {line}" for line in allowed), *where]
-
-
-def command(name: str, overrides: Sequence[str], directory: Path) -> str:
-    """Return the shell's line that goes on with the run in `directory`, started as experiment `name` with `overrides`.
-
-    The directory says which of several runs of one experiment is meant.
-    """
-    key = "trainer.default_local_dir"
-    kept = [word for word in overrides if word.split("=", 1)[0] != key]
-    place = [] if directory.name == name and len(kept) == len(overrides) else [f"{key}={_quoted(str(directory))}"]
-    return shlex.join(["python", "experiments/run.py", "--name", name, *kept, *place, "--resume"])
-
-
-def _quoted(value: str) -> str:
-    """Return text as a value of Hydra's override grammar."""
-    if re.fullmatch(r"[\w/.:+-]+", value, flags=re.ASCII):
-        return value
-    return "'" + value.replace("'", "\\'") + "'"
 
 
 def clear(run: Run) -> list[str]:

@@ -37,6 +37,8 @@ CLAIM = "claim.json"
 END = "end.json"
 """How the run's last attempt ended, as long as MLflow does not know it."""
 LOCK = ".lock"
+CHECKPOINTS_TAG = "guidelines.checkpoints"
+"""The tag of an MLflow run that names its checkpoint directory."""
 LOG_TAIL = 200
 """Lines of the log of an attempt that did not finish that are kept in MLflow."""
 
@@ -181,7 +183,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
             experiment_id(client, config.trainer.project_name),
             run_name=run_name,
             tags={
-                "guidelines.checkpoints": str(directory),
+                CHECKPOINTS_TAG: str(directory),
                 "guidelines.command": shlex.join(["python", "experiments/run.py", *sys.argv[1:]]),
                 "guidelines.prompts": PROMPTS_VERSION,
                 "mlflow.source.name": "experiments/run.py",
@@ -237,7 +239,7 @@ def _owner(directory: Path, *, resume: bool) -> Run:
     elif resume:
         run.settle()
         _write(run.claim)
-        run.client.set_tag(run.claim.run_id, "guidelines.checkpoints", run.claim.directory)
+        run.client.set_tag(run.claim.run_id, CHECKPOINTS_TAG, run.claim.directory)
     return run
 
 

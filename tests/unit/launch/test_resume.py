@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.launch.attempt import Launch, attempt_config
-from guidelines_core.launch.resume import ResumeError, asked_changes, changes, command, resume
+from guidelines_core.launch.resume import ResumeError, asked_changes, changes, resume
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
 from guidelines_core.runs.provenance import parameters
@@ -124,19 +123,6 @@ def test_a_first_start_is_no_resume(config: DictConfig) -> None:
     assert attempt_config(config, Launch("name", run.directory)).trainer.resume_mode == "auto"
 
 
-def test_the_second_run_of_a_name_is_resumed_by_its_directory(config: DictConfig, tmp_path: Path) -> None:
-    claim(config, resume=False, new=False).release()
-    second = claim(config, resume=False, new=True)
-    assert second.claim.run_name == f"{NAME}-2"
-    (second.directory / "logs").mkdir()
-    attempt = attempt_config(config, Launch(second.claim.run_name, second.directory))
-    OmegaConf.save(attempt, second.directory / "logs/attempt-1.yaml")
-    second.release()
-    named = compose(NAME, [f"trainer.default_local_dir={second.directory}"])
-    run = claim(named, resume=True, new=False)
-    assert resume(named, run) == (None, ["no whole checkpoint is there: the run starts again from its first step"])
-
-
 def test_a_run_that_recorded_its_agent_loop_too_early_goes_on() -> None:
     recorded = parameters(compose(NAME))
     older = recorded | {
@@ -196,33 +182,3 @@ def test_what_a_finished_run_would_not_do_is_said(config: DictConfig) -> None:
     allowed, refused = asked_changes(wanted, run)
     assert allowed == ["trainer.save_freq: 5 -> 2"]
     assert refused[0].startswith("actor_rollout_ref.actor.optim.lr=1.0: the run has 1e-05")
-
-
-@pytest.mark.parametrize("folder", ["plain", "with space", "it's", "a=b,c", "$HOME {x}"])
-def test_the_line_that_goes_on_with_a_run_does_so_as_it_is_printed(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    wanted = tmp_path / folder / "run"
-    place = "trainer.default_local_dir='" + str(wanted).replace("'", "\\'") + "'"
-    overrides = [place, "guidelines.solver.deadline_s=77", "guidelines.description='two words'"]
-    claim(compose(NAME, overrides), resume=False, new=False).release()
-    second = claim(compose(NAME, overrides), resume=False, new=True)
-    second.release()
-    line = command(NAME, overrides, second.directory)
-    printed = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    assert printed[:4] == ["python", "experiments/run.py", "--name", NAME]
-    assert printed[-1] == "--resume"
-    config = compose(NAME, printed[4:-1])
-    assert config.guidelines.solver.deadline_s == 77
-    assert config.guidelines.description == "two words"
-    again = claim(config, resume=True, new=False)
-    assert again.claim.run_id == second.claim.run_id
-    attempt = attempt_config(config, Launch(again.claim.run_name, again.directory))
-    assert attempt.trainer.experiment_name == "quickstart-2"
-
-
-def test_the_line_of_a_run_in_its_own_place_is_short() -> None:
-    assert command(NAME, [], Path("/x/checkpoints/p/quickstart")).endswith("--name quickstart --resume")
