@@ -47,31 +47,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--command", help="the command of the run, for the JSON")
     parser.add_argument("--out", type=Path, help="a JSON file")
     given = parser.parse_args(arguments)
-    entries = history(Journal(path).entries() for path in attempts(given.run))
-    if not any(STEP in entry.metrics for entry in entries):
+    found = learned(given.run)
+    if not found["steps"]:
         print(f"{given.run}: no trained step in logs/attempt-*.jsonl; give a run's directory", file=sys.stderr)
         return 2
+    Console().print(table(windows(pd.DataFrame(found["steps"]), given.window)))
+    print(json.dumps(found["validation"], indent=1))
+    if given.out:
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"gpu": given.gpu, "command": given.command, **found}, indent=1) + "\n"
+        given.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def learned(run: Path) -> dict[str, Any]:
+    """Return the metrics of a run's start, its validations and its trained steps, from its directory."""
+    entries = history(Journal(path).entries() for path in attempts(run))
+    files = sorted(run.glob("rows/validation_*.parquet"))
     steps = curve(entries)
-    Console().print(table(windows(steps, given.window)))
-    files = sorted(given.run.glob("rows/validation_*.parquet"))
-    found = {
-        "gpu": given.gpu,
-        "command": given.command,
+    return {
         "start": {name: value for entry in entries for name, value in entry.metrics.items() if "start/" in name},
         "validation": validation([pd.read_parquet(file) for file in files]),
         "steps": steps.astype(object).where(steps.notna(), None).to_dict("records"),
     }
-    print(json.dumps(found["validation"], indent=1))
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return 0
 
 
 def curve(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a trained step: `step` and those of `METRICS` that the run has."""
     trained = [{"step": entry.step, **entry.metrics} for entry in entries if STEP in entry.metrics]
-    rows = pd.DataFrame(trained)
+    rows = pd.DataFrame(trained, columns=None if trained else ["step"])
     found: pd.DataFrame = rows[["step", *(name for name in METRICS if name in rows)]]
     return found
 

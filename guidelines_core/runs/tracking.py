@@ -233,7 +233,7 @@ def _owner(directory: Path, *, resume: bool) -> Run:
     What may be a copy of a directory says nothing about the run, until somebody goes on with it by `resume`.
     """
     run = owned(directory)
-    claimed = _read(directory)
+    claimed = read_claim(directory)
     if claimed.directory == str(directory) and claimed.inode in (0, directory.stat().st_ino):
         run.settle()
     elif resume:
@@ -252,7 +252,7 @@ def owned(directory: Path) -> Run:
     """
     lock = _locked(directory)
     try:
-        claimed = _read(directory)
+        claimed = read_claim(directory)
     except FileNotFoundError:
         raise ClaimError(
             f"{directory} is there and belongs to no run: expected {CLAIM} in it. "
@@ -276,7 +276,8 @@ def owned(directory: Path) -> Run:
     return Run(claimed, lock)
 
 
-def _read(directory: Path) -> Claim:
+def read_claim(directory: Path) -> Claim:
+    """Return the claim that lies in a run's directory; FileNotFoundError where there is none."""
     return Claim(**json.loads((directory / CLAIM).read_text()))
 
 
@@ -285,7 +286,7 @@ def is_copy(claimed: Claim, directory: Path) -> bool:
     original = Path(claimed.directory)
     if not (original / CLAIM).is_file() or original.samefile(directory):
         return False
-    return _read(original).run_id == claimed.run_id
+    return read_claim(original).run_id == claimed.run_id
 
 
 def _in_this_store(claimed: Claim) -> Claim:

@@ -1,0 +1,68 @@
+"""An arm of a learning experiment: its end in time, and what is kept of its lift."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis.bench import learning
+from analysis.lifts.arms import NONE, TRAINED, UNTRAINED
+from analysis.lifts.stats import lift
+
+
+@pytest.fixture
+def measured() -> dict[str, Any]:
+    """A lift over eight problems: 2 right without a guideline, 3 with the untrained planner's, 6 with the trained."""
+    rows = [
+        {"solver": "s", "kind": kind, "problem_id": f"p{number}", "sample": 0, "correct": number < right, "reason": "",
+         "leak": kind == TRAINED and number == 0, "guideline_tokens": 5, "solution_tokens": 9, "solution_cut": False}
+        for kind, right in ((NONE, 2), (UNTRAINED, 3), (TRAINED, 6))
+        for number in range(8)
+    ]  # fmt: skip
+    found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(lift(pd.DataFrame(rows)))))
+    return found
+
+
+def test_an_arm_says_in_points_what_training_gained(measured: dict[str, Any]) -> None:
+    found = learning.summary(measured)
+    assert found["problems"] == 8
+    assert found["trained_over_untrained"]["points"] == 37.5
+    assert found["trained_over_none"]["points"] == 50
+    assert found["untrained_over_none"]["points"] == 12.5
+    gained = found["trained_over_none"]
+    assert gained["low"] < gained["points"] < gained["high"]
+    assert found["accuracy"] == {"none": 0.25, "untrained": 0.375, "trained": 0.75}
+    assert found["leak_rate"] == 0.125
+
+
+def test_an_arm_replaces_the_one_of_its_name() -> None:
+    first, second, again = ({"name": name, "steps": steps} for name, steps in (("a", 1), ("b", 2), ("a", 3)))
+    assert learning.with_arm([first, second], again) == [again, second]
+    assert learning.with_arm([first], second) == [first, second]
+
+
+def test_the_table_has_a_row_for_each_arm_with_intervals(measured: dict[str, Any]) -> None:
+    arm = {"name": "k4", "steps": 34, "minutes": 11.5, **learning.summary(measured)}
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(learning.table([arm, {**arm, "name": "k1", "leak_rate": None, "trained_over_none": None}]))
+    rows = [line for line in console.export_text().splitlines() if "k4" in line or "k1" in line]
+    assert [("+50.0 [" in row, row.count("[")) for row in rows] == [(True, 2), (False, 1)]
+
+
+def test_a_run_that_takes_longer_is_asked_to_finish_its_step(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))\n"
+        "time.sleep(float(sys.argv[1]))\n"
+        "sys.exit(7)\n"
+    )
+    assert learning.train([str(script), "0"], os.environ, 60) == 7
+    assert learning.train([str(script), "60"], os.environ, 3) == 130
