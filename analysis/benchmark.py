@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
@@ -36,6 +35,7 @@ from analysis.bench.table import PHASES, step_table
 from analysis.bench.update_arm import measure_peak
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.config.layout import training_gpus
+from guidelines_core.digests import text_sha256
 from guidelines_core.hardware.estimate import (
     PEAK,
     Lengths,
@@ -157,7 +157,7 @@ def config_hash(arm: Arm) -> str:
     """Return a hash of the arm's whole composed configuration, the same wherever the repository lies."""
     config = compose(arm.experiment, [*arm.overrides, "trainer.default_local_dir=run"])
     text = OmegaConf.to_yaml(config, sort_keys=True).replace(str(ROOT), "")
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return text_sha256(text)[:12]
 
 
 def measure(arm: Arm, folder: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ prompts are never compared as if they had the same ones, nor trained on prompts 
 
 from __future__ import annotations
 
-import hashlib
 from typing import TypedDict
+
+from guidelines_core.digests import text_sha256
 
 STYLES = ("instruct", "few_shot")
 """`instruct` tells a capable model what to do; `few_shot` shows a very small one, in chat turns, what is wanted."""
@@ -46,7 +47,7 @@ A solution computes before it boxes: SmolLM2-135M rarely gets a number right tha
 """
 
 _TEXTS = (PLANNER_INSTRUCTION, SOLVER_INSTRUCTION, PLANNER_TASK, PLANNER_CUE, SOLVER_TASK, EXAMPLES)
-VERSION = hashlib.sha256(repr(_TEXTS).encode()).hexdigest()[:12]
+VERSION = text_sha256(repr(_TEXTS))[:12]
 
 
 def planner_messages(question: str, style: str = "instruct") -> list[Message]:

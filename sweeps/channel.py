@@ -11,37 +11,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from guidelines_core.json_lines import GrowingFile
+
 FOLDER = "GUIDELINES_SWEEP_FOLDER"
 """Names the folder of the two files in the environment of the trainer's processes."""
 
 COMMANDS, EVENTS = "commands.jsonl", "events.jsonl"
 
 
-class Lines:
+class Lines(GrowingFile):
     """A file of JSON lines that one process writes and another reads as it grows."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._read = 0
 
     def write(self, **line: Any) -> None:
         """Append one line."""
-        with self._file.open("a", encoding="utf-8") as stream:
+        with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
-
-    def new(self) -> list[dict[str, Any]]:
-        """Return the lines that were completed since the last call."""
-        if not self._file.exists():
-            return []
-        found = []
-        with self._file.open("rb") as stream:
-            stream.seek(self._read)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._read += len(line)
-                found.append(json.loads(line))
-        return found
 
 
 def stop_file(folder: Path, name: str) -> Path:

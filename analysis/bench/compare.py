@@ -27,8 +27,8 @@ from mlflow.entities import Metric, Param
 from omegaconf import OmegaConf
 
 from analysis.stats.summary import NEEDED
-from analysis.store.differences import flat
 from guidelines_core.config.compose import compose
+from guidelines_core.config.flat import flat
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.lookup import PARENT

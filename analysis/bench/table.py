@@ -17,11 +17,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-PHASES = ("gen", "reward", "old_log_prob", "ref", "adv", "update_actor", "update_weights", "step")
-"""verl's `timing_s/*` of a step, in their order; `reward` is there only where the solver shares the training GPUs."""
+from guidelines_core.runs.phases import IN_STEP
+
+PHASES = (*IN_STEP, "step")
+"""The rows of a benchmark of whole steps: the phases that an arm has, and the step."""
 
 MODEL_PHASES = ("old_log_prob", "ref", "update_actor")
-"""Those of them in which the trained model's FLOPs are counted."""
+"""The phases in which the trained model's FLOPs are counted."""
 
 UPDATE_PHASES = ("old_log_prob", "ref", "update")
 """The phases of a step's training side."""

@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from analysis.diagnosis.changes import POLLED, Change, Model, best
 from analysis.diagnosis.step_time import (
-    BESIDE,
     CALLS,
     PHASES,
     Lane,
@@ -36,6 +35,7 @@ from guidelines_core.hardware.estimate import Lengths, padded_sequences, shapes_
 from guidelines_core.hardware.gpus import ASSUMED
 from guidelines_core.hardware.shapes import Gpu, cpu, gpus
 from guidelines_core.runs.lookup import RunError, open_store
+from guidelines_core.runs.phases import AFTER_STEP, seconds_metric
 
 LENGTHS = {"prompt": "prompt_length/mean", "guideline": "guideline/tokens", "solution": "solution/tokens"}
 """The metrics that say how long a step's texts were, in tokens."""
@@ -101,7 +101,7 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
     config = OmegaConf.create(runs.config(run))
     if not config:
         raise RunError(f"run {text!r} ({run.id}, {run.status}) recorded no config.yaml: nothing says what it did")
-    timed = [f"timing_s/{name}" for name in (*PHASES, *BESIDE, "step")]
+    timed = [seconds_metric(name) for name in (*PHASES, *AFTER_STEP, "step")]
     history = runs.history(run, [*timed, *LENGTHS.values(), *signal.METRICS])
     if "timing_s/step" not in history or history["timing_s/step"].dropna().empty:
         raise RunError(f"run {text!r} ({run.id}, {run.status}) recorded no step: there is no time to divide up")
@@ -124,8 +124,9 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
                 calls=calls.get(number))  # fmt: skip
     hardware = _hardware(config, run.tags, gpu_name, notes)
     whole = {"steps": float(steps.sum())}
-    beside = {name: float(history.get(f"timing_s/{name}", pd.Series(dtype=float)).sum()) for name in BESIDE}
-    whole |= {what: beside[name] for name, what in BESIDE.items()}
+    empty = pd.Series(dtype=float)
+    beside = {name: float(history.get(seconds_metric(name), empty).sum()) for name in AFTER_STEP}
+    whole |= {what: beside[name] for name, what in AFTER_STEP.items()}
     if run.entity.info.end_time:
         seconds = (run.entity.info.end_time - run.entity.info.start_time) / 1000
         whole["start and the rest"] = max(0.0, seconds - sum(whole.values()))

@@ -12,23 +12,11 @@ from omegaconf import DictConfig
 
 from guidelines_core.config import layout
 from guidelines_core.hardware.estimate import Lengths
+from guidelines_core.runs.phases import IN_STEP, seconds_metric
 
-PHASES = {
-    "gen": "guidelines, solutions, verdicts",
-    "reward": "solutions and verdicts",
-    "old_log_prob": "old log-probs",
-    "ref": "reference log-probs",
-    "values": "values",
-    "adv": "advantages",
-    "update_critic": "update of the critic",
-    "update_actor": "update of the planner",
-    "update_weights": "weights to the rollout engines",
-    "other": "between the phases",
-}
-"""verl's `timing_s/*` inside a step, in their order, and what they are; `other` is the rest of the step."""
-
-BESIDE = {"testing": "validation", "save_checkpoint": "checkpoint"}
-"""verl's `timing_s/*` that come after a step, where they are due."""
+OTHER = "other"
+PHASES = {**IN_STEP, OTHER: "between the phases"}
+"""The phases of a step; `other` is the time that belongs to none of verl's."""
 
 CALLS = ["step", "sample", "guideline_tokens", "solution_tokens", "solution_truncated", "solver_s", "grader_s",
          "asked_at", "question", "problem_id"]  # fmt: skip
@@ -97,9 +85,9 @@ def phase_seconds(metrics: Mapping[str, float]) -> dict[str, float]:
     Args:
         metrics: one step's metrics, NaN where one was not logged.
     """
-    timed = {name: float(metrics.get(f"timing_s/{name}", math.nan)) for name in PHASES if name != "other"}
+    timed = {name: float(metrics.get(seconds_metric(name), math.nan)) for name in IN_STEP}
     found = {name: seconds for name, seconds in timed.items() if not math.isnan(seconds)}
-    return {**found, "other": max(0.0, float(metrics["timing_s/step"]) - sum(found.values()))}
+    return {**found, OTHER: max(0.0, float(metrics["timing_s/step"]) - sum(found.values()))}
 
 
 def solver_calls(rows: pd.DataFrame, seconds: Mapping[str, float], in_turns: bool) -> tuple[pd.DataFrame, bool]:
@@ -201,7 +189,7 @@ def lanes(config: DictConfig, step: Step) -> list[Lane]:
     bars: list[tuple[float, float, str]] = []
     moment = 0.0
     for name, seconds in step.seconds.items():
-        if name != "other":
+        if name != OTHER:
             bars.append((moment, moment + seconds, name))
             moment += seconds
     window = step.seconds["gen"]

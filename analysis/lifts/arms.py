@@ -6,7 +6,6 @@ the first ended and measurements share what they have in common.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -25,14 +24,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from guidelines_core.data.problems import Problem
+from guidelines_core.digests import text_seed, text_sha256
 from guidelines_core.grading.pool import GradingPool
+from guidelines_core.json_lines import read_lines
 from guidelines_core.launch.processes import end_tree
 from guidelines_core.launch.training import failure_line
 from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION, Message, planner_messages, solver_messages
 from guidelines_core.reward.leak import leaks
 from guidelines_core.reward.score import DECIDED
-from guidelines_core.verl_adapter.answer_chats import TOO_LONG, read_lines
+from guidelines_core.verl_adapter.answer_chats import TOO_LONG
 
 NONE, UNTRAINED, TRAINED = "none", "untrained", "trained"
 KINDS = (NONE, UNTRAINED, TRAINED)
@@ -192,7 +193,7 @@ def ask(
         job = plan.out / f"{tasks[0].name}.job.json"
         requests = {task.name: plan.out / f"{task.name}.requests.jsonl" for task in tasks}
         for task in tasks:
-            lines = ({"id": key, "messages": chat, "seed": _seed(key)} for key, chat in task.chats.items())
+            lines = ({"id": key, "messages": chat, "seed": text_seed(key)} for key, chat in task.chats.items())
             requests[task.name].write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         pairs = [{"requests": str(requests[name]), "answers": str(file)} for name, file in files.items()]
         job.write_text(json.dumps({"model": model, "engine": engine, "sampling": sampling, "tasks": pairs}, indent=1))
@@ -299,8 +300,4 @@ def _count(file: Path) -> int:
 
 
 def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr((VERSION, *parts)).encode()).hexdigest()[:10]
-
-
-def _seed(key: str) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+    return text_sha256(repr((VERSION, *parts)))[:10]

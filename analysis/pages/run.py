@@ -21,9 +21,10 @@ from analysis.stats.comparison import FEW, notes
 from analysis.stats.intervals import compare_paired, mean_interval
 from analysis.stats.summary import NEEDED, curves, figures, gpus_of, in_words
 from analysis.stats.verdicts import ALL, MATH_VERIFY, Judged, by_problem, judge
-from analysis.store.differences import flat, origin
+from analysis.store.differences import origin
 from analysis.store.runs import Run, config, history, manifest, rows
 from guidelines_core.config.compose import ConfigError
+from guidelines_core.config.flat import flat
 from guidelines_core.runs.description import model_name
 from guidelines_core.runs.lookup import RunError
 

@@ -12,9 +12,10 @@ import pandas as pd
 from analysis.pages.tables import interval, number, records
 from analysis.stats.intervals import LEVEL, compare_paired, holm, mean_interval
 from analysis.stats.summary import NEEDED, figures, gpus_of
-from analysis.stats.verdicts import ALL, EXACT_MATCH, MATH_VERIFY, Judged, by_problem, judge
-from analysis.store.differences import differing, flat
+from analysis.stats.verdicts import ALL, MATH_VERIFY, TITLES, Judged, by_problem, judge
+from analysis.store.differences import differing
 from analysis.store.runs import Run, config, history, labels
+from guidelines_core.config.flat import flat
 from guidelines_core.grading.pool import GradingPool
 
 FEW = 30
@@ -32,7 +33,7 @@ class Comparison:
         histories: metrics over steps.
         figures: `summary.figures`.
         judged: `verdicts.judge`.
-        accuracy: a row a run: the last validation's step, problems, accuracy by both graders with intervals.
+        accuracy: a row a run: the last validation's step, problems, accuracy by each grader with its interval.
         pairs: a row for each run but the first: how much better it is than the first (`paired`).
         notes: what the reader must know before believing the tables, a sentence each.
     """
@@ -74,7 +75,7 @@ class Comparison:
                 interval(row[grader], row[f"{grader}, low"], row[f"{grader}, high"])
                 for row in self.accuracy.to_dict("records")
             ]
-            for grader in ("math-verify", "exact match")
+            for grader in TITLES.values()
         }
         table: pd.DataFrame = self.accuracy[["step", "problems"]].assign(**columns)
         return table
@@ -142,7 +143,7 @@ def compare(
 
 
 def accuracies(validations: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return each run's accuracy in its last validation, by both graders, with bootstrap intervals.
+    """Return each run's accuracy in its last validation, by each grader, with bootstrap intervals.
 
     Over the problems that all runs share; over each run's own if they share none.
     """
@@ -150,8 +151,8 @@ def accuracies(validations: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = {}
     for name, table in validations.items():
         row: dict[str, Any] = {"step": table["step"].max() if len(table) else None, "problems": 0}
-        for verdict, title in ((MATH_VERIFY, "math-verify"), (EXACT_MATCH, "exact match")):
-            means = by_problem([table], verdict)[0]
+        for grader, title in TITLES.items():
+            means = by_problem([table], f"{grader}_correct")[0]
             means = means[means.index.isin(shared)] if len(shared) else means
             found = mean_interval(means.to_numpy())
             row["problems"] = found.n

@@ -15,12 +15,12 @@ from analysis.pages.page import grid, legend, stroke
 from analysis.pages.tables import number
 from analysis.stats.intervals import share_interval, smooth
 from analysis.stats.signal import METRICS as SIGNAL
+from analysis.stats.verdicts import TITLES
 from guidelines_core.config.layout import gpus_needed
 
 METRICS = {
     "reward/mean": "reward (own grader)",
-    "reward/math_verify_accuracy": "accuracy in training, math-verify",
-    "reward/exact_match_accuracy": "accuracy in training, exact match",
+    **{f"reward/{grader}_accuracy": f"accuracy in training, {title}" for grader, title in TITLES.items()},
     "reward/uplift": "accuracy in training over the same problems' without a guideline",
     "validation/accuracy": "validation accuracy (own grader)",
     "validation/uplift": "validation accuracy over the same problems' without a guideline",

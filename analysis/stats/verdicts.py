@@ -23,6 +23,9 @@ from guidelines_core.reward.score import DECIDED
 
 VERDICTS = [f"{name}_correct" for name in GRADERS]
 MATH_VERIFY, EXACT_MATCH = "math_verify_correct", "exact_match_correct"
+TITLES = {name: {"math_verify": "math-verify"}.get(name, name.replace("_", " ")) for name in GRADERS}
+"""The graders' names in words."""
+
 COLUMNS = ["step", "problem_id", "gold", "acc", *VERDICTS]
 SPLITS: tuple[Split, ...] = ("train", "validation")
 WINDOW = 2000  # pairs that wait in the pool at once
@@ -72,11 +75,13 @@ def tally(table: pd.DataFrame) -> pd.DataFrame:
     """Count verdicts by the gold's kind, the most wronged first, and in all.
 
     Args:
-        table: rows with `kind` and both verdicts (1.0 or 0.0; rows without are not counted).
+        table: rows with `kind` and every grader's verdict (1.0 or 0.0). Rows that math-verify or exact match gave no
+            verdict are not counted.
 
     Returns:
-        Columns answers, math_verify, exact_match (correct ones), wronged (correct for math-verify alone), and
-        wronged_share of the answers that math-verify calls correct; exact_only, correct for exact match alone.
+        Columns answers; one for each grader, the answers that it calls correct; wronged, those that math-verify calls
+        correct and exact match wrong, and wronged_share, their share of those that math-verify calls correct;
+        exact_only, those that exact match calls correct and math-verify wrong.
     """
     table = table.dropna(subset=[MATH_VERIFY, EXACT_MATCH])
     right, same = table[MATH_VERIFY] == 1, table[EXACT_MATCH] == 1
@@ -84,15 +89,15 @@ def tally(table: pd.DataFrame) -> pd.DataFrame:
         {
             "kind": table["kind"],
             "answers": 1,
-            "math_verify": right.astype(int),
-            "exact_match": same.astype(int),
+            **{name: (table[f"{name}_correct"] == 1).astype(int) for name in GRADERS},
             "wronged": (right & ~same).astype(int),
             "exact_only": (same & ~right).astype(int),
         }
     )
     counts: pd.DataFrame = marks.groupby("kind").sum().astype(int).sort_values(["wronged", "answers"], ascending=False)
     counts.loc[ALL] = counts.sum()
-    counts.insert(4, "wronged_share", counts["wronged"] / counts["math_verify"].where(counts["math_verify"] > 0))
+    share = counts["wronged"] / counts["math_verify"].where(counts["math_verify"] > 0)
+    counts.insert(list(counts).index("wronged") + 1, "wronged_share", share)
     return counts
 
 

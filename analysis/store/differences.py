@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.store.runs import Run, manifest
+from guidelines_core.config.flat import flat
 
 ATTEMPT = frozenset(
     {
@@ -64,14 +65,3 @@ def origin(run: Run) -> dict[str, str]:
     return {
         key.removeprefix("mlflow.source."): value for key, value in sorted(run.tags.items()) if key.startswith(ORIGIN)
     }
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a tree's leaves under their dotted keys; a list is a leaf."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves.update(flat(value, f"{prefix}{key}."))
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves

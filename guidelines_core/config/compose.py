@@ -6,7 +6,6 @@ ours lives in the one typed section `guidelines`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from guidelines_core.config.overrides import override_findings
 from guidelines_core.config.schema import GuidelinesConfig, bad_values
 from guidelines_core.data.manifest import SCHEMA_VERSION
 from guidelines_core.data.sources import digest
+from guidelines_core.digests import text_sha256
 from guidelines_core.paths import CONF, DATA, MODELS, ROOT, anchored
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 
@@ -245,7 +245,7 @@ def data_folder(data: Any, style: str) -> Path:
     )
     text = repr(parts if data.pass_rate is None else (*parts, "pass_rate", *data.pass_rate))
     label = data.source.rstrip("/").rsplit("/", 1)[-1].split(".")[0].replace(":", "-")
-    return DATA / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    return DATA / f"{label}-{text_sha256(text)[:10]}"
 
 
 def _source(source: str) -> tuple[str, str | None]:

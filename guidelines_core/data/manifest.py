@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guidelines_core.data.problems import DatasetError
+from guidelines_core.digests import file_sha256
 
 SCHEMA_VERSION = 6
 """Raised whenever the same source would give other files, so that `ensure` prepares them again."""
@@ -104,15 +104,6 @@ def histogram(lengths: Mapping[str, int]) -> dict[str, int]:
     for length, count in lengths.items():
         counts[max(32, 1 << (int(length) - 1).bit_length())] += count
     return {str(end): counts[end] for end in sorted(counts)}
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file's bytes in hex digits; the file may be larger than the memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def measured_file(source: Path) -> Path:

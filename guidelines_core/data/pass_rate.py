@@ -14,7 +14,6 @@ goes on where it was stopped. Exit codes: 0 finished, 1 failed, 2 refused, 130 i
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -29,10 +28,11 @@ from typing import Any
 
 from guidelines_core import prompts
 from guidelines_core.data.decontamination import Benchmarks
-from guidelines_core.data.manifest import file_sha256, measured_file
+from guidelines_core.data.manifest import measured_file
 from guidelines_core.data.prepare import rows_of
 from guidelines_core.data.problems import DatasetError, Problem
 from guidelines_core.data.selection import usable, with_progress
+from guidelines_core.digests import file_sha256, text_sha256
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.grading.verdicts import GRADERS, Reason, Verdict
 
@@ -125,7 +125,7 @@ def generated(problems: Sequence[Problem], how: Measurement, engine: dict[str, A
         GenerationFailed: that process failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(repr(asdict(how)).encode()).hexdigest()[:10]
+    name = text_sha256(repr(asdict(how)))[:10]
     requests, answers = folder / f"{name}.requests.jsonl", folder / f"{name}.answers.jsonl"
     with requests.open("w", encoding="utf-8") as lines:
         for problem in problems:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import math
 import shutil
@@ -34,7 +33,6 @@ from guidelines_core.data.manifest import (
     TRAIN,
     VAL,
     Manifest,
-    file_sha256,
     histogram,
     measured_file,
     verify,
@@ -51,6 +49,7 @@ from guidelines_core.data.selection import (
     within,
 )
 from guidelines_core.data.sources import digest
+from guidelines_core.digests import file_sha256, text_sha256
 from guidelines_core.grading import equality
 from guidelines_core.terminal import replace_unprintable
 
@@ -233,7 +232,7 @@ def _prepare(
     data_source = default_source if is_local(source) else source
     rows = with_progress(rows_of(source, size + val_size, seed, asked["columns"]), "rows read")
     problems, by_source, rows_read = usable(rows, default_source, Benchmarks.of_files(exclude))
-    problems.sort(key=lambda problem: hashlib.sha256(f"{seed}:{problem.problem_id}".encode()).digest())
+    problems.sort(key=lambda problem: text_sha256(f"{seed}:{problem.problem_id}"))
     val_rows = max(1, min(val_size, len(problems) // 5))
     if asked["pass_rate"] is not None:
         if all(math.isnan(problem.pass_rate) for problem in problems):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 import unicodedata
@@ -10,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from typing import NamedTuple
+
+from guidelines_core.digests import text_sha256
 
 MAX_CHARACTERS = 20_000
 """A question or gold longer than this is dropped as `too_long`."""
@@ -75,7 +76,7 @@ class Problem(NamedTuple):
     def problem_id(self) -> str:
         """16 hex digits that stay the same when only white space, letter case or Unicode form differ."""
         text = " ".join(unicodedata.normalize("NFC", self.question).casefold().split())
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return text_sha256(text)[:16]
 
 
 class _Unusable(Exception):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
 from guidelines_core.data import word_problems
-from guidelines_core.data.manifest import file_sha256
 from guidelines_core.data.rows import is_saved
+from guidelines_core.digests import file_sha256, text_sha256
 
 
 def digest(source: str) -> str | None:
@@ -17,7 +16,7 @@ def digest(source: str) -> str | None:
     if is_saved(path):
         files = sorted(file for file in path.rglob("*") if file.is_file())
         text = "".join(f"{file.relative_to(path)} {digest(str(file))}\n" for file in files)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return text_sha256(text)
     if not path.is_file():
         return None
     status = path.stat()

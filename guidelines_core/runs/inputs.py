@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.data.manifest import file_sha256
+from guidelines_core.digests import file_sha256
 from guidelines_core.hardware.shapes import config_file
 from guidelines_core.runs.checkpoints import write_atomically
 

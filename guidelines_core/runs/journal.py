@@ -5,13 +5,14 @@ It is written before anything is sent to MLflow and needs no network, so it is w
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from guidelines_core.json_lines import GrowingFile
 
 LOGGED_AT = "training/logged_at"
 """The metric that tells when an entry was written, in seconds since 1970; it becomes the MLflow metrics' time."""
@@ -38,26 +39,12 @@ class Entry:
     logged_at: float | None
 
 
-class Journal:
-    """One attempt's journal, read on from where the last call ended."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._read = 0
-
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield what was written to its end since the last call, as `{"step": int, "data": {metric: value}}`."""
-        with self.path.open("rb") as stream:
-            stream.seek(self._read)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._read += len(line)
-                yield json.loads(line)
+class Journal(GrowingFile):
+    """One attempt's journal: lines `{"step": int, "data": {metric: value}}`."""
 
     def entries(self) -> list[Entry]:
         """Return the entries that were written since the last call."""
-        return [_entry(line) for line in self.lines()]
+        return [_entry(line) for line in self.new()]
 
 
 def attempts(directory: Path) -> list[Path]:

@@ -18,25 +18,22 @@ import psutil
 from mlflow.entities import Dataset, DatasetInput, InputTag
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config.flat import flat
 from guidelines_core.hardware.gpus import devices
 from guidelines_core.paths import ROOT
 
 
 def parameters(config: DictConfig) -> dict[str, str]:
     """Return every value of a configuration by its path, `a/b/c`, and a list's by `a/0`, as verl's own logger does."""
-    flat: dict[str, str] = {}
+    tree = _with_list_items(OmegaConf.to_container(config, resolve=True))
+    return {path: str(value) for path, value in flat(tree, "/").items()}
 
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}/{key}" if prefix else str(key), inner)
-        elif isinstance(value, list):
-            walk(prefix, {"list_len": len(value), **dict(enumerate(value))})
-        else:
-            flat[prefix] = str(value)
 
-    walk("", OmegaConf.to_container(config, resolve=True))
-    return flat
+def _with_list_items(value: Any) -> Any:
+    """Return a tree whose lists are replaced by mappings of their length and items."""
+    if isinstance(value, list):
+        value = {"list_len": len(value), **{str(number): item for number, item in enumerate(value)}}
+    return {key: _with_list_items(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def data_sets(config: DictConfig) -> Iterator[DatasetInput]:

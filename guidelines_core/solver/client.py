@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import tenacity
 
+from guidelines_core.digests import text_seed
 from guidelines_core.prompts import Message
 
 CONNECT_S = 10.0
@@ -227,7 +227,7 @@ class Solver:
 
 def request_seed(seed: int, messages: list[Message]) -> int:
     """Return the seed, in 32 bits, of the request with these messages."""
-    return int.from_bytes(hashlib.sha256(repr((seed, messages)).encode()).digest()[:4], "big")
+    return text_seed(repr((seed, messages)))
 
 
 def gives_a_token(address: str, model: str, within_s: float) -> bool:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
+
+from guidelines_core.json_lines import open_to_append, read_lines
 
 TOO_LONG = "too_long"
 """The `finish` of a prompt that leaves no room for an answer in the model's context."""
@@ -31,32 +32,11 @@ class Request:
     answers: Path
 
 
-def read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON lines of a file that may not exist, without a last one that a kill cut short."""
-    if not file.exists():
-        return
-    with file.open("rb") as lines:
-        for line in lines:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
-
-
-def appending(file: Path) -> TextIO:
-    """Open `file` for more lines, after its last whole one."""
-    if file.exists():
-        content = file.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            with file.open("rb+") as stream:
-                stream.truncate(whole)
-    return file.open("a", encoding="utf-8", buffering=1)
-
-
 def main(job_file: str) -> int:
     """Answer what the job asks and has no answer yet."""
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     requests, too_long = unanswered(job)
-    files = {Path(task["answers"]): appending(Path(task["answers"])) for task in job["tasks"]}
+    files = {Path(task["answers"]): open_to_append(Path(task["answers"])) for task in job["tasks"]}
     for request in too_long:
         write(files[request.answers], request.id, "", 0, TOO_LONG)
     if requests:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+from guidelines_core.digests import text_seed
 
 
 class SeededRollout(SingleTurnAgentLoop):
@@ -28,5 +29,4 @@ class SeededRollout(SingleTurnAgentLoop):
 
 def request_seed(seed: int, step: int, problem: str, rollout: int) -> int:
     """Return the seed, in 32 bits, of the `rollout`-th rollout of a problem at a step."""
-    text = repr((seed, step, problem, rollout))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    return text_seed(repr((seed, step, problem, rollout)))

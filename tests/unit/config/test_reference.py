@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from analysis.benchmark import read_arms
 from guidelines_core.config import layout
 from guidelines_core.config.compose import compose
+from guidelines_core.config.flat import flat
 from guidelines_core.hardware.estimate import padded_sequences
 from guidelines_core.paths import ROOT
 
@@ -126,13 +127,8 @@ def attention_name() -> str:
 
 
 def differences(one: str, other: str) -> set[str]:
-    def flat(node: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(node, dict):
-            return {prefix: node}
-        return {k: v for key in node for k, v in flat(node[key], f"{prefix}.{key}").items()}
-
-    a, b = (flat(OmegaConf.to_container(composed(name))) for name in (one, other))
-    return {key.lstrip(".") for key in a | b if a.get(key, "absent") != b.get(key, "absent")}
+    a, b = (flat(OmegaConf.to_object(composed(name))) for name in (one, other))  # type: ignore[arg-type]
+    return {key for key in a | b if a.get(key, "absent") != b.get(key, "absent")}
 
 
 NAMED = {

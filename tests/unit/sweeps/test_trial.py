@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from guidelines_core.verl_adapter.reconfigure import set_values
 from sweeps import leftovers, trial
-from sweeps.channel import Lines
 from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
 from sweeps.space import differences
 from sweeps.trial import patience, with_cause
@@ -85,19 +84,6 @@ def test_a_gpu_that_stays_held_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(leftovers, "FREE_S", 0.5)
     with pytest.raises(RuntimeError, match=r"still held .* GPU 0"):
         await_free_gpus()
-
-
-def test_half_a_line_is_not_read(tmp_path: Path) -> None:
-    file = tmp_path / "lines"
-    lines = Lines(file)
-    assert lines.new() == []
-    lines.write(a=1)
-    with file.open("a") as stream:
-        stream.write('{"a": ')
-    assert lines.new() == [{"a": 1}]
-    with file.open("a") as stream:
-        stream.write("2}\n")
-    assert lines.new() == [{"a": 2}]
 
 
 def test_differences_set_on_the_one_give_the_other() -> None:
