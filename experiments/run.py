@@ -21,6 +21,7 @@ from rich.console import Console
 
 from guidelines_core.config.compose import ConfigError, experiments
 from guidelines_core.hardware.engines import with_cache_sizes
+from guidelines_core.hardware.estimate import forecast
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.console import summary, watch
@@ -65,6 +66,7 @@ def start(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(OmegaConf.to_yaml(config), flush=True)
         err.print(draw(config, gpu()))
+        err.print(forecast(config, gpu()), markup=False, highlight=False, soft_wrap=True)
         findings = check(config, dry_run=True, resume=arguments.resume, machine=machine)
         show(findings)
         return 2 if any(finding.severity == "error" for finding in findings) else 0

@@ -14,6 +14,7 @@ from analysis.diagnosis import findings as diagnosis
 from analysis.diagnosis import page as diagnosis_page
 from analysis.diagnosis import report as diagnosis_report
 from analysis.lifts.section import lift_sections, short
+from analysis.pages.cost import cost_sections
 from analysis.pages.page import Section, card, code, facts, plot, table, text
 from analysis.pages.tables import interval, number
 from analysis.stats import signal
@@ -79,6 +80,7 @@ def report(run: Run, name: str) -> Report:
         Section("What was trained and how", trained(settings, manifest(run))),
         Section("Curves", [plot(drawn, CAPTION)] if drawn else []),
         Section("Figures", [table(in_words({name: own}, {name: run.status}))]),
+        *cost_sections(run),
         *lift_sections(run),
         Section("One problem, two guidelines", side_by_side(run)),
         *bottleneck(run),

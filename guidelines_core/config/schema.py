@@ -150,6 +150,17 @@ class OldLogProbsConfig:
 
 
 @dataclass
+class CostConfig:
+    """What a run's hours cost.
+
+    Attributes:
+        gpu_hour: dollars for one GPU of the run for an hour; None: no money is counted.
+    """
+
+    gpu_hour: float | None = None
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -161,6 +172,7 @@ class GuidelinesConfig:
         prompts: the planner's and the solver's prompts.
         checkpoints: which of them stay.
         old_log_probs: where they come from.
+        cost: the price of its hours.
         rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
             was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
@@ -176,6 +188,7 @@ class GuidelinesConfig:
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     old_log_probs: OldLogProbsConfig = field(default_factory=OldLogProbsConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
     rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     max_lost_share: float = 0.5
@@ -208,6 +221,7 @@ def bad_values(config: DictConfig) -> Iterator[str]:
         "grader.memory_mb",
         "old_log_probs.agreement",
         "old_log_probs.check_every",
+        "cost.gpu_hour",
     )
     for key in positive:
         value = OmegaConf.select(config.guidelines, key)

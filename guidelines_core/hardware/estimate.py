@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import yaml
 from omegaconf import DictConfig
@@ -274,18 +274,43 @@ def shapes_of(config: DictConfig) -> tuple[Shape, Shape]:
     return found[0], found[1]
 
 
+def longest(config: DictConfig) -> Lengths:
+    """Return the most tokens that a prompt, a guideline and a solution may have."""
+    data = config.data
+    return Lengths(data.max_prompt_length, data.max_response_length, config.guidelines.solver.max_tokens)
+
+
+def typical_lengths(config: DictConfig) -> Lengths:
+    """Return the lengths of the step that was measured, or the configuration's limits where these are less."""
+    measured = yaml.safe_load((KNOWN / "measured-step.yaml").read_text(encoding="utf-8"))["lengths"]
+    limits = asdict(longest(config))
+    return Lengths(**{name: min(tokens, limits[name]) for name, tokens in measured.items()})
+
+
+def forecast(config: DictConfig, gpu: Gpu) -> str:
+    """Return one line: the hours, GPU-hours and money that a run of `config` on such GPUs is estimated to take."""
+    if config.trainer.device != "cuda":
+        return "Cost: hours of this machine's CPU, no GPU-hours"
+    lengths = typical_lengths(config)
+    try:
+        planner, solver = shapes_of(config)
+    except ConfigError as error:
+        return f"Cost: no estimate, {error}"
+    hours = sum(run_seconds(config, planner, solver, gpu, lengths, MEASURED).values()) / 3600
+    gpu_hours, price = hours * layout.gpus_needed(config), config.guidelines.cost.gpu_hour
+    money = "guidelines.cost.gpu_hour=PRICE adds the money" if price is None else f"${gpu_hours * price:,.2f}"
+    return (
+        f"Cost: about {hours:.2g} h on {layout.gpus_needed(config)} x {gpu.name}, {gpu_hours:.2g} GPU-hours ({money}), "
+        f"with guidelines of {lengths.guideline} and solutions of {lengths.solution} tokens"
+    )
+
+
 def report(config: DictConfig, gpu: Gpu, console: Console) -> None:
     """Print the estimate of `config` on `gpu`, and the error of such an estimate."""
     planner, solver = shapes_of(config)
     console.print(layout.table(config, memory(config, planner, gpu), f" on {gpu.name} ({gpu.memory:.0f} GiB)"))
     measured_config, measured_gpu, measured, seconds = measured_step()
-    data = config.data
-    limits = Lengths(data.max_prompt_length, data.max_response_length, config.guidelines.solver.max_tokens)
-    typical = Lengths(
-        min(measured.prompt, limits.prompt),
-        min(measured.guideline, limits.guideline),
-        min(measured.solution, limits.solution),
-    )
+    limits, typical = longest(config), typical_lengths(config)
     columns = [(typical, MEASURED), (typical, PEAK), (limits, MEASURED), (limits, PEAK)]
     table = Table(
         title=f"{config.trainer.experiment_name} on {layout.gpus_needed(config)} x {gpu.name}",
@@ -305,6 +330,8 @@ def report(config: DictConfig, gpu: Gpu, console: Console) -> None:
     hours = [sum(run.values()) / 3600 for run in runs]
     table.add_row(f"{config.trainer.total_training_steps} steps, h", *(f"{h:.1f}" for h in hours))
     table.add_row("GPU-hours", *(f"{h * layout.gpus_needed(config):.1f}" for h in hours))
+    if (price := config.guidelines.cost.gpu_hour) is not None:
+        table.add_row("dollars", *(f"{h * layout.gpus_needed(config) * price:,.2f}" for h in hours))
     console.print(table)
     total = checkpoints(config) * checkpoint_bytes(planner)
     console.print(

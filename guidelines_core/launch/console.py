@@ -15,6 +15,7 @@ from rich.text import Text
 from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.launch.training import Outcome, Training
 from guidelines_core.reward.signal import signal_of_steps
+from guidelines_core.runs import cost
 from guidelines_core.runs.phases import AFTER_STEP, IN_STEP, seconds_metric
 from guidelines_core.runs.start import start_line
 
@@ -56,9 +57,41 @@ def progress_line(steps: list[dict[str, Any]], total: int, elapsed: float) -> st
         f"step {step} of {total} · reward {last['reward/mean']:.2f} · {pace:.1f} s a step · "
         f"{duration((total - step) * pace)} left"
     )
+    if line_of_cost := cost_so_far(last, (total - step) * pace / 3600):
+        line += f" · {line_of_cost}"
     if last.get("reward/ungraded"):
         line += f" · {last['reward/ungraded']:.0f} rollouts without verdict"
     return line
+
+
+def cost_so_far(last: dict[str, Any], hours_left: float) -> str | None:
+    """Return the GPU-hours so far, and how many they become if it takes so many more hours; None on a CPU.
+
+    `last` are the metrics of the last step. Money follows where a GPU-hour has a price.
+    """
+    if not last.get(cost.GPU_HOURS):
+        return None
+    share = 1 + hours_left / last[cost.HOURS]
+    so_far = f"{last[cost.GPU_HOURS]:.3g} of {share * last[cost.GPU_HOURS]:.3g} GPU-hours"
+    if (dollars := last.get(cost.DOLLARS)) is not None:
+        so_far += f", {cost.money(dollars)} of {cost.money(share * dollars)}"
+    return so_far
+
+
+def cost_rows(steps: list[dict[str, Any]]) -> dict[str, str]:
+    """Return what the run has cost, and a step and a graded rollout of it on average, in words."""
+    found = {"cost": words} if (words := cost.in_words(steps[-1])) else {}
+    counted = [step for step in steps if cost.STEP_GPU_S in step]
+    graded = sum(step["reward/graded"] for step in counted)
+    if not counted or not graded:
+        return found
+    sums = [
+        sum(step[name] for step in counted) if all(name in step for step in counted) else None
+        for name in (cost.STEP_GPU_S, cost.STEP_WH, cost.STEP_DOLLARS)
+    ]
+    for name, count in (("step", len(counted)), ("graded rollout", graded)):
+        found[f"cost of a {name}"] = cost.of_one(*(None if each is None else each / count for each in sums))
+    return found
 
 
 def duration(seconds: float) -> str:
@@ -99,5 +132,7 @@ def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Ta
         phases = {**IN_STEP, **AFTER_STEP}
         spent = {what: sum(s.get(seconds_metric(name), 0.0) for s in steps) for name, what in phases.items()}
         table.add_row("seconds", ", ".join(f"{name} {value:.0f}" for name, value in spent.items() if value >= 0.5))
+        for name, words in cost_rows(steps).items():
+            table.add_row(name, words)
     table.add_row("checkpoints", directory)
     return table

@@ -19,6 +19,7 @@ MAY_CHANGE = (
     # What is seen, kept and waited for.
     "guidelines/description",
     "guidelines/checkpoints/*",
+    "guidelines/cost/*",
     "guidelines/max_lost_share",
     "guidelines/stop_within_s",
     "trainer/save_freq",

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
+from guidelines_core.config import layout
+from guidelines_core.hardware.energy import joules_of
+from guidelines_core.runs.cost import Meter, spent
 from guidelines_core.runs.start import Start
+
+
+def meter(config: DictConfig, began: float) -> Meter:
+    """Return what counts the cost of an attempt that was launched at `began`, in seconds since 1970."""
+    gpus = layout.gpus_needed(config) if config.trainer.device == "cuda" else 0
+    before = spent(Path(config.trainer.default_local_dir))
+    return Meter(gpus, config.guidelines.cost.gpu_hour, began, before, joules_of(gpus))
 
 
 class GuidelinesTaskRunner:
@@ -31,6 +42,7 @@ class GuidelinesTaskRunner:
         start = Start.handed_over()
         start.ends("ray")
         os.environ.update(start.environment())
+        cost = meter(config, start.began)
         import transfer_queue as tq
         from verl.trainer.ppo.v1 import AgentLoopManagerTQ
         from verl.utils.logging_utils import configure_verl_logging
@@ -43,6 +55,7 @@ class GuidelinesTaskRunner:
         succeeded = False
         try:
             trainer = self.trainer_class(config.trainer.v1.trainer_mode)(config=config)
+            trainer.meter = cost
             trainer.init()
             self.train(
                 trainer,

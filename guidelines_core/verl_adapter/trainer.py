@@ -6,10 +6,8 @@ step waits for a store.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,14 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from guidelines_core.reward.metrics import count_metrics, reward_metrics, uplift
 from guidelines_core.reward.row import load, table
 from guidelines_core.runs import checkpoints
-from guidelines_core.runs.journal import LOGGED_AT, STOP_FILE
+from guidelines_core.runs.cost import Meter
 from guidelines_core.solver.watch import SolverLostError, SolverWatch
 from guidelines_core.verl_adapter import colocated
 from guidelines_core.verl_adapter.early_servers import EarlyServers
 from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
 from guidelines_core.verl_adapter.lost_rollouts import LostRollouts, TooManyLostError
 from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
+from guidelines_core.verl_adapter.step_log import LogThenSave
 
 
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
@@ -41,6 +40,7 @@ def recorded_trainer(mode: str) -> type[PPOTrainer]:
 class Recording:
     """What is added to any of verl's V1 trainers, by the methods that it calls at fixed points of a step."""
 
+    meter: Meter
     _due = False
     _gathering = False
     _watch: SolverWatch | None = None
@@ -128,7 +128,7 @@ class Recording:
         try:
             metrics: dict[str, Any] = super()._validate()  # type: ignore[misc]
         except SolverLostError as error:
-            if not isinstance(self.logger, _LogThenSave):  # type: ignore[has-type]
+            if not isinstance(self.logger, LogThenSave):  # type: ignore[has-type]
                 raise
             self.logger.end_with(error)
             return {}
@@ -175,11 +175,13 @@ class Recording:
     def on_train_begin(self) -> None:
         """Refuse to take the first step untracked."""
         self._require_journal()
-        self.logger = _LogThenSave(  # type: ignore[has-type]
+        self.logger = LogThenSave(  # type: ignore[has-type]
             self.logger,  # type: ignore[has-type]
             self._save_due,
             self.total_training_steps,  # type: ignore[attr-defined]
+            self.meter,
         )
+        self.meter.step_begins(time.time())
         super().on_train_begin()  # type: ignore[misc]
 
     def _save_checkpoint(self) -> None:
@@ -320,42 +322,5 @@ class Recording:
         making.replace(file)
 
 
-class _LogThenSave:
-    """verl's `Tracking`, after whose record of a step the step's checkpoint is written."""
-
-    def __init__(self, tracking: Any, save_due: Callable[[bool], dict[str, float]], total: int) -> None:
-        self._tracking = tracking
-        self._save_due = save_due
-        self._total = total
-        self._end: Exception | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tracking, name)
-
-    def end_with(self, error: Exception) -> None:
-        """Raise `error` once the step under way is recorded and saved."""
-        self._end = error
-
-    def log(self, data: dict[str, Any], step: int) -> None:
-        """Record a step's metrics, then save its checkpoint, then record how long that took."""
-        data.pop("timing_s/save_checkpoint", None)
-        self._tracking.log(data={**data, LOGGED_AT: time.time()}, step=step)
-        if saved := self._save_due(stop_asked() or self._end is not None):
-            self._tracking.log(data={**saved, LOGGED_AT: time.time()}, step=step)
-        if self._end is not None:
-            raise self._end
-        if stop_asked() and step < self._total:
-            raise StopAsked(f"asked to stop: saved after step {step}")
-
-
 class NoVerdictError(RuntimeError):
     """No rollout of a step got a reward: there is nothing to learn from."""
-
-
-class StopAsked(RuntimeError):
-    """The run was asked to stop, and its last step is saved."""
-
-
-def stop_asked() -> bool:
-    """Say whether the run was asked to save and stop."""
-    return Path(os.environ[STOP_FILE]).exists()

@@ -11,7 +11,9 @@ from mlflow import MlflowClient
 from analysis import report
 from analysis.bench.compare import make_store, uri
 from analysis.lifts.section import cards, chosen
+from analysis.pages.cost import per_point
 from analysis.store.runs import artifact, resolve, rows
+from guidelines_core.runs import cost
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +153,31 @@ def test_a_column_that_no_row_has_is_refused(client: MlflowClient) -> None:
     assert list(rows(run, "train", ["step", "sample"]).columns) == ["step", "sample"]
     with pytest.raises(ValueError, match="columns guidline: a graded row has problem_id, "):
         rows(run, "train", ["step", "guidline"])
+
+
+def test_a_point_of_lift_costs_the_run_divided_by_the_trained_planners_gain() -> None:
+    final = {cost.HOURS: 2.0, cost.GPU_HOURS: 8.0, cost.DOLLARS: 20.0}
+    pairs = [
+        {"solver": "S", "base": base, "better": better, "paired": {"difference": {"value": value}}}
+        for base, better, value in (
+            ("none", "untrained", 0.3),
+            ("none", "trained", 0.32),
+            ("untrained", "trained", 0.02),
+        )
+    ]
+    assert per_point(final, pairs) == "4 GPU-hours, $10.00 (+2.0 points over the untrained planner)"
+    assert per_point(final, pairs[:2]) == "0.25 GPU-hours, $0.62 (+32.0 points over no guideline)"
+    pairs[2]["paired"] = {"difference": {"value": -0.01}}
+    assert per_point(final, pairs) == "none was gained (-1.0 points over the untrained planner)"
+    assert per_point(final, pairs[:1]) is None
+    assert per_point({cost.HOURS: 1.0, cost.GPU_HOURS: 0.0}, pairs) is None
+
+
+def test_a_report_says_what_the_run_cost(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = resolve("exact", client)
+    for name, value in {cost.HOURS: 0.5, cost.GPU_HOURS: 2.0, cost.STEP_GPU_S: 90.0, cost.ROLLOUT_GPU_S: 3.0}.items():
+        client.log_metric(run.id, name, value)
+    assert call(monkeypatch, "exact", "--html", tmp_path / "page.html") == 0
+    made = (tmp_path / "page.html").read_text()
+    for words in ("What it cost", "2 GPU-hours", "90 GPU-seconds", "3 GPU-seconds"):
+        assert words in made

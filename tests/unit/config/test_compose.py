@@ -36,6 +36,7 @@ def test_every_experiment_composes(name: str) -> None:
         ("guidelines.grader.leak=maybe", "expected one of flag, zero"),
         ("guidelines.solver.max_tokens=-1", "expected more than 0"),
         ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
+        ("guidelines.cost.gpu_hour=-2", "expected more than 0"),
         ("guidelines.solver.colour=red", "there is no such key"),
         ("what", "expected key=value"),
     ],

@@ -15,6 +15,7 @@ from guidelines_core.hardware.estimate import (
     PEAK,
     Lengths,
     estimated_step,
+    forecast,
     main,
     measured_step,
     measured_training,
@@ -177,3 +178,18 @@ def test_several_solutions_cost_their_tokens_and_no_second_reading() -> None:
     long_prompt = [estimated_step(config, gpus()["H100"], lengths, PEAK)["gen"] for config in (once, four)]
     assert long_prompt[1] < 4 * long_prompt[0]
     assert "1024 solutions a step (4 to each guideline)" in placements(four)[0].work
+
+
+def test_the_forecast_has_the_estimates_hours_and_their_price(reference: DictConfig) -> None:
+    assert QWEN is not None
+    priced = changed(reference, {"guidelines.cost.gpu_hour": 2.0})
+    hours = sum(run_seconds(reference, QWEN, QWEN, gpus()["H100"], LENGTHS, MEASURED).values()) / 3600
+    assert f"about {hours:.2g} h on 4 x H100, {4 * hours:.2g} GPU-hours" in forecast(reference, gpus()["H100"])
+    assert "guidelines.cost.gpu_hour=PRICE" in forecast(reference, gpus()["H100"])
+    assert f"(${8 * hours:,.2f})" in forecast(priced, gpus()["H100"])
+
+
+def test_a_run_on_a_cpu_and_one_of_an_unknown_model_have_no_estimate(reference: DictConfig) -> None:
+    assert "no GPU-hours" in forecast(changed(reference, {"trainer.device": "cpu"}), gpus()["H100"])
+    unknown = changed(reference, {"guidelines.solver.model": "some/model"})
+    assert "guidelines.solver.model=some/model: its shape is not known" in forecast(unknown, gpus()["H100"])

@@ -5,8 +5,9 @@ from pathlib import Path
 from rich.console import Console
 
 from guidelines_core.grading.verdicts import GRADERS
-from guidelines_core.launch.console import duration, progress_line, summary
+from guidelines_core.launch.console import cost_rows, duration, progress_line, summary
 from guidelines_core.launch.training import Outcome, failure_line
+from guidelines_core.runs import cost
 
 
 def step(number: int, reward: float, seconds: float, ungraded: float = 0.0) -> dict[str, float]:
@@ -68,3 +69,23 @@ def test_the_closing_table_says_leaks_and_what_the_guidelines_explain() -> None:
     # Of the means: 0.1 / (0.1 + 0.2 / 4).
     assert "67%" in lines["share of the reward's variance that the guideline explains"]
     assert all(f"solver accuracy by {name}" in lines for name in GRADERS)
+
+
+def paid(number: int, hours: float) -> dict[str, float]:
+    metrics = {cost.HOURS: hours, cost.GPU_HOURS: 2 * hours, cost.DOLLARS: 5 * hours, "reward/graded": 10.0}
+    return {**step(number, 0.5, 1800.0), **metrics, cost.STEP_GPU_S: 3600.0, cost.STEP_DOLLARS: 2.5}
+
+
+def test_the_line_says_what_was_spent_and_what_it_becomes() -> None:
+    line = progress_line([paid(1, 0.5), paid(2, 1.0)], total=4, elapsed=3600.0)
+    assert "2 of 4 GPU-hours, $5.00 of $10.00" in line
+    on_a_cpu = {**step(1, 0.5, 1.0), cost.HOURS: 1.0, cost.GPU_HOURS: 0.0}
+    assert "GPU" not in progress_line([on_a_cpu], total=4, elapsed=1.0)
+
+
+def test_the_cost_of_a_step_and_of_a_rollout_are_means_over_the_run() -> None:
+    rows = cost_rows([paid(1, 0.5), {**paid(2, 1.0), cost.STEP_GPU_S: 7200.0}])
+    assert rows["cost"] == "2 GPU-hours, $5.00"
+    assert rows["cost of a step"] == "5.4e+03 GPU-seconds, $2.50"
+    assert rows["cost of a graded rollout"] == "540 GPU-seconds, $0.25"
+    assert cost_rows([step(1, 0.5, 1.0)]) == {}
