@@ -23,6 +23,7 @@ from guidelines_core.config.compose import ConfigError, experiments
 from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.hardware.estimate import forecast
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
+from guidelines_core.launch.alarms import Announcer
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.console import summary, watch
 from guidelines_core.launch.resume import ResumeError, asked_changes, resume
@@ -126,6 +127,7 @@ def train(
 ) -> int:
     """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
     training, recorder = Training(config, run, driver, stop), Recorder(run)
+    announcer = Announcer(config, run.claim.run_name, run.directory, out)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
     for note in notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)
@@ -134,7 +136,7 @@ def train(
         run.record(config, training.attempt, "; ".join(notes) or "from the first step")
         recorder.start()
         training.start()
-        steps = watch(training, config, out)
+        steps = watch(training, config, out, announcer)
     except BaseException as error:
         training.end()
         recorder.stop()
@@ -143,7 +145,8 @@ def train(
     outcome = training.end()
     recorder.stop()
     unrecorded = run.finish(outcome.status, outcome.reason, training.log) or recorder.failure
-    out.print(summary(steps, outcome, str(run.directory)))
+    announcer.close()
+    out.print(summary(steps, outcome, str(run.directory), announcer.alarms))
     if unrecorded:
         out.print(
             f"MLflow did not take all of it ({unrecorded}). It is kept; when the store is back: "

@@ -28,6 +28,7 @@ from guidelines_core.config.compose import ConfigError
 from guidelines_core.config.flat import flat
 from guidelines_core.runs.description import model_name
 from guidelines_core.runs.lookup import RunError
+from guidelines_core.runs.mlflow_sync import ALARM, ALARMS
 
 FACTS = {
     "guidelines.description": "what it is",
@@ -80,6 +81,7 @@ def report(run: Run, name: str) -> Report:
         Section("What was trained and how", trained(settings, manifest(run))),
         Section("Curves", [plot(drawn, CAPTION)] if drawn else []),
         Section("Figures", [table(in_words({name: own}, {name: run.status}))]),
+        Section("Alarms", alarms(run)),
         *cost_sections(run),
         *lift_sections(run),
         Section("One problem, two guidelines", side_by_side(run)),
@@ -118,6 +120,14 @@ def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
             test = "" if found.p_value is None else f", McNemar's p = {found.p_value:.2g}"
             said.append(f"From step {steps[0]} it changed by {change} on the same {len(both)} problems{test}.")
     return said
+
+
+def alarms(run: Run) -> list[str]:
+    """Return the run's alarms as a table, a row for each rule that raised one; none of a run that recorded none."""
+    if ALARMS not in run.tags:
+        return []
+    said = {name.removeprefix(f"{ALARM}."): words for name, words in run.tags.items() if name.startswith(f"{ALARM}.")}
+    return [facts(said) if said else text("None was raised.")]
 
 
 def leaked(metrics: pd.DataFrame, few: int) -> list[str]:

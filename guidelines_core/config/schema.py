@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -161,6 +162,22 @@ class CostConfig:
 
 
 @dataclass
+class AlarmsConfig:
+    """What is said of a run that is not healthy, see `runs/alarms.py`.
+
+    Attributes:
+        limits: each rule's, by the rule's name, see `experiments/conf/alarms/limits.yaml`; null switches a rule off.
+        stop_on: the rules whose alarm saves and ends the run, which then is FAILED.
+        webhook_env: the name of the environment variable that holds the address to which alarms are sent, as JSON that
+            Slack and Discord take; None sends none.
+    """
+
+    limits: dict[str, Any] = field(default_factory=dict)
+    stop_on: list[str] = field(default_factory=list)
+    webhook_env: str | None = None
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -173,6 +190,7 @@ class GuidelinesConfig:
         checkpoints: which of them stay.
         old_log_probs: where they come from.
         cost: the price of its hours.
+        alarms: what is said of a run that is not healthy.
         rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
             was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
@@ -189,6 +207,7 @@ class GuidelinesConfig:
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     old_log_probs: OldLogProbsConfig = field(default_factory=OldLogProbsConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
     rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     max_lost_share: float = 0.5
@@ -237,6 +256,16 @@ def bad_values(config: DictConfig) -> Iterator[str]:
                 f"guidelines.environment.{name}: a configuration is recorded, and a secret must not be; export it in "
                 "the shell, the run's processes inherit it"
             )
+    alarms = config.guidelines.alarms
+    for name in alarms.stop_on:
+        known = [each for each, limit in alarms.limits.items() if limit is not None]
+        if name not in known:
+            yield f"guidelines.alarms.stop_on={name}: expected names of alarms: {', '.join(known)}"
+    if alarms.webhook_env is not None and not re.fullmatch(r"[A-Za-z_]\w*", alarms.webhook_env):
+        yield (
+            "guidelines.alarms.webhook_env: expected the name of an environment variable, such as ALARMS_URL, and not "
+            "the address itself: a configuration is recorded, and the address must not be"
+        )
     if not 0 <= (share := config.guidelines.max_lost_share) < 1:
         yield f"guidelines.max_lost_share={share}: expected a share from 0 to less than 1, such as 0.5"
     kept = config.guidelines.checkpoints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig
@@ -13,14 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from guidelines_core.grading.verdicts import GRADERS
+from guidelines_core.launch.alarms import Announcer
 from guidelines_core.launch.training import Outcome, Training
 from guidelines_core.reward.signal import signal_of_steps
 from guidelines_core.runs import cost
+from guidelines_core.runs.alarms import Alarm
 from guidelines_core.runs.phases import AFTER_STEP, IN_STEP, seconds_metric
 from guidelines_core.runs.start import start_line
 
 
-def watch(training: Training, config: DictConfig, console: Console) -> list[dict[str, Any]]:
+def watch(training: Training, config: DictConfig, console: Console, announcer: Announcer) -> list[dict[str, Any]]:
     """Show the run's progress until it ends; return every step's metrics, in order."""
     total = config.trainer.total_training_steps
     began = time.monotonic()
@@ -29,6 +32,7 @@ def watch(training: Training, config: DictConfig, console: Console) -> list[dict
         while True:
             running = training.running
             for entry in training.new_steps():
+                announcer.take(entry)
                 if line := start_line(entry["data"]):
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 elif "training/global_step" not in entry["data"]:
@@ -101,8 +105,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Table:
-    """Return the closing table: reward first → last, accuracy, where the time went, checkpoint."""
+def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str, alarms: Sequence[Alarm] = ()) -> Table:
+    """Return the closing table: reward first → last, accuracy, where the time went, alarms, checkpoint."""
     table = Table(title=f"{outcome.status}: {outcome.reason}", show_header=False, title_justify="left")
     if steps:
         first, last = steps[0], steps[-1]
@@ -134,5 +138,6 @@ def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str) -> Ta
         table.add_row("seconds", ", ".join(f"{name} {value:.0f}" for name, value in spent.items() if value >= 0.5))
         for name, words in cost_rows(steps).items():
             table.add_row(name, words)
+        table.add_row("alarms", Text("\n".join(map(str, alarms)) or "none", style="yellow" if alarms else ""))
     table.add_row("checkpoints", directory)
     return table

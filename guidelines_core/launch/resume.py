@@ -18,6 +18,7 @@ from guidelines_core.runs.tracking import Run
 MAY_CHANGE = (
     # What is seen, kept and waited for.
     "guidelines/description",
+    "guidelines/alarms/*",
     "guidelines/checkpoints/*",
     "guidelines/cost/*",
     "guidelines/max_lost_share",

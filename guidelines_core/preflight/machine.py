@@ -188,7 +188,11 @@ def _attention_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def environment_findings(config: DictConfig, environ: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Yield a finding for every environment variable that changes the run or is one of `RETIRED`."""
+    """Yield a finding for every environment variable that changes the run, is one of `RETIRED` or is missing."""
+    name = config.guidelines.alarms.webhook_env
+    if name is not None and not environ.get(name, "").startswith(("https://", "http://")):
+        yield error("guidelines.alarms.webhook_env", name, "the environment has no address of this name",
+                    f"export {name}=https://…, or give null")  # fmt: skip
     for note in environment_notes(environ):
         name, _, rest = note.partition("=")
         value, _, reason = rest.partition(" ")

@@ -48,6 +48,12 @@ def seal(folder: Path, accuracy: float | None = None) -> None:
     write_atomically(folder / SEAL, json.dumps({"accuracy": accuracy, "files": entries}, indent=1))
 
 
+def room(folder: Path) -> float:
+    """Return how many checkpoints as large as the sealed one in `folder` still fit on its disk."""
+    files: dict[str, dict[str, int]] = json.loads((folder / SEAL).read_text())["files"]
+    return shutil.disk_usage(folder).free / max(1, sum(entry["bytes"] for entry in files.values()))
+
+
 def unseal(folder: Path) -> None:
     """Say that `folder` is about to be written again."""
     (folder / SEAL).unlink(missing_ok=True)

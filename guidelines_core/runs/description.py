@@ -15,7 +15,8 @@ are nested.
 
 Metrics by their first word: **reward**, **verdict** and **validation** are the outcome, **guideline** and **solution**
 the texts, **solver** the seconds of its calls; **actor**, **critic**, **training**, **rollout_corr**, **perf**,
-**timing_s** and the others are verl's. Compare runs: `python analysis/compare.py RUN RUN`.
+**timing_s** and the others are verl's; **cost** is what the run and a step of it took. What alarms a run raised says
+its tag `guidelines.alarms`. Compare runs: `python analysis/compare.py RUN RUN`.
 """
 
 

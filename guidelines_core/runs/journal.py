@@ -44,7 +44,7 @@ class Journal(GrowingFile):
 
     def entries(self) -> list[Entry]:
         """Return the entries that were written since the last call."""
-        return [_entry(line) for line in self.new()]
+        return [as_entry(line) for line in self.new()]
 
 
 def attempts(directory: Path) -> list[Path]:
@@ -69,7 +69,8 @@ def sanitized(metric: str) -> str:
     return re.sub(r"[^/\w.\- :]", "_", re.sub(r"/+", "/", metric.replace("@", "_at_")))
 
 
-def _entry(line: dict[str, Any]) -> Entry:
+def as_entry(line: dict[str, Any]) -> Entry:
+    """Return a journal's line with its metrics as MLflow takes them."""
     data = {name: math.nan if value is None else value for name, value in line["data"].items()}
     metrics = {sanitized(name): float(value) for name, value in data.items() if isinstance(value, (int, float))}
     return Entry(line["step"], metrics, metrics.pop(LOGGED_AT, None))

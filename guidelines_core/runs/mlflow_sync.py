@@ -14,14 +14,16 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
+from guidelines_core.runs.alarms import Alarm, AlarmLog, Limits
 from guidelines_core.runs.checkpoints import write_atomically
 from guidelines_core.runs.journal import Entry, Journal, attempts, history
 from guidelines_core.runs.tracking import Run
@@ -39,6 +41,9 @@ SHOWN = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
 
 # A store that does not answer is asked again later, from the journal; MLflow's own patience is minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+
+ALARMS, ALARM = "guidelines.alarms", "guidelines.alarm"
+"""The tag that names a run's alarms, and the beginning of those that say when each was raised and why."""
 
 log = logging.getLogger(__name__)
 # It prints a traceback for each try; the recorder says once that the store is away, and why.
@@ -61,6 +66,9 @@ class Recorder:
         self._journals: list[Journal] = []
         self._waiting: list[Entry] = []
         self._held: Held | None = None
+        self._limits = limits_of(run.directory)
+        self._alarms = AlarmLog(self._limits)
+        self._tagged: dict[str, str] | None = None
         self.failure: str | None = None
 
     def start(self) -> None:
@@ -79,6 +87,7 @@ class Recorder:
         """Copy what is new; return whether the store took it all. What it did not take waits for the next call."""
         try:
             self._copy_metrics()
+            self._copy_alarms()
             copy_rows(self._client, self._run)
         except Exception as error:  # MLflow's stores raise what their network or database raises
             # It may have taken a part: look again before the next try.
@@ -120,15 +129,48 @@ class Recorder:
                 self._held[metric.key][metric.step].add(_comparable(metric.value))
         self._waiting = []
 
+    def _copy_alarms(self) -> None:
+        if not self._limits or not self._alarms.steps:
+            return
+        tags = alarm_tags(self._alarms.alarms)
+        for name, text in tags.items():
+            if self._tagged is None or self._tagged.get(name) != text:
+                self._client.set_tag(self._run.claim.run_id, name, text)
+        self._tagged = tags
+
     def _take_new_entries(self) -> None:
         """Read on in the journals; a newer attempt's appears only while no older one is written."""
         known = {journal.path for journal in self._journals}
         new = [Journal(path) for path in attempts(self._run.directory) if path not in known]
         if not self._journals:
-            self._waiting = history(journal.entries() for journal in new)
+            entries = history(journal.entries() for journal in new)
         else:
-            self._waiting += [entry for journal in (*self._journals, *new) for entry in journal.entries()]
+            entries = [entry for journal in (*self._journals, *new) for entry in journal.entries()]
+        self._waiting += entries
+        for entry in entries:
+            self._alarms.take(entry)
         self._journals += new
+
+
+def limits_of(directory: Path) -> Limits:
+    """Return the limits of the alarms of the run that owns `directory`, as its last attempt has them.
+
+    Empty for a run that was started before there were alarms.
+    """
+    configs = [path.with_suffix(".yaml") for path in attempts(directory)]
+    if not configs or not configs[-1].exists():
+        return {}
+    config = yaml.load(configs[-1].read_text(encoding="utf-8"), yaml.CSafeLoader)
+    return dict(config["guidelines"].get("alarms", {}).get("limits", {}))
+
+
+def alarm_tags(alarms: Sequence[Alarm]) -> dict[str, str]:
+    """Return a run's tags about its alarms: their names, and each one's steps and words."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for alarm in alarms:
+        by_name[alarm.name].append(str(alarm).removeprefix(f"{alarm.name}, "))
+    each = {f"{ALARM}.{name}": "; ".join(said)[:5000] for name, said in by_name.items()}
+    return {ALARMS: ", ".join(by_name) or "none", **each}
 
 
 def held(client: MlflowClient, run_id: str) -> Held:

@@ -21,6 +21,7 @@ from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 from guidelines_core.reward.metrics import count_metrics, reward_metrics, uplift
 from guidelines_core.reward.row import load, table
 from guidelines_core.runs import checkpoints
+from guidelines_core.runs.alarms import ROOM
 from guidelines_core.runs.cost import Meter
 from guidelines_core.solver.watch import SolverLostError, SolverWatch
 from guidelines_core.verl_adapter import colocated
@@ -28,7 +29,7 @@ from guidelines_core.verl_adapter.early_servers import EarlyServers
 from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
 from guidelines_core.verl_adapter.lost_rollouts import LostRollouts, TooManyLostError
 from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
-from guidelines_core.verl_adapter.step_log import LogThenSave
+from guidelines_core.verl_adapter.step_log import LogThenSave, stop_rules
 
 
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
@@ -180,6 +181,7 @@ class Recording:
             self._save_due,
             self.total_training_steps,  # type: ignore[attr-defined]
             self.meter,
+            stop_rules(self.config),  # type: ignore[attr-defined]
         )
         self.meter.step_begins(time.time())
         super().on_train_begin()  # type: ignore[misc]
@@ -193,17 +195,17 @@ class Recording:
         self._due = True
 
     def _save_due(self, at_once: bool) -> dict[str, float]:
-        """Write the checkpoint that was put off, or one now if `at_once`; return the seconds that it took."""
+        """Write the checkpoint that was put off, or one now if `at_once`; return its metrics."""
         self._data_read = self.train_dataloader.state_dict()  # type: ignore[attr-defined]
         if not self._due and not at_once:
             return {}
         self._due = False
         began = time.monotonic()
-        self._write_checkpoint()
-        return {"timing_s/save_checkpoint": time.monotonic() - began}
+        room = self._write_checkpoint()
+        return {"timing_s/save_checkpoint": time.monotonic() - began, **room}
 
-    def _write_checkpoint(self) -> None:
-        """Write this step's checkpoint and its seal, and delete superfluous ones."""
+    def _write_checkpoint(self) -> dict[str, float]:
+        """Write this step's checkpoint and its seal, delete superfluous ones, and return how many more fit."""
         directory, step = Path(self.config.trainer.default_local_dir), self.global_steps  # type: ignore[attr-defined]
         folder = directory / f"global_step_{step}"
         checkpoints.unseal(folder)
@@ -212,6 +214,7 @@ class Recording:
         checkpoints.seal(folder, accuracy if validated == step else None)
         kept = self.config.guidelines.checkpoints  # type: ignore[attr-defined]
         checkpoints.prune(directory, kept.keep_last, kept.keep_best)
+        return {ROOM: checkpoints.room(folder)}
 
     def _save_last_step(self, sleep: bool) -> None:
         """Save the step before this one, whose weights are still there, with the data as it stood after it.

@@ -79,8 +79,9 @@ class Trial:
             self.datasets[key] = create(files, config, *args, **kwargs)
         return self.datasets[key]
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self) -> dict[str, float]:
         """Save nothing: a trial's weights are thrown away, however it ends."""
+        return {}
 
     def on_train_begin(self) -> None:
         """Start the clock, and keep the seconds since the last trial's last step."""

@@ -48,7 +48,7 @@ OVERRIDES = {
 STANDSTILL_S = 10.0
 """How long the writer of a checkpoint pauses while a process is killed."""
 
-CLOCKED = re.compile(r"^start/|^cost/|timing|perf/|latency|grader_s|solver_s|^solver/")
+CLOCKED = re.compile(r"^start/|^cost/|^disk/|timing|perf/|latency|grader_s|solver_s|^solver/")
 """Matches the metrics that vary between equal runs: they depend on a clock, on the machine's memory or on how often the
 solver was asked, and a resumed run has lost the solver's earlier answers."""
 

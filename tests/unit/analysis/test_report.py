@@ -14,6 +14,7 @@ from analysis.lifts.section import cards, chosen
 from analysis.pages.cost import per_point
 from analysis.store.runs import artifact, resolve, rows
 from guidelines_core.runs import cost
+from guidelines_core.runs.mlflow_sync import ALARM, ALARMS
 
 
 @pytest.fixture(scope="module")
@@ -173,11 +174,22 @@ def test_a_point_of_lift_costs_the_run_divided_by_the_trained_planners_gain() ->
     assert per_point({cost.HOURS: 1.0, cost.GPU_HOURS: 0.0}, pairs) is None
 
 
-def test_a_report_says_what_the_run_cost(client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_report_says_what_the_run_cost_and_its_alarms(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     run = resolve("exact", client)
     for name, value in {cost.HOURS: 0.5, cost.GPU_HOURS: 2.0, cost.STEP_GPU_S: 90.0, cost.ROLLOUT_GPU_S: 3.0}.items():
         client.log_metric(run.id, name, value)
+    client.set_tag(run.id, ALARMS, "leak")
+    client.set_tag(run.id, f"{ALARM}.leak", "step 3: 40% of the guidelines contain the gold answer")
     assert call(monkeypatch, "exact", "--html", tmp_path / "page.html") == 0
     made = (tmp_path / "page.html").read_text()
-    for words in ("What it cost", "2 GPU-hours", "90 GPU-seconds", "3 GPU-seconds"):
+    for words in (
+        "Alarms",
+        "step 3: 40% of the guidelines",
+        "What it cost",
+        "2 GPU-hours",
+        "90 GPU-seconds",
+        "3 GPU-seconds",
+    ):
         assert words in made

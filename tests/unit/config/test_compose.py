@@ -12,6 +12,7 @@ from omegaconf.errors import ReadonlyConfigError
 from guidelines_core.config import compose as composition
 from guidelines_core.config.compose import ConfigError, changed, compose, experiments, search_path
 from guidelines_core.paths import CONF, ROOT
+from guidelines_core.runs.alarms import RULES
 from guidelines_core.runs.provenance import parameters
 
 
@@ -37,6 +38,9 @@ def test_every_experiment_composes(name: str) -> None:
         ("guidelines.solver.max_tokens=-1", "expected more than 0"),
         ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
         ("guidelines.cost.gpu_hour=-2", "expected more than 0"),
+        ("guidelines.alarms.stop_on=[leek]", "expected names of alarms: nan, reward_falling, "),
+        ("guidelines.alarms.limits.leek.above=0.1", "did you mean guidelines.alarms.limits.leak.above"),
+        ("guidelines.alarms.webhook_env='https://hooks/T0'", "expected the name of an environment variable"),
         ("guidelines.solver.colour=red", "there is no such key"),
         ("what", "expected key=value"),
     ],
@@ -227,3 +231,15 @@ def test_a_rollout_seed_chooses_the_agent_loop_that_seeds_each_request(seed: str
     assert [entry["name"] for entry in (yaml.safe_load(Path(file).read_text()) if file else [])] == (
         [] if seed == "null" else [loop]
     )
+
+
+def test_the_address_of_a_webhook_is_not_repeated_in_its_refusal() -> None:
+    with pytest.raises(ConfigError) as error:
+        compose("quickstart", ["guidelines.alarms.webhook_env='https://hooks/T0'"])
+    assert "hooks" not in str(error.value)
+
+
+def test_every_rule_of_the_alarms_has_its_limits() -> None:
+    assert set(compose("quickstart").guidelines.alarms.limits) == set(RULES)
+    with pytest.raises(ConfigError, match="stop_on=leak: expected names of alarms"):
+        compose("quickstart", ["guidelines.alarms.limits.leak=null", "guidelines.alarms.stop_on=[leak]"])

@@ -448,3 +448,12 @@ def test_a_repository_whose_path_a_databases_address_cannot_hold_is_refused(
     monkeypatch.setattr("os.access", lambda *_: True)
     found = list(store_findings(f"sqlite:///{folder}/mlflow.db", "x", dry_run=True))
     assert ["move the repository" in finding.remedy for finding in found] == [True] * odd
+
+
+def test_a_webhook_whose_address_is_not_in_the_environment_is_an_error_and_the_address_is_not_said() -> None:
+    config = changed("quickstart", "guidelines.alarms.webhook_env=ALARMS_URL")
+    (finding,) = errors(list(environment_findings(config, {})))
+    assert (finding.key, finding.value) == ("guidelines.alarms.webhook_env", "ALARMS_URL")
+    (finding,) = errors(list(environment_findings(config, {"ALARMS_URL": "hooks/T0"})))
+    assert "hooks" not in str(finding)
+    assert errors(list(environment_findings(config, {"ALARMS_URL": "https://hooks/T0"}))) == []

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +15,7 @@ from guidelines_core.runs.checkpoints import (
     fault,
     last_checkpoint,
     prune,
+    room,
     seal,
     sealed,
     superfluous,
@@ -124,3 +127,11 @@ def test_pruning_deletes_folders_and_never_the_best(tmp_path: Path) -> None:
     prune(tmp_path, keep_last=1, keep_best=1)
     assert [checkpoint.step for checkpoint in sealed(tmp_path)] == [2, 6]
     assert {path.name for path in tmp_path.iterdir()} == {"global_step_2", "global_step_6", TRACKER}
+
+
+def test_room_is_how_many_more_such_checkpoints_the_disk_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 400)
+    (tmp_path / "b").write_bytes(b"x" * 600)
+    seal(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2500))
+    assert room(tmp_path) == 2.5

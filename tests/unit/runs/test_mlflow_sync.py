@@ -11,7 +11,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.runs.journal import LOGGED_AT, STEP, sanitized
-from guidelines_core.runs.mlflow_sync import Recorder
+from guidelines_core.runs.mlflow_sync import ALARM, ALARMS, Recorder
 from guidelines_core.runs.tracking import Run, claim
 
 
@@ -158,3 +158,37 @@ def test_stop_copies_what_is_left(run: Run) -> None:
 
 def test_names_are_made_as_verl_makes_them() -> None:
     assert sanitized("val-core//a/mean@4?") == "val-core/a/mean_at_4_"
+
+
+def test_alarms_are_tags_of_the_run_and_follow_the_journal(run: Run) -> None:
+    limits = {"guidelines": {"alarms": {"limits": {"leak": {"steps": 1, "above": 0.2}, "nan": {}}}}}
+    OmegaConf.save(OmegaConf.create(limits), run.directory / "logs/attempt-1.yaml")
+    (run.directory / "logs/attempt-1.jsonl").touch()
+    recorder = Recorder(run)
+
+    def tags() -> dict[str, str]:
+        assert recorder.copy()
+        found = run.client.get_run(run.claim.run_id).data.tags
+        return {name: text for name, text in found.items() if name.startswith(ALARM)}
+
+    assert tags() == {}
+    trained(run, 1, 1, loss=0.1, **{"guideline/leak": 0.1})
+    assert tags() == {ALARMS: "none"}
+    for step, leak in ((2, 0.3), (3, 0.3), (4, 0.0), (5, 0.4)):
+        trained(run, 1, step, loss=0.1, **{"guideline/leak": leak})
+    trained(run, 1, 6, loss=None)
+    found = tags()
+    assert found.pop(ALARMS) == "leak, nan"
+    assert found == {
+        f"{ALARM}.leak": "steps 2 to 3: 30% of the guidelines contain the gold answer; "
+        "step 5: 40% of the guidelines contain the gold answer",
+        f"{ALARM}.nan": "step 6: not a number: actor/loss",
+    }
+    assert Recorder(run).copy()
+
+
+def test_a_run_from_before_there_were_alarms_gets_no_word_of_them(run: Run) -> None:
+    (run.directory / "logs/attempt-1.yaml").write_text("guidelines: {description: old}")
+    trained(run, 1, 1, loss=None)
+    assert Recorder(run).copy()
+    assert ALARMS not in run.client.get_run(run.claim.run_id).data.tags
