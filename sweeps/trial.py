@@ -87,6 +87,8 @@ class TrainerProcess(Training):
     """
 
     module = "sweeps.warm"
+    # Its start has a limit of its own, and its steps go to the trials' journals.
+    watches_start = False
 
     def __init__(self, config: DictConfig, cold: Any, record: Record, folder: Path) -> None:
         folder.mkdir(parents=True)

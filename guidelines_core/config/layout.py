@@ -63,6 +63,18 @@ def solver_engines(config: DictConfig) -> int:
     )
 
 
+def logical_cpus(config: DictConfig) -> int:
+    """Return the logical CPUs that a run's actors reserve in its Ray cluster.
+
+    verl reserves three for each GPU of a pool, two for each of a rollout of its own (`single_controller/ray/base.py`,
+    `rollout/replica.py`), TransferQueue one for its controller and one for each of its storage units.
+    """
+    rollout = config.actor_rollout_ref.rollout
+    own = rollout.nnodes * rollout.n_gpus_per_node if separate(config) else 0
+    units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    return int(3 * (training_gpus(config) + solver_gpus(config)) + 2 * own + units + 1)
+
+
 def solver_samples(config: DictConfig) -> int:
     """Return the solutions that the solver writes to each guideline in training."""
     # The configuration of an older run has no such key.

@@ -178,6 +178,20 @@ class AlarmsConfig:
 
 
 @dataclass
+class StartConfig:
+    """When a start that does not go on is ended: `launch/start_watch.py`.
+
+    Attributes:
+        stalled_s: seconds without progress: a tenth of a core at work, a megabyte read in a second, or a new line in
+            the log.
+        stage_s: seconds that any one stage, the first step included, may take at all.
+    """
+
+    stalled_s: float = 300.0
+    stage_s: float = 3600.0
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -195,7 +209,8 @@ class GuidelinesConfig:
             was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
         max_lost_share: of a step's rollouts, the share that may get no verdict; above it the run saves and fails.
-        stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint.
+        start: when one that does not go on is ended.
+        stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint; a start has no step yet.
         fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
     """
 
@@ -211,6 +226,7 @@ class GuidelinesConfig:
     rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     max_lost_share: float = 0.5
+    start: StartConfig = field(default_factory=StartConfig)
     stop_within_s: float = 270.0
     fork_processes: bool = False
 
@@ -238,6 +254,8 @@ def bad_values(config: DictConfig) -> Iterator[str]:
         "grader.deadline_s",
         "grader.workers",
         "grader.memory_mb",
+        "start.stalled_s",
+        "start.stage_s",
         "old_log_probs.agreement",
         "old_log_probs.check_every",
         "cost.gpu_hour",

@@ -20,6 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch.forkserver import forked_processes
+from guidelines_core.launch.pending import keep_noting
 from guidelines_core.launch.processes import end_with
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.runs.start import Start
@@ -110,6 +111,7 @@ def train(config: DictConfig, task_runner: type[GuidelinesTaskRunner]) -> None:
     from verl.trainer.main_ppo import run_ppo
 
     validate(config)
+    keep_noting()
     run_ppo(config, task_runner_class=ray.remote(task_runner))
 
 

@@ -22,6 +22,7 @@ MAY_CHANGE = (
     "guidelines/checkpoints/*",
     "guidelines/cost/*",
     "guidelines/max_lost_share",
+    "guidelines/start/*",
     "guidelines/stop_within_s",
     "trainer/save_freq",
     "trainer/test_freq",

@@ -22,12 +22,13 @@ import psutil
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch import processes, shared_memory
+from guidelines_core.launch.start_watch import FIRST_STEP, STAGES_FILE, StartWatch
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import last_checkpoint
-from guidelines_core.runs.journal import STOP_FILE, Journal
-from guidelines_core.runs.start import Start
+from guidelines_core.runs.journal import STEP, STOP_FILE, Journal
+from guidelines_core.runs.start import ENDED, Start
 from guidelines_core.runs.tracking import Run
 
 ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
@@ -159,7 +160,10 @@ class Training:
         attempt: its number, from 1.
         log: all output of verl, Ray and vLLM.
         journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
+        watches_start: whether a start that does not go on is ended.
     """
+
+    watches_start = True
 
     def __init__(self, config: DictConfig, run: Run, driver: PrelaunchedDriver, stop: StopRequests) -> None:
         self._config = config
@@ -182,6 +186,8 @@ class Training:
         self._stop_file = folder / f"{name}.stop"
         self._stop_deadline: float | None = None
         self._started = False
+        self._starting: StartWatch | None = None
+        self._given_up: str | None = None
 
     def start(self) -> None:
         """Start verl, unless a stop was asked for already."""
@@ -197,18 +203,32 @@ class Training:
                 "MLFLOW_RUN_ID": self._run.claim.run_id,
                 "VERL_FILE_LOGGER_PATH": str(self.journal),
                 STOP_FILE: str(self._stop_file),
+                ENDED: str(self._driver.folder / STAGES_FILE),
                 **self._driver.start.environment(),
             },
         )
+        if self.watches_start:
+            limits, folder = self._config.guidelines.start, self._driver.folder
+            self._starting = StartWatch(limits, folder, self.log, self._driver.processes)
 
     @property
     def running(self) -> bool:
-        """Whether verl runs and may go on: after SIGTERM or SIGHUP for `stop_within_s`, after Ctrl-C not at all."""
+        """Whether verl runs and may go on.
+
+        After SIGTERM or SIGHUP it may for `stop_within_s`, if a step is under way; after Ctrl-C it may not, nor in a
+        start that stands still.
+        """
         if not self._started or self._driver.process.poll() is not None:
             return False
+        if self._starting is not None:
+            self._given_up = self._starting.look()
+            if self._given_up is not None:
+                return False
         if self._stop.last is None:
             return True
         if not self._stop.finish_step:
+            return False
+        if self._starting is not None and (self._starting.stage != FIRST_STEP or self._starting.stands_still):
             return False
         if self._stop_deadline is None:
             self._stop_file.touch()
@@ -216,8 +236,11 @@ class Training:
         return time.monotonic() < self._stop_deadline
 
     def new_steps(self) -> list[dict[str, Any]]:
-        """Return the journal's lines that were written since the last call."""
-        return self._lines.new()
+        """Return the journal's lines that were written since the last call; the first step's ends the start."""
+        lines = self._lines.new()
+        if any(STEP in line["data"] for line in lines):
+            self._starting = None
+        return lines
 
     def failure(self) -> str:
         """Return the log's line that names what ended verl; an empty log gets the driver's earlier output first."""
@@ -235,6 +258,8 @@ class Training:
             return Outcome("FINISHED", f"all {total} steps done")
         if self._stop.last is not None:
             return Outcome("KILLED", f"stopped by {signal.Signals(self._stop.last).name}, saved at step {saved}")
+        if self._given_up is not None:
+            return Outcome("FAILED", f"{self._given_up}; the log's last word: {self.failure()}")
         if code != 0:
             killed = processes.memory_kills() - self._kills_before
             memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""

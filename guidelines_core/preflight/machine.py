@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from omegaconf import DictConfig
 
+from guidelines_core.config import layout
 from guidelines_core.config.compose import environment_notes
 from guidelines_core.hardware.footprint import GIB, checkpoint_bytes, checkpoints, host_memory
 from guidelines_core.hardware.host import MEMORY_GB
@@ -41,6 +42,7 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
         if free < MEMORY_GB:
             yield error("memory", f"{free:.1f} GB", f"a run on a CPU needs {MEMORY_GB:.0f} GB", "end other programs")
     yield from _disk_findings(config, planner, resume=resume)
+    yield from cluster_findings(config, psutil.cpu_count() or 1)
     if other := set_finding(config.trainer.device, installed_set()):
         yield other
     else:
@@ -61,6 +63,24 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
             "the package cupy is missing",
             "install cupy-cuda13x, or take layout=hybrid-3p1",
         )
+
+
+def cluster_findings(config: DictConfig, cores: int) -> Iterator[Finding]:
+    """Yield a finding if a Ray cluster of the run's own has too little for its actors, which would be waited for.
+
+    `cores` is what Ray takes for its CPUs unless it is told another number.
+    """
+    ray = config.ray_kwargs.ray_init
+    if ray.address != "local":
+        return
+    for name, given, there, needed in (
+        ("num_cpus", ray.num_cpus, cores, layout.logical_cpus(config)),
+        ("num_gpus", ray.get("num_gpus"), needed_gpus := layout.gpus_needed(config), needed_gpus),
+    ):
+        if (there if given is None else given) < needed:
+            has = f"this machine has {there}, and " if given is None else ""
+            yield error(f"ray_kwargs.ray_init.{name}", given, f"{has}the run's actors reserve {needed}",
+                        f"give {needed} or more; Ray only counts with it")  # fmt: skip
 
 
 def main_memory_findings(

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 STAGES = {
     "preflight": "preflight",
@@ -28,6 +29,9 @@ answer. What goes on beside another stage counts only from that stage's end.
 
 START = "GUIDELINES_START"
 """The environment variable that hands the stages so far from a run's launcher to verl's processes."""
+
+ENDED = "GUIDELINES_STAGES"
+"""The environment variable that names the file where each process notes the stages that it ends."""
 
 METRIC = "start/"
 """Begins the names of the stages' metrics; `start/total` is their sum."""
@@ -54,6 +58,9 @@ class Start:
         """Note that a stage ends now; a stage that has ended before is not noted again."""
         if stage not in self.seconds:
             self.seconds[stage] = max(0.0, time.time() - self.began - sum(self.seconds.values()))
+            if ENDED in os.environ:
+                with Path(os.environ[ENDED]).open("a") as ended:
+                    ended.write(f"{stage}\n")
 
     def environment(self) -> dict[str, str]:
         """Return the environment variable that hands the stages over."""
@@ -63,6 +70,11 @@ class Start:
         """Return the stages as metrics, in seconds, and their sum."""
         named = {f"{METRIC}{stage}": seconds for stage, seconds in self.seconds.items()}
         return {**named, f"{METRIC}total": sum(self.seconds.values())}
+
+
+def ended_stages(file: Path) -> set[str]:
+    """Return the stages whose ends were noted in `file`, by their keys."""
+    return set(file.read_text().split()) if file.exists() else set()
 
 
 def start_line(metrics: Mapping[str, float]) -> str | None:

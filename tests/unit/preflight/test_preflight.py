@@ -20,6 +20,7 @@ from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import memory_findings, missing_gpus
 from guidelines_core.preflight.inside import _hub_findings, prompt_findings, reward_findings, store_findings
 from guidelines_core.preflight.machine import (
+    cluster_findings,
     environment_findings,
     installed_set,
     machine_findings,
@@ -193,6 +194,21 @@ def test_main_memory_that_is_too_small_is_found() -> None:
     apart = changed(REFERENCE, "layout=1p1")
     (crowded,) = main_memory_findings(apart, shape, shape, 32 * 2**30)
     assert "(reference 40, processes 11)" in crowded.reason
+
+
+@pytest.mark.parametrize(("experiment", "needed"), [("quickstart", 8), ("gsm8k-1.5b", 5)])
+def test_a_cluster_of_its_own_with_too_few_cpus_or_gpus_is_refused(experiment: str, needed: int) -> None:
+    assert list(cluster_findings(composed(experiment), 2)) == []
+    key = "ray_kwargs.ray_init.num_cpus"
+    assert list(cluster_findings(composed(experiment, f"{key}={needed}"), 2)) == []
+    (found,) = cluster_findings(composed(experiment, f"{key}={needed - 1}"), 64)
+    assert str(found) == (
+        f"error: {key}={needed - 1}: the run's actors reserve {needed}; give {needed} or more; Ray only counts with it"
+    )
+    (found,) = cluster_findings(composed(experiment, f"{key}=null"), 2)
+    assert f"this machine has 2, and the run's actors reserve {needed}" in str(found)
+    (found,) = cluster_findings(composed("quickstart", "ray_kwargs.ray_init.num_gpus=1"), 2)
+    assert str(found).startswith("error: ray_kwargs.ray_init.num_gpus=1: the run's actors reserve 2; give 2")
 
 
 def test_checkpoints_that_do_not_fit_on_the_disk_are_found(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from guidelines_core.runs.start import METRIC, STAGES, Start, start_line
+import pytest
+
+from guidelines_core.runs.start import ENDED, METRIC, STAGES, Start, ended_stages, start_line
 
 
 def test_stages_add_up_to_the_time_since_the_launch() -> None:
@@ -48,3 +51,13 @@ def test_the_line_names_every_stage_in_order() -> None:
     places = [line.index(name) for name in STAGES.values()]
     assert places == sorted(places)
     assert start_line({"reward/mean": 0.5}) is None
+
+
+def test_every_process_notes_the_stages_that_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = tmp_path / "stages"
+    assert ended_stages(noted) == set()
+    monkeypatch.setenv(ENDED, str(noted))
+    start = Start(time.time())
+    start.ends("preflight")
+    Start.handed_over(start.environment()).ends("ray")
+    assert ended_stages(noted) == {"preflight", "ray"}
