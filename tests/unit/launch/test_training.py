@@ -83,8 +83,9 @@ from types import SimpleNamespace
 from omegaconf import OmegaConf
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
+limits = {"stalled_s": 300, "stage_s": 300}
 config = OmegaConf.create(
-    {"guidelines": {"environment": {}}, "trainer": {"total_training_steps": 1, "save_freq": 1}}
+    {"guidelines": {"environment": {}, "start": limits}, "trainer": {"total_training_steps": 1, "save_freq": 1}}
 )
 driver = PrelaunchedDriver(config, "there_is_no_such_module")
 driver.process.wait()
@@ -106,8 +107,9 @@ from guidelines_core.launch import processes
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 child = subprocess.Popen(["sleep", "60"])
+limits = {"stalled_s": 300, "stage_s": 300}
 config = OmegaConf.create(
-    {"guidelines": {"environment": {}}, "trainer": {"total_training_steps": 1, "save_freq": 1}}
+    {"guidelines": {"environment": {}, "start": limits}, "trainer": {"total_training_steps": 1, "save_freq": 1}}
 )
 driver = PrelaunchedDriver(config, "waits")
 while "here" not in driver.output():
