@@ -130,10 +130,8 @@ import json, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from omegaconf import OmegaConf
-from guidelines_core.launch.console import watch
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
-from rich.console import Console
 config = OmegaConf.create({
     "guidelines": {
         "environment": {}, "stop_within_s": 200.0, "start": {"stalled_s": float(sys.argv[2]), "stage_s": 200}
@@ -145,7 +143,8 @@ with PrelaunchedDriver(config, "hangs") as driver, StopRequests() as stop:
     training = Training(config, SimpleNamespace(directory=Path(sys.argv[1]), claim=claim), driver, stop)
     training.start()
     print("started", flush=True)
-    watch(training, config, Console(stderr=True))
+    while training.running:
+        time.sleep(0.1)
     outcome = training.end()
     print(json.dumps([outcome.status, outcome.reason, str(driver.folder), driver.folder.exists()]))
 """
