@@ -37,6 +37,7 @@ from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
 from guidelines_core.runs.checkpoints import Checkpoint, sealed
 from guidelines_core.runs.lookup import RunError, open_store
+from guidelines_core.runs.metric_names import shown
 from guidelines_core.terminal import replace_unprintable
 
 
@@ -184,7 +185,7 @@ def record(run: runs.Run, result: lift_report.Result, out: Path) -> None:
     result.rows.to_parquet(file, index=False)
     run.client.log_artifact(run.id, str(file), "lift")
     for name, value in metrics(result.found, str(result.rows["solver"].iloc[0])).items():
-        run.client.log_metric(run.id, f"lift/{label}/{name}", value, step=result.step or 0)
+        run.client.log_metric(run.id, shown(f"lift/{label}/{name}"), value, step=result.step or 0)
 
 
 def metrics(found: Lift, own: str) -> dict[str, float]:

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 
 from guidelines_core.reward.row import COLUMNS
 from guidelines_core.runs.lookup import RunError, find_run
+from guidelines_core.runs.metric_names import recorded
 
 Split = Literal["train", "validation"]
 
@@ -64,8 +65,14 @@ class Run:
 
     @property
     def final(self) -> dict[str, float]:
-        """The last value of each metric."""
-        return dict(self.entity.data.metrics)
+        """The last value of each metric, by the journal's name."""
+        return {name: self.entity.data.metrics[key] for name, key in self.metric_keys.items()}
+
+    @property
+    def metric_keys(self) -> dict[str, str]:
+        """MLflow's name of each metric by the journal's; a run that has both, by a resume, goes by the newer one."""
+        keys = sorted(self.entity.data.metrics, key=lambda key: key != recorded(key))
+        return {recorded(key): key for key in keys}
 
 
 def resolve(text: str, client: MlflowClient) -> Run:
@@ -118,12 +125,12 @@ def history(run: Run, metrics: Collection[str] | None = None) -> pd.DataFrame:
         metrics: the names that are wanted, a query each (6 ms for 300 steps in SQLite); None: all of the run's.
             Those that the run does not have are left out.
     """
-    wanted = [name for name in run.final if metrics is None or name in metrics]
+    wanted = {name: key for name, key in run.metric_keys.items() if metrics is None or name in metrics}
     columns = {}
-    for name in wanted:
-        values = sorted(run.client.get_metric_history(run.id, name), key=lambda metric: metric.timestamp)
+    for name, key in wanted.items():
+        values = sorted(run.client.get_metric_history(run.id, key), key=lambda metric: metric.timestamp)
         columns[name] = pd.Series({metric.step: metric.value for metric in values}, dtype=float)
-    table: pd.DataFrame = pd.DataFrame(columns, columns=wanted, dtype=float).sort_index()
+    table: pd.DataFrame = pd.DataFrame(columns, columns=list(wanted), dtype=float).sort_index()
     table.index = pd.Index(table.index.astype(int), name="step")
     return table
 

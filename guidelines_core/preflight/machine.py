@@ -200,7 +200,7 @@ def _attention_findings(config: DictConfig) -> Iterator[Finding]:
             "actor_rollout_ref.model.use_remove_padding",
             True,
             "packed sequences with sdpa were not tried",
-            "watch training/rollout_probs_diff_max, or give False",
+            "watch 3_health/rollout_difference_max, or give False",
         )
     elif chosen == "sdpa" and installed:
         yield warning(key, chosen, "flash-attention is here and would pack sequences instead of padding them",

@@ -13,9 +13,9 @@ EXPERIMENT_NOTE = """A planner model writes a guideline for a maths question, a 
 reward says whether the answer is right. A run has the name of its experiment in `experiments/conf`; a sweep's trials
 are nested.
 
-Metrics by their first word: **reward**, **verdict** and **validation** are the outcome, **guideline** and **solution**
-the texts, **solver** the seconds of its calls; **actor**, **critic**, **training**, **rollout_corr**, **perf**,
-**timing_s** and the others are verl's; **cost** is what the run and a step of it took. What alarms a run raised says
+Metrics come in groups: **1_outcome** is what the guidelines earn, **2_texts** what planner and solver write,
+**3_health** whether training is sound, **4_cost** seconds, tokens, memory, GPU-hours and money; below are verl's own.
+What alarms a run raised says
 its tag `guidelines.alarms`. Compare runs: `python analysis/compare.py RUN RUN`.
 """
 

@@ -26,6 +26,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from guidelines_core.runs.alarms import Alarm, AlarmLog, Limits
 from guidelines_core.runs.checkpoints import write_atomically
 from guidelines_core.runs.journal import Entry, Journal, attempts, history
+from guidelines_core.runs.metric_names import shown
 from guidelines_core.runs.tracking import Run
 
 BATCH = 1000
@@ -191,7 +192,7 @@ def missing_metrics(entries: Iterable[Entry], held: Held) -> list[Metric]:
     missing = []
     for entry in entries:
         milliseconds = int(1000 * (time.time() if entry.logged_at is None else entry.logged_at))
-        for key, value in entry.metrics.items():
+        for key, value in ((shown(name), value) for name, value in entry.metrics.items()):
             if _comparable(value) not in held.get(key, {}).get(entry.step, ()):
                 missing.append(Metric(key, value, milliseconds, entry.step))
     return missing

@@ -23,6 +23,7 @@ from guidelines_core.launch import processes
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
 from guidelines_core.runs.journal import STEP, Entry, Journal, attempts, history
+from guidelines_core.runs.metric_names import recorded
 
 STEPS, SAVE_FREQ = 6, 2
 OVERRIDES = {
@@ -262,7 +263,7 @@ def hit(loop: Loop, target: str, moment: str, draw: random.Random) -> dict[str, 
 def final_metrics(loop: Loop) -> dict[str, dict[int, float]]:
     """Return what a run measured without a clock, by metric and step, as MLflow holds it; the last value counts."""
     client = MlflowClient(loop.uri)
-    names = [name for name in client.get_run(loop.run_id).data.metrics if not CLOCKED.search(name)]
+    names = [name for name in client.get_run(loop.run_id).data.metrics if not CLOCKED.search(recorded(name))]
     found = {}
     for name in names:
         metrics = sorted(client.get_metric_history(loop.run_id, name), key=lambda metric: metric.timestamp)

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import SEAL
+from guidelines_core.runs.metric_names import shown
 from tests.support.postgres import Server, binaries
 
 STEPS = 4
@@ -78,8 +79,8 @@ class Loop:
         return pd.concat(tables, ignore_index=True)
 
     def metric(self, name: str) -> dict[int, float]:
-        """Return a metric's value at each step."""
-        history = MlflowClient(self.uri).get_metric_history(self.run.info.run_id, name)
+        """Return the value at each step of a metric, by its name in the journal."""
+        history = MlflowClient(self.uri).get_metric_history(self.run.info.run_id, shown(name))
         return {m.step: m.value for m in sorted(history, key=lambda metric: metric.timestamp)}
 
 

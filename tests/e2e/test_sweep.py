@@ -159,7 +159,7 @@ def test_each_trial_is_a_run_below_the_studys(sweep: Sweep) -> None:
         assert run.data.params["sweep/data.train_batch_size"] == str(trial.params["data.train_batch_size"])
         assert run.data.metrics["sweep/graded_rollouts_per_s"] == pytest.approx(trial.value)
         assert run.data.metrics["sweep/peak_memory_gb/host"] > 1
-        assert "actor/kl_loss" in run.data.metrics
+        assert "3_health/kl" in run.data.metrics
 
 
 def test_every_step_has_the_trials_rollouts_and_none_is_padding(sweep: Sweep) -> None:

@@ -83,3 +83,17 @@ def test_a_configuration_keeps_its_numbers(client: MlflowClient) -> None:
     run_id = start(client, "a")
     client.log_text(run_id, "lr: 1e-06\nsteps: 300\nname: 1e6x\nnothing: null\n", "config.yaml")
     assert config(resolve("a", client)) == {"lr": 1e-06, "steps": 300, "name": "1e6x", "nothing": None}
+
+
+def test_a_metric_is_read_by_its_name_in_the_journal_whichever_mlflow_has(client: MlflowClient) -> None:
+    old, new, both = (start(client, name) for name in ("old", "new", "both"))
+    for run_id in (old, both):
+        client.log_metric(run_id, "reward/mean", 0.25, step=1)
+    for run_id in (new, both):
+        client.log_metric(run_id, "1_outcome/reward", 0.25, step=1)
+        client.log_metric(run_id, "1_outcome/reward", 0.5, step=2)
+    for run_id, steps in ((old, [1]), (new, [1, 2]), (both, [1, 2])):
+        run = resolve(run_id, client)
+        assert history(run, ["reward/mean"]).index.tolist() == steps
+        assert list(history(run).columns) == ["reward/mean"]
+        assert run.final == {"reward/mean": [0.25, 0.5][len(steps) - 1]}

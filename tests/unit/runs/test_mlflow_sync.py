@@ -192,3 +192,12 @@ def test_a_run_from_before_there_were_alarms_gets_no_word_of_them(run: Run) -> N
     trained(run, 1, 1, loss=None)
     assert Recorder(run).copy()
     assert ALARMS not in run.client.get_run(run.claim.run_id).data.tags
+
+
+def test_metrics_have_mlflows_names_there_and_a_resumed_older_run_gets_them_too(run: Run) -> None:
+    run.client.log_metric(run.claim.run_id, "reward/mean", 0.25, step=1, timestamp=1)
+    trained(run, 1, 1, loss=0.1, **{"reward/mean": 0.25})
+    trained(run, 1, 2, loss=0.1, **{"reward/mean": 0.5})
+    assert Recorder(run).copy()
+    assert history(run, "1_outcome/reward") == [(1, 0.25), (2, 0.5)]
+    assert history(run, "reward/mean") == [(1, 0.25)]
