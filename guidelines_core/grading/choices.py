@@ -11,7 +11,8 @@ _WRAPPERS = re.compile(
 _SPACES = re.compile(r"(?:\\[ ,;:!]|\\q?quad|~|\s)+")
 _NAMED = re.compile(r"(?:the\s+)?(?:correct\s+)?(?:answer|choice|option)s?\s*(?:is|:)?\s*(?=\(?[A-J]\b)", re.IGNORECASE)
 _LABEL = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J])(?:\s*[.)](?!\d)|:(?=\s|$))|([A-J])$)\s*(.*)", re.DOTALL)
-_LETTERS = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|&|\\&|\band\b|\(|\))*[A-J]\)?)+")
+_MARK = "[A-J\u2460-\u2468]"  # a letter, or a number in a circle
+_LETTERS = re.compile(rf"\(?{_MARK}\)?(?:(?:\s|,|;|&|\\&|\u3001|\band\b|\(|\))*{_MARK}\)?)+")
 ANY_LABEL = re.compile(r"\(\s*[A-J]\s*\)|(?<![A-Za-z\\])[A-J]\s*[.)](?!\d)")
 
 
@@ -40,13 +41,13 @@ def letters_in(latex: str) -> frozenset[str] | None:
     text = _flat(latex)
     if not _LETTERS.fullmatch(text):
         return None
-    letters = re.findall(r"[A-J]", text)
+    letters = re.findall(_MARK, text)
     return frozenset(letters) if len(set(letters)) == len(letters) > 1 else None
 
 
 def in_order(latex: str) -> bool:
     """Tell whether the letters rise, as the letters of several choices do in a gold."""
-    letters = re.findall(r"[A-J]", _flat(latex))
+    letters = re.findall(_MARK, _flat(latex))
     return letters == sorted(letters)
 
 

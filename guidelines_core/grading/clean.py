@@ -38,6 +38,11 @@ _GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)")
 _BOLD = re.compile(r"\*\*(.*\S)\*\*", re.DOTALL)
 _QUOTED = re.compile(r'"([^"]*)"|``(.*)(?:\'\'|")|`([^`]+)`')
 _ESCAPED_TWICE = re.compile(r"\\\\(?=[A-Za-z])")
+_SYSTEM = re.compile(  # \left\{ \begin{array}{l} … \end{array} \right.
+    r"\\left\s*\\(?:\{|lbrace)\s*\{?\s*\\begin\{(array|aligned|align\*?|matrix|gathered|split)\}\s*"
+    r"(?:\{(?:[^{}]|\{[^{}]*\})*\})?((?:(?!\\begin).)*?)\\end\{\1\}\s*\}?\s*\\right\s*\.",
+    re.DOTALL,
+)
 _FULL_STOP = re.compile(r"(?<!\.)\.$")
 _IN_DOLLARS = re.compile(r"\$\$?([^$]+)(?<!\\)\$\$?|\\\((.+)\\\)|\\\[(.+)\\\]", re.DOTALL)
 
@@ -46,6 +51,7 @@ def plain(latex: str) -> str:
     """Return the answer in ASCII and LaTeX, without what stands around it (`$`, quotes, bold marks, a full stop)."""
     if "\\\\" in latex and "\\begin" not in latex:
         latex = _ESCAPED_TWICE.sub(r"\\", latex)
+    latex = _SYSTEM.sub(r"\\begin{cases}\2\\end{cases}", latex) if "\\begin" in latex else latex
     latex = in_latex(latex) if _NOT_ASCII.search(latex) else latex
     for _ in range(3):
         latex = _FULL_STOP.sub("", latex.strip()).strip()

@@ -33,6 +33,7 @@ _MATH = re.compile(
 )
 _NUMBER = re.compile(r"(?<![\d.])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s*\\?%)?")
 _OPTION = re.compile(r"\b(?:option|choice)\b\s*(?:is\s*)?:?\s*\(?\b([A-J])\b\)?", re.IGNORECASE)
+_BOLD_LETTER = re.compile(r"\*\*\s*\(?([A-J])\)?\s*[.:]?\s*\*\*")
 _LIMITED = re.compile(
     r"\b(?:not|or|more|less|least|most|fewer|between|maybe|perhaps|about|than|possibly|unless)\b", re.I
 )
@@ -109,6 +110,9 @@ def _answer_in_prose(text: str) -> str | None:
         found = _candidates(text)
         return found[-1].strip(" *") if found else None
     sentence = _sentence(text[stated[-1] :])
+    if re.match(r"not\b", sentence) and not _candidates(sentence):  # the answer is not obvious
+        found = _candidates(text)
+        return found[-1].strip(" *") if found else None
     sentence = re.split(r"(?<=[\d$)])\s+(?:when|where|since|because|as)\b", sentence, maxsplit=1)[0]
     *_, last = re.split(r"\b(?:is|are|equals)\b:?", sentence)
     if last.strip() and last is not sentence and _candidates(last):
@@ -138,7 +142,7 @@ def _candidates(text: str) -> list[str]:
     """Return every formula, and every number outside of one, in their order."""
     formulas = [(match.start(), match.end(), "".join(g for g in match.groups() if g)) for match in _MATH.finditer(text)]
     found = [(start, formula) for start, _, formula in formulas]
-    found += [(match.start(), f"({match[1]})") for match in _OPTION.finditer(text)]
+    found += [(match.start(), f"({match[1]})") for one in (_OPTION, _BOLD_LETTER) for match in one.finditer(text)]
     for match in _NUMBER.finditer(text):
         if not any(start <= match.start() < end for start, end, _ in formulas):
             found.append((match.start(), match[0].rstrip(",")))

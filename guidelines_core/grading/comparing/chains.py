@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from guidelines_core.grading.comparing.labels import NOTHING, all_labels, is_label, is_number
+from guidelines_core.grading.comparing.labels import NOTHING, all_labels, is_label, is_number, is_unsolved
 from guidelines_core.grading.comparing.measures import is_about, measured, same_quantity
 from guidelines_core.grading.comparing.same import Same
 from guidelines_core.grading.comparing.values import rational, same_value
@@ -81,6 +81,8 @@ def result_of(chain: Node, gold: Node, same: Same) -> Node | None:
             return None
         if index and side.head == "*" and [arg.head for arg in side.args] == ["number", "symbol"]:
             return None  # x=3 y=4
+        if gold_is_number and len(sides) == 2 and is_unsolved(side):
+            return None
         if gold_is_number or (index == 0 and is_label(side)):
             continue
         if is_value(last) and is_value(side) and same_value(last, side):

@@ -47,10 +47,14 @@ def _equation(gold: Node, answer: Node, same: Same) -> bool | None:
     if other and named is None and len(gold.args) == 2 and other[0].head == "symbol":
         return _solves(answer, gold)
     if named and other:
+        if _other_index(named[0], other[0]):
+            return False
         if _same_label(named[0], other[0]):
             return same(named[1], other[1])
         if _solves(gold, answer) or _solves(answer, gold):
             return True
+        if _in_part(named[0], other[0]):
+            return False
         if named[0].head == other[0].head == "symbol" and not (is_number(named[1]) and is_number(other[1])):
             return _inverse(gold, answer)
         return False if named[0].head == other[0].head else same(named[1], other[1])
@@ -64,6 +68,27 @@ def _equation(gold: Node, answer: Node, same: Same) -> bool | None:
     if len(gold.args) == len(answer.args):
         return bool(same_relation(gold, answer, same))
     return False
+
+
+def _other_index(first: Node, second: Node) -> bool:
+    """Tell whether two names are of one sequence or function, at another index: a_n and a_{n+1}."""
+    parts = [_base_and_index(label) for label in (first, second)]
+    return parts[0][0] == parts[1][0] != "" and parts[0][1] != parts[1][1]
+
+
+def _in_part(first: Node, second: Node) -> bool:
+    """Tell whether one name is a symbol that the other is made of: x and xy, x and f(x)."""
+    labels = sorted((first, second), key=lambda label: len(list(label.walk())))
+    return labels[0].head == "symbol" != labels[1].head and labels[0].name in symbols_in(labels[1])
+
+
+def _base_and_index(label: Node) -> tuple[str, str]:
+    if label.head == "symbol" and "_" in label.name:
+        base, _, index = label.name.partition("_")
+        return base, f"s:{index}"
+    if label.head == "opaque" and label.name == "_" and label.args[0].head == "symbol":
+        return label.args[0].name, label.args[1].key
+    return "", ""
 
 
 def _same_label(first: Node, second: Node) -> bool:
@@ -122,7 +147,19 @@ def _solves(solved: Node, equation: Node) -> bool:
 
     steps = [_minus(at(number(value + 2)), at(number(value))) for value in (3, 5, 8)]
     linear = all(same_value(steps[0], step) for step in steps[1:]) and not same_value(steps[0], number(0))
+    if ratio_sign(steps[0], number(1)) is None and not _may_be_undefined(solved.args[1]):
+        return False  # xy = 0 is more than x = 0
     return linear and same_value(at(solved.args[1]), number(0)) is True
+
+
+def _may_be_undefined(node: Node) -> bool:
+    """Tell whether an expression has a denominator or the like, which its symbols may make 0."""
+    return any(
+        part.head == "/"
+        or (part.head == "^" and any(p.head == "number" and p.value is not None and p.value < 0 for p in part.walk()))
+        or (part.head == "apply" and part.name in ("csc", "sec", "cot", "tan", "log", "ln", "log10"))
+        for part in node.walk()
+    )
 
 
 def _inverse(gold: Node, answer: Node) -> bool:

@@ -23,6 +23,8 @@ def is_label(node: Node) -> bool:
         return not (node.head == "symbol" and node.name in CONSTANTS)
     if node.head in ("union", "intersection", "minus"):
         return all(is_label(arg) for arg in node.args)
+    if _is_derivative(node):
+        return True
     if node.head in ("*", "/"):
         return all(is_label(arg) and arg.head in ("symbol", "*") for arg in node.args)
     if node.head == "apply" and node.name in (
@@ -40,6 +42,31 @@ def is_label(node: Node) -> bool:
     ):
         return not is_number(node) or node.name in ("gcd", "lcm", "binom")
     return False
+
+
+def is_unsolved(side: Node) -> bool:
+    """Tell whether a side is of an equation to be solved or of a curve, 3x or x^2/4 + y^2, and asks for no value."""
+    if is_label(side) or not is_value(side):
+        return False
+    parts = [side]
+    for part in parts:
+        if part.head not in ("opaque", "apply"):
+            parts.extend(part.args[:1] if part.head == "^" else part.args)
+    names = {part.name for part in parts if part.head == "symbol" and part.name not in CONSTANTS}
+    if not names or names & {"f", "g", "h", "..."}:
+        return False
+    has_number = any(part.head == "number" and abs(part.value or 0) != 1 for part in parts)
+    return has_number and (len(names) == 1 or names <= {"x", "y", "z"})
+
+
+def _is_derivative(node: Node) -> bool:
+    r"""Tell whether a node is \frac{d}{dx} of something."""
+    first = node.args[0] if node.head == "*" else node
+    if first.head != "/":
+        return False
+    names = [next((part.name for part in side.walk() if part.head == "symbol"), "") for side in first.args]
+    below = first.args[1]
+    return names[0] in ("d", "partial") and below.head == "*" and below.args[0].name == names[0]
 
 
 def all_labels(node: Node) -> bool:

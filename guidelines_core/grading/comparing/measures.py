@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from guidelines_core.grading.comparing.labels import TRIGONOMETRIC
 from guidelines_core.grading.comparing.units import Unit, factors, unit_of
-from guidelines_core.grading.comparing.values import real_number, rounds_to, same_value
+from guidelines_core.grading.comparing.values import rational, real_number, rounds_to, same_value
 from guidelines_core.grading.reading.nodes import Node, is_value, number, symbol
 
 
@@ -48,6 +48,8 @@ def same_quantity(gold: Node, answer: Node) -> bool | None:
     if _has_dots(gold) != _has_dots(answer):
         return False
     scales = [Node("number", value=factor) for factor in factors(wanted[1], given[1])]
+    if wanted[1] is None and given[1] and given[1].name == "percent" and _is_below_one(wanted[0]):
+        scales = scales[1:]  # 0.25 is 25 %, and 10 may be 10 %
     pi = symbol("pi")
     names = wanted[1].name if wanted[1] else "", given[1].name if given[1] else ""
     has_pi = any(
@@ -65,6 +67,11 @@ def same_quantity(gold: Node, answer: Node) -> bool | None:
             return True
         unknown = unknown or verdict is None
     return None if unknown else False
+
+
+def _is_below_one(node: Node) -> bool:
+    value = rational(node)
+    return value is not None and abs(value) < 1
 
 
 def _has_dots(node: Node) -> bool:

@@ -23,6 +23,11 @@ def in_plain_form(node: Node, same: Same) -> Node:
         return in_plain_form(node.args[0].args[0], same)
     if node.head == "opaque" and node.name == "of" and len(node.args) > 2 and node.args[0].name.isupper():
         return in_plain_form(Node("()", node.args[1:]), same)  # P(1, 2)
+    if node.head == "^" and node.args[0].head == "()" and node.args[1].name in ("T", "top"):
+        return in_plain_form(node.args[0], same)  # (1, 2)^T
+    if node.head == "pm" and node.args[0].head == "()":
+        plus, minus = node.args[0], Node("()", tuple(Node("*", (number(-1), arg)) for arg in node.args[0].args))
+        return Node("list", (plus, minus), ",")
     if node.head == "relation":
         node = _without_membership(node)
     if node.head == "list":

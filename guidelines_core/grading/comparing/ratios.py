@@ -12,7 +12,11 @@ from guidelines_core.grading.reading.nodes import Node, is_value, number
 
 def is_ratio_or_time(node: Node) -> bool:
     """Tell whether a node is a ratio, 1:2, or a time of the day."""
-    return (node.head == "relation" and node.name == ":") or clock(node) is not None
+    return _is_ratio(node) or clock(node) is not None
+
+
+def _is_ratio(node: Node) -> bool:
+    return node.head == "relation" and (set(node.name.split()) == {":"} or node.name == "to")
 
 
 def clock(node: Node) -> tuple[Fraction, str] | None:
@@ -34,9 +38,11 @@ def clock(node: Node) -> tuple[Fraction, str] | None:
 
 def same_ratio(gold: Node, answer: Node, same: Same) -> bool | None:
     """Compare two ratios or times; a number is its ratio to 1."""
+    if gold.name == answer.name == "to":  # a range as likely as a ratio
+        return all(same(g, a) for g, a in zip(gold.args, answer.args, strict=True))
     first, second = clock(gold), clock(answer)
     if first and second and (first[1] or second[1] or first[0] == second[0]):
-        return first[0] == second[0] and (first[1] == second[1] or "" in (first[1], second[1]))
+        return _same_time(first, second)
     if (first and first[1]) or (second and second[1]):
         return False
     wanted, given = _terms(gold), _terms(answer)
@@ -54,9 +60,21 @@ def same_ratio(gold: Node, answer: Node, same: Same) -> bool | None:
     )
 
 
+def _same_time(first: tuple[Fraction, str], second: tuple[Fraction, str]) -> bool:
+    """Compare two times; 4:30 may leave out its half of the day, and 16:30 is 4:30 p.m."""
+    if first[1] and second[1]:
+        return first[1] == second[1] and first[0] % 720 == second[0] % 720
+    if first[0] == second[0]:
+        return True
+    in_24_hours = [
+        minutes % 720 + (720 if half == "pm" else 0) if half else minutes for minutes, half in (first, second)
+    ]
+    return in_24_hours[0] == in_24_hours[1]
+
+
 def _terms(node: Node) -> list[Node] | None:
     """Return the terms of a ratio; of a number, it and 1."""
-    if node.head == "relation" and set(node.name.split()) == {":"}:
+    if _is_ratio(node):
         return list(node.args) if all(is_value(arg) for arg in node.args) else None
     if node.head == "relation" and node.name.split() == ["=", ":"]:
         return list(node.args[1:])

@@ -18,12 +18,18 @@ def same_members(gold: Node, answer: Node, same: Same) -> bool | None:
     """Compare lists, sets and systems; the order of their members has no meaning, their number has."""
     if any(node.head == "symbol" and node.name == "emptyset" for node in (gold, answer)):
         return False
+    if gold.name != answer.name and {"land", "lor"} & {gold.name, answer.name}:
+        return False
     if gold.head == "list" and answer.head == "[]" and len(answer.args) > 2:
         answer = Node("list", answer.args, ",")
     if answer.head == "list" and len({arg.name for arg in answer.args}) > 1:
         together = measured(Node("compound", answer.args)) if all(a.head == "quantity" for a in answer.args) else None
         if together and measured(gold):  # 1 hour and 30 minutes
             return same_quantity(gold, Node("compound", answer.args))
+    if answer.name == "or" and gold.name in (",", "and") and _names_several(answer, same):
+        return False  # p = 3 or q = -2
+    if gold.head == answer.head == "set" and _holds_sets(gold) != _holds_sets(answer):
+        return False  # {1, {2}} and {1, 2}
     wanted, given = _values(gold, same), _values(answer, same)
     if gold.head == "list" and answer.head == "()" and len({g.key for g in wanted}) == 1:
         given = list(answer.args)  # 3,3 as (3,3)
@@ -38,6 +44,16 @@ def same_members(gold: Node, answer: Node, same: Same) -> bool | None:
     if len(wanted) != len(given) or len(wanted) > MAX_ITEMS:
         return False
     return _matched(wanted, given, same)
+
+
+def _names_several(node: Node, same: Same) -> bool:
+    """Tell whether a list says of each of several unknowns what it is."""
+    pairs = assigned(node.args, same)
+    return pairs is not None and len({_stem(label) for label, _ in pairs}) == len(pairs) > 1
+
+
+def _holds_sets(node: Node) -> set[bool]:
+    return {member.head == "set" for member in node.args}
 
 
 def _members(node: Node) -> list[Node]:

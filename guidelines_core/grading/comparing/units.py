@@ -94,6 +94,8 @@ _NAMES = frozenset(
     "centilitre liter litre gallon quart pint teaspoon tablespoon tbsp tsp kelvin newton joule watt volt ampere "
     "hertz pascal mole kilowatt kw kW megawatt knot radian degree byte bit".split()
 )
+_ANY_UNIT = frozenset({"unit", "units", "old", "long", "wide", "tall", "high", "deep", "away", "apart", "total"})
+_PREFIXED = re.compile("(?:[kMGTmµnpc](?:N|J|W|V|Hz|Pa|eV|Wh|cal|mol|bar)|[mkµ]A)")
 _DEFINITIONS = """
 dollar = [dollars]
 cent = dollar / 100
@@ -117,10 +119,12 @@ class Unit:
     Attributes:
         name: pint's name (`km / hour`); `percent`, `am`, `pm`, or nothing for a unit that is not known.
         times: a factor in words: "million".
+        is_label: whether words are there that name no unit, and none that does: "apples".
     """
 
     name: str
     times: Fraction = Fraction(1)
+    is_label: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -139,7 +143,7 @@ def _known(word: str) -> str | None:
             return spelling[:-1]
         if spelling.endswith("es") and spelling[:-2] in _NAMES:
             return spelling[:-2]
-    return None
+    return word if _PREFIXED.fullmatch(word) else None
 
 
 @lru_cache(maxsize=4096)
@@ -183,7 +187,7 @@ def unit_of(phrase: str) -> Unit:
     """Return the unit that a phrase, which `is_unit_phrase` accepts, names."""
     parts: list[str] = []
     times = Fraction(1)
-    power, divided, known = 0, False, True
+    power, divided, known, labels = 0, False, True, 0
     tokens = phrase.replace("° ", "°").split()
     index = 0
     while index < len(tokens):
@@ -206,6 +210,7 @@ def unit_of(phrase: str) -> Unit:
             name = _known(word)
             if name is None:
                 known = False
+                labels += lower not in _ANY_UNIT
                 continue
             exponent = 1
             if tokens[index : index + 1] == ["^"]:
@@ -221,7 +226,7 @@ def unit_of(phrase: str) -> Unit:
             power = 0
             parts.append(f"{'/' if divided else '*'} ({name})**{exponent}")
     if not known or not parts:
-        return Unit("", times)
+        return Unit("", times, labels > 0 and not parts)
     if len(parts) == 1 and parts[0].endswith("**1") and parts[0][0] == "*":
         return Unit(parts[0][3:-4], times)
     return Unit(" ".join(parts).removeprefix("* "), times) if parts[0][0] == "*" else Unit("", times)
@@ -264,6 +269,8 @@ def factors(gold: Unit | None, answer: Unit | None) -> list[Fraction]:
     wanted, given = gold.name if gold else "", answer.name if answer else ""
     if wanted == given:
         return [times]
+    if (gold and gold.is_label) or (answer and answer.is_label):
+        return [] if wanted or given else [times]
     if wanted and given:
         sizes = _in_base_units(wanted), _in_base_units(given)
         if sizes[0] is None or sizes[1] is None or sizes[0][1] != sizes[1][1]:

@@ -50,7 +50,7 @@ def same_matrix(gold: Node, answer: Node, same: Same) -> bool | None:
     if first is None or second is None:
         return None
     if [len(row) for row in first] != [len(row) for row in second]:
-        vector = {"()"} & {gold.head, answer.head}
+        vector = {"()", "[]"} & {gold.head, answer.head}
         flat = [e for row in first for e in row], [e for row in second for e in row]
         if not vector or not (min(len(first), len(first[0])) == min(len(second), len(second[0])) == 1):
             return False
@@ -64,7 +64,7 @@ def _entries(node: Node) -> list[list[Node]] | None:
     """Return a matrix's rows; of a tuple, a column."""
     if node.head == "matrix":
         return [list(row.args) for row in node.args]
-    if node.head == "()":
+    if node.head in ("()", "[]"):
         return [[arg] for arg in node.args]
     vector = _vector(node)
     if vector is not None:

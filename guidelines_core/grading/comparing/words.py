@@ -58,9 +58,10 @@ _SAME = {
     "no real solution": "no solution", "there is no solution": "no solution", "there are no solutions": "no solution",
     "no solution exists": "no solution", "no such": "none", "t": "true", "f": "false", "not possible": "impossible",
     "not defined": "undefined", "cannot be determined": "cannot be determined", "doesn't exist": "does not exist",
-    "no real roots": "no real root",
+    "no real roots": "no real root", "infinite": "infinitely many", "infinite solutions": "infinitely many solutions",
 }  # fmt: skip
 _FILLERS = frozenset("the a an it is answer option choice".split())  # noqa: SIM905
+_NOUNS = frozenset("function functions triangle triangles number numbers solution solutions series sequence".split())  # noqa: SIM905
 _AFTER_YES = frozenset("it is they are does do he she can will we there this that the statement so".split())  # noqa: SIM905
 
 
@@ -105,6 +106,8 @@ def same_words(gold: str, answer: str) -> bool:
     wanted, given = _plain(gold), _plain(answer)
     if wanted == given or _SAME.get(wanted, wanted) == _SAME.get(given, given):
         return bool(wanted)
+    if _without_noun(wanted) == _without_noun(given) and (wanted in given or given in wanted):
+        return True  # right, right triangle
     first, _, rest = given.partition(" ")
     return (
         wanted in ("yes", "no")
@@ -114,8 +117,14 @@ def same_words(gold: str, answer: str) -> bool:
     )
 
 
+def _without_noun(words: str) -> str:
+    first, _, last = words.rpartition(" ")
+    return first if first and last in _NOUNS else words
+
+
 def _plain(text: str) -> str:
     text = re.sub(r"[{}\\]", "", text).casefold().strip(" .!?\"'`")
+    text = re.sub(r"(?<=\d)\s*(?:st|nd|rd|th)\b", "", text)
     words = re.sub(r"\s+", " ", re.sub(r"(?<=\w)-(?=\w)", " ", text)).split(" ")
     while len(words) > 1 and words[0] in ("the", "a", "an"):
         words = words[1:]
@@ -128,6 +137,7 @@ def same_in_words(gold: Node, answer: Node) -> bool:
         return same_words(gold.name, answer.name)
     if gold.head == "text":
         letters = answer.name if answer.head == "symbol" else ""
+        letters = "infinitely many" if letters == "infty" else letters
         return same_words(gold.name, letters) if letters else False
     if answer.head == "text" and gold.head in ("symbol", "*") and len(answer.name) < 30:
         return gold.head == "symbol" and same_words(gold.name, answer.name)

@@ -18,6 +18,10 @@ from guidelines_core.grading.reading.vocabulary import (
     SYMBOLS,
 )
 
+_ACCENTS_ALIKE = {
+    "overrightarrow": "vec", "bar": "overline", "widehat": "hat", "widetilde": "tilde", "wideparen": "overarc",
+}  # fmt: skip
+
 
 def command_value(c: Cursor, name: str) -> Node:
     """Read what a LaTeX command stands for, with its arguments."""
@@ -28,11 +32,16 @@ def command_value(c: Cursor, name: str) -> Node:
         return Node("apply", (expressions.command_argument(c), expressions.command_argument(c)), "binom")
     if name == "sqrt":
         return root_of(c)
+    if name in ("abs", "floor", "ceil"):
+        if c.peek().kind != "(":
+            raise NotRead
+        return Node("apply", (expressions.atom(c),), name)
     if name in FUNCTIONS or name in ("lg", "arccot", "sech", "csch", "arsinh", "operatorname"):
         return function_value(c, name)
     if name in ACCENTS:
         start = c.at
         inner = expressions.command_argument(c)
+        name = _ACCENTS_ALIKE.get(name, name)
         letters = "".join(token.text for token in c.tokens[start : c.at] if token.kind not in "{}")
         if name in ("vec", "hat") and letters in ("i", "j", "k", "imath", "jmath"):
             return symbol("vector " + letters[0])
@@ -60,7 +69,10 @@ def root_of(c: Cursor) -> Node:
         start, close = c.at + 1, c.pairs[c.at]
         c.at = close + 1
         degree = expressions.read_inside(c, start, close)
-    inner = expressions.atom(c) if c.peek().kind == "(" else expressions.command_argument(c)
+    if c.peek().kind == "number":  # \sqrt13, as in plain text
+        inner = number(c.take().text)
+    else:
+        inner = expressions.atom(c) if c.peek().kind == "(" else expressions.command_argument(c)
     return Node("^", (inner, Node("/", (number(1), degree))), "root")
 
 

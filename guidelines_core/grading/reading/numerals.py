@@ -2,6 +2,7 @@ r"""Numbers: decimals, recurring decimals, mixed numbers."""
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from guidelines_core.grading.reading import expressions, postfixes
@@ -40,13 +41,8 @@ def numeral(c: Cursor, token: Token) -> Node:
     if "." in token.text and starts_dots(c) and (value := period(token.text)):
         c.at += 1 if c.peek().kind == "command" else 3
         return value
-    letters = c.peek()
-    is_hexadecimal = letters.kind in ("letter", "upright", "run") and set(letters.text.upper()) <= set("ABCDEF")
-    base = c.peek(2).text if c.peek(2).kind == "number" else c.peek(3).text
-    in_base = c.peek(1).kind == "_" and base.isdigit() and int(base) > 10
-    if is_hexadecimal and in_base and not letters.spaced and token.text.isdigit():  # 1A_{16}
-        c.at += 2
-        return postfixes.indexed(c, Node("number", name=token.text + letters.text.upper(), value=Fraction(0)))
+    if (in_base := digits_with_letters(c, token)) is not None:
+        return in_base
     whole = number(token.text)
     if token.text.isdigit():
         start = c.at
@@ -60,6 +56,21 @@ def numeral(c: Cursor, token: Token) -> Node:
             top, bottom = c.tokens[start].text, c.tokens[start + 2].text
             return Node("+", (whole, Node("/", (number(top), number(bottom)))), "mixed")
     return whole
+
+
+def digits_with_letters(c: Cursor, first: Token) -> Node | None:
+    """Read digits above 9 and their base, 3A7_{12}; None if that is not what stands there."""
+    digits, offset = first.text, 0
+    while c.peek(offset).kind in ("letter", "upright", "run", "number") and not c.peek(offset).spaced:
+        digits += c.peek(offset).text
+        offset += 1
+    base = c.peek(offset + 2).text if c.peek(offset + 1).kind == "{" else c.peek(offset + 1).text
+    if c.peek(offset).kind != "_" or digits.isdigit() or not re.fullmatch("[0-9A-Fa-f]+", digits):
+        return None
+    if not (base.isdigit() and int(base) > 10):
+        return None
+    c.at += offset + 1
+    return postfixes.indexed(c, Node("number", name=digits.upper(), value=Fraction(0)))
 
 
 def starts_dots(c: Cursor) -> bool:

@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from guidelines_core.grading.comparing.units import is_unit_word
 from guidelines_core.grading.reading import brackets, quantities
-from guidelines_core.grading.reading.built import condition_on
+from guidelines_core.grading.reading.built import condition_on, negative
 from guidelines_core.grading.reading.cursor import Cursor
 from guidelines_core.grading.reading.nodes import Node, symbol
 from guidelines_core.grading.reading.tokens import STYLED, NotRead, tokens_of
-from guidelines_core.grading.reading.vocabulary import CONDITIONS, MAX_DEPTH, NEEDLESS, RELATIONS
+from guidelines_core.grading.reading.vocabulary import CONDITIONS, MAX_DEPTH, MEASURES, NEEDLESS, RELATIONS
 
 
 @lru_cache(maxsize=4096)
@@ -59,12 +59,14 @@ def items(c: Cursor, start: int, end: int) -> Node:
         return Node("set", inner.args) if is_set else inner
     pieces: list[tuple[int, int]] = []
     joined: set[str] = set()
+    logic = ""
     begin = start
     for index in c.outside(start, end):
         kind, text = c.tokens[index].kind, c.tokens[index].text
         sign = text if kind == "word" and text in ("and", "or") else kind
         if kind == "command" and text in ("lor", "vee", "land", "wedge"):
             sign = "or" if text in ("lor", "vee") else "and"
+            logic = "l" + sign
         if sign in (",", ";", "quad", "and", "or", "row", "&"):
             if sign == ";" and ";" not in joined and pieces and "," in joined and begin < index:
                 return groups(c, start, end)
@@ -87,6 +89,8 @@ def items(c: Cursor, start: int, end: int) -> Node:
     c.depth -= 1
     if len(nodes) == 1:
         return nodes[0]
+    if logic and all(node.head == "symbol" or node.name in ("neg", "lnot") for node in nodes):
+        return Node("list", tuple(nodes), logic)  # p \\land q
     return Node("list", tuple(nodes), "or" if "or" in joined else "and" if "and" in joined else ",")
 
 
@@ -178,6 +182,8 @@ def item(c: Cursor, start: int, end: int) -> Node:
         if (token.kind in ("word", "run") and token.text.lower() in CONDITIONS) or token.text == "forall":
             clause = clause_in(c, index, end)
             value = item(c, start, index)
+            if clause is None and value.head == "number" and states_case(c, index, end):
+                clause = f"case {c.spelled(index + 1, end)}"
             if clause is None or value.head == "text":
                 return words_as_text(c, start, end)
             return Node("where", (value,), clause)
@@ -197,6 +203,12 @@ def item(c: Cursor, start: int, end: int) -> Node:
     return relation(c, start, end, outside)
 
 
+def states_case(c: Cursor, start: int, end: int) -> bool:
+    """Tell whether a value's clause only says where it is taken: when x = 2."""
+    tokens = c.tokens[start:end]
+    return tokens[0].text.lower() == "when" and len(tokens) > 3 and tokens[1].kind == "letter" and tokens[2].kind == "="
+
+
 def relation(c: Cursor, start: int, end: int, outside: list[int]) -> Node:
     """Read sides with relation signs between them, or one value."""
     signs: list[str] = []
@@ -213,6 +225,8 @@ def relation(c: Cursor, start: int, end: int, outside: list[int]) -> Node:
         following = c.tokens[index + 1] if index + 1 < end else None
         if token.kind == "!" and following and following.text == "=" and (token.spaced or index == start):
             sign, skip = "!=", index + 1
+        elif token.kind == "word" and token.text == "to" and is_number_to_number(c, index, start, end):
+            sign = "to"
         elif sign in ("<", ">", "=", ":") and following and following.kind in ("=", ">") and not following.spaced:
             sign = {"<": "<=", ">": ">=", "=": "=>" if following.kind == ">" else "=", ":": "="}[sign]
             skip = index + 1
@@ -230,6 +244,11 @@ def relation(c: Cursor, start: int, end: int, outside: list[int]) -> Node:
     if any(a == b for a, b in sides):
         raise NotRead
     return Node("relation", tuple(side_of(c, *side) for side in sides), " ".join(signs))
+
+
+def is_number_to_number(c: Cursor, index: int, start: int, end: int) -> bool:
+    """Tell whether a "to" stands between two numbers and nothing else: 2 to 3."""
+    return start + 1 == index == end - 2 and c.tokens[start].kind == c.tokens[end - 1].kind == "number"
 
 
 def is_words(c: Cursor, start: int, end: int) -> bool:
@@ -253,6 +272,15 @@ def value_or_text(c: Cursor, start: int, end: int) -> Node:
     """Read a value with its unit; words where it is none."""
     if start >= end:
         raise NotRead
+    if (
+        c.tokens[start].text.lower() in ("negative", "minus")
+        and end > start + 1
+        and c.tokens[start + 1].kind == "number"
+    ):
+        value = value_or_text(c, start + 1, end)
+        return Node(value.head, (negative(value.args[0]),), value.name) if value.head == "quantity" else negative(value)
+    if c.tokens[start].text.lower() in MEASURES and end > start + 1 and c.tokens[start + 1].kind == "number":
+        return Node("relation", (words_as_text(c, start, start + 1), value_or_text(c, start + 1, end)), "=")
     if is_text(c, start, end):
         return words_as_text(c, start, end)
     kept = c.at, c.end, c.tokens[start:end], c.in_bars, c.depth

@@ -71,6 +71,7 @@ def minutes_of_arc(c: Cursor, degrees: Node) -> Node:
 def stated_base(c: Cursor) -> int:
     """Read "(base 2)" behind a number; 0 if it is not there."""
     tokens = [token for token in c.tokens[c.at : c.end] if token.kind not in ("(", ")", "{", "}")]
+    tokens = tokens[1:] if tokens and tokens[0].text == "in" else tokens
     if len(tokens) != 2 or tokens[0].text != "base":
         return 0
     c.at = c.end

@@ -44,13 +44,14 @@ _LAYOUT = frozenset(
 )
 _SPACES = frozenset("quad qquad enspace thinspace medspace thickspace space newline par ".split())  # noqa: SIM905
 _STYLES = frozenset(
-    "mathbf mathit mathsf mathtt mathcal mathfrak mathscr boldsymbol bm pmb boxed fbox underline uline ul cancel "  # noqa: SIM905
+    "mathbf mathit mathsf mathtt mathcal mathfrak mathscr boldsymbol bm pmb boxed fbox underline uline ul "  # noqa: SIM905
     "mathnormal symbf mathds smash framebox".split()
 )
 _TEXTS = frozenset(
     "text textbf textit textrm textsf texttt textup textnormal textmd textsc textsl mathrm mbox hbox emph operatorname "  # noqa: SIM905
     "rm textcolor unit si".split()
 )
+_STRUCK = frozenset("cancel bcancel xcancel sout st hcancel".split())  # noqa: SIM905
 _WITH_ARGUMENT = frozenset("color hspace vspace phantom hphantom vphantom label tag mspace kern mkern".split())  # noqa: SIM905
 _ROWS = frozenset("align align* aligned alignat gather gather* gathered equation equation* split multline".split())  # noqa: SIM905
 FUNCTIONS = frozenset(
@@ -58,7 +59,21 @@ FUNCTIONS = frozenset(
 )
 _OTHER_NAMES = {"tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "cosec": "csc", "asin": "arcsin",
                 "acos": "arccos", "atan": "arctan", "lg": "lg"}  # fmt: skip
-_IN_ASCII = FUNCTIONS | {"pi", "gcd", "lcm", "alpha", "beta", "theta", "infty", "asin", "acos", "atan"}
+_IN_ASCII = FUNCTIONS | {
+    "abs",
+    "floor",
+    "ceil",
+    "pi",
+    "gcd",
+    "lcm",
+    "alpha",
+    "beta",
+    "theta",
+    "infty",
+    "asin",
+    "acos",
+    "atan",
+}
 
 _TOKEN = re.compile(
     r"(?P<space>(?:\s|~|\\[ ,;:!>]|\\\s)+)|"
@@ -163,7 +178,9 @@ class _Tokenizer:
                 text = match["escaped"][1]
                 kind = {"{": r"\{", "}": r"\}", "$": "money", "|": "||"}.get(text, text)
                 self.add(kind, text) if kind not in "'\"" else None
-            elif match["other"] == "$" or (match["other"] == "&" and self.rows):
+            elif match["other"] == "$" or (
+                match["other"] == "&" and (self.rows or self.latex[start : start + 10].lstrip().startswith("="))
+            ):
                 self.spaced = True
             elif match["other"] in "€£¥₹" or match["other"] == "\\":
                 if match["other"] == "\\":
@@ -232,6 +249,8 @@ class _Tokenizer:
             else:
                 self.grouped(content)
             return self.after(content, self.latex)
+        if name in _STRUCK:
+            raise NotRead
         if name == "mathbb" or name == "Bbb":
             content = self.group(start)
             self.add("field", self.latex[slice(*content)].strip())

@@ -35,3 +35,6 @@ BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eigh
           "twelve": 12, "sixteen": 16, "binary": 2, "octal": 8, "hex": 16}  # fmt: skip
 CONDITIONS = frozenset("for where with when if unless except provided given such while whenever".split())  # noqa: SIM905
 NEEDLESS = frozenset("the only just simply exactly final answer is are so thus hence therefore".split())  # noqa: SIM905
+MEASURES = frozenset(
+    "length width height depth radius diameter area volume perimeter minimum maximum mean median".split()  # noqa: SIM905
+)
