@@ -11,6 +11,9 @@ _WRAPPERS = re.compile(
 _SPACES = re.compile(r"(?:\\[ ,;:!]|\\q?quad|~|\s)+")
 _NAMED = re.compile(r"(?:the\s+)?(?:correct\s+)?(?:answer|choice|option)s?\s*(?:is|:)?\s*(?=\(?[A-J]\b)", re.IGNORECASE)
 _LABEL = re.compile(r"(?:\(\s*([A-J])\s*\)|([A-J])(?:\s*[.)](?!\d)|:(?=\s|$))|([A-J])$)\s*(.*)", re.DOTALL)
+_GOES_ON = re.compile(  # no text of an option
+    r"[+*/^_=<>,;&|]|\\(?:cup|cap|pm|cdot|times|le|ge|ne|lt|gt|in)|(?:and|or|nor|not|but)\b", re.IGNORECASE
+)
 _MARK = "[A-J\u2460-\u2468]"  # a letter, or a number in a circle
 _LETTERS = re.compile(rf"\(?{_MARK}\)?(?:(?:\s|,|;|&|\\&|\u3001|\band\b|\(|\))*{_MARK}\)?)+")
 ANY_LABEL = re.compile(r"\(\s*[A-J]\s*\)|(?<![A-Za-z\\])[A-J]\s*[.)](?!\d)")
@@ -33,6 +36,8 @@ def choice_in(latex: str) -> Choice | None:
     if not match:
         return None
     *labels, rest = match.groups()
+    if _GOES_ON.match(rest):
+        return None
     return Choice(next(label for label in labels if label), rest.strip())
 
 

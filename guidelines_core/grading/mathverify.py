@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-_NOT_READ = re.compile(r"\\(?:gcd|lcm)|\{(?:gcd|lcm)\}|!\s*!|\\(?:[bx]?cancel|sout|st)\b")
+_NOT_READ = re.compile(r"\\(?:gcd|lcm)|\{(?:gcd|lcm)\}|!\s*!|\d_\{?\d|\\(?:[bx]?cancel|sout|st)\b")
 _SEVERAL = re.compile(
     r",|;|'|\\pm|\\mp|\\text|\\mathrm|\\cup|\\lor|\\vee|\bor\b|\band\b|\\q?quad|\\\\|=|<|>|\\[lg]eq?|\\ne"
 )

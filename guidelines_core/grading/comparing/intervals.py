@@ -54,6 +54,11 @@ def _same_end(first: Node, second: Node) -> bool:
     return same_value(first, second) is True
 
 
+def _same_bracket(end: Node, wanted: bool, given: bool) -> bool:
+    """Tell whether two brackets are the same; a gold may close an interval at infinity, an answer may not."""
+    return wanted == given or (wanted and end.key in (INFINITY.key, MINUS_INFINITY.key))
+
+
 def same_set(gold: RealSet, answer: RealSet) -> bool:
     """Tell whether two sets have the same elements and are about the same variable, where both name one."""
     if gold.variable and answer.variable and gold.variable != answer.variable:
@@ -61,7 +66,8 @@ def same_set(gold: RealSet, answer: RealSet) -> bool:
     return len(gold.intervals) == len(answer.intervals) and all(
         _same_end(g.low, a.low)
         and _same_end(g.high, a.high)
-        and (g.low_closed, g.high_closed) == (a.low_closed, a.high_closed)
+        and _same_bracket(g.low, g.low_closed, a.low_closed)
+        and _same_bracket(g.high, g.high_closed, a.high_closed)
         for g, a in zip(gold.intervals, answer.intervals, strict=True)
     )
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from guidelines_core.grading.reading.nodes import CONSTANTS, Node, is_value, symbol
 
 NOTHING = symbol("")  # stands before the sign in "\approx 3"
+_QUALIFIERS = frozenset(
+    "not no never nor about around nearly almost roughly approximately over under above below more less least most "  # noqa: SIM905
+    "fewer greater than except unless maybe perhaps possibly wrong false incorrect if half twice double minus "
+    "negative".split()
+)
 TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
 
 
@@ -19,6 +24,8 @@ def is_number(node: Node) -> bool:
 
 def is_label(node: Node) -> bool:
     """Tell whether a side of an equation only names the other: x, f(x), \text{Area}, AB, M_{min}, \\sum…"""
+    if node.head in ("text", "opaque") and _QUALIFIERS & set(node.name.lower().split()):
+        return False  # "not x", "more than x"
     if node.head in ("symbol", "text", "opaque", "point"):
         return not (node.head == "symbol" and node.name in CONSTANTS)
     if node.head in ("union", "intersection", "minus"):

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from guidelines_core.grading.comparing.same import Same
 from guidelines_core.grading.comparing.units import unit_of
-from guidelines_core.grading.comparing.values import same_value
+from guidelines_core.grading.comparing.values import rational, same_value
 from guidelines_core.grading.reading.nodes import Node, is_value, number
 
 
@@ -41,7 +41,7 @@ def same_ratio(gold: Node, answer: Node, same: Same) -> bool | None:
     if gold.name == answer.name == "to":  # a range as likely as a ratio
         return all(same(g, a) for g, a in zip(gold.args, answer.args, strict=True))
     first, second = clock(gold), clock(answer)
-    if first and second and (first[1] or second[1] or first[0] == second[0]):
+    if first and second:
         return _same_time(first, second)
     if (first and first[1]) or (second and second[1]):
         return False
@@ -52,7 +52,7 @@ def same_ratio(gold: Node, answer: Node, same: Same) -> bool | None:
         if answer.head == "relation" and answer.name.split() == ["=", ":"]:
             return same(gold, Node("relation", answer.args[1:], ":"))
         return False
-    if len(wanted) != len(given):
+    if len(wanted) != len(given) or any(rational(term) == 0 for term in (*wanted, *given)):
         return False
     return all(
         same_value(Node("*", (wanted[0], a)), Node("*", (given[0], g))) is True

@@ -14,6 +14,8 @@ def same_as_sets(gold: Node, answer: Node, same: Same) -> bool | None:
     """Compare as sets of real numbers, if one of them is written as such and both are."""
     if not any(_is_set(node) for node in (gold, answer)) or "matrix" in (gold.head, answer.head):
         return None
+    if answer.head == "list" and len({arg.key for arg in answer.args}) < len(answer.args):
+        return False
     if gold.head == "union" and answer.head == "list" and all(arg.head != "relation" for arg in answer.args):
         answer = Node("union", answer.args)
     if "list" in (gold.head, answer.head) and "union" in (gold.head, answer.head):

@@ -70,9 +70,9 @@ def _interval(node: Node) -> RealSet | None:
         (
             Interval(
                 low,
-                shape[0] == "[" and low.key != MINUS_INFINITY.key,
+                shape[0] == "[",
                 high,
-                shape[1] == "]" and high.key != INFINITY.key,
+                shape[1] == "]",
             ),
         )
     )

@@ -28,6 +28,9 @@ def same_members(gold: Node, answer: Node, same: Same) -> bool | None:
             return same_quantity(gold, Node("compound", answer.args))
     if answer.name == "or" and gold.name in (",", "and") and _names_several(answer, same):
         return False  # p = 3 or q = -2
+    stems = [_stems(node, same) for node in (gold, answer)]
+    if stems[0] and stems[1] and stems[0] != stems[1]:
+        return False  # x = 3, y = 4 and y = 3, y = 4
     if gold.head == answer.head == "set" and _holds_sets(gold) != _holds_sets(answer):
         return False  # {1, {2}} and {1, 2}
     wanted, given = _values(gold, same), _values(answer, same)
@@ -50,6 +53,14 @@ def _names_several(node: Node, same: Same) -> bool:
     """Tell whether a list says of each of several unknowns what it is."""
     pairs = assigned(node.args, same)
     return pairs is not None and len({_stem(label) for label, _ in pairs}) == len(pairs) > 1
+
+
+def _stems(node: Node, same: Same) -> set[str]:
+    """Return the unknowns that a list of equations is about; nothing if it names anything else than symbols."""
+    pairs = assigned(_members(node), same)
+    if pairs is None or any(label.head != "symbol" for label, _ in pairs):
+        return set()
+    return {_stem(label) for label, _ in pairs}
 
 
 def _holds_sets(node: Node) -> set[bool]:
@@ -115,6 +126,8 @@ def _as_tuples(wanted: list[Node], given: list[Node], same: Same) -> tuple[list[
         if system is None:
             continue
         values = [value for _, value in system]
+        if any(item.head == "relation" for item in other):
+            continue
         if len(other) == 1 and other[0].head == "()" and len(values) > 1:
             pair = [Node("()", tuple(values))], other
         elif len(other) == len(values):

@@ -69,7 +69,7 @@ def root_of(c: Cursor) -> Node:
         start, close = c.at + 1, c.pairs[c.at]
         c.at = close + 1
         degree = expressions.read_inside(c, start, close)
-    if c.peek().kind == "number":  # \sqrt13, as in plain text
+    if c.peek().kind == "number" and c.tokens[c.at - 2].text not in FRACTIONS:  # \sqrt13, as in plain text
         inner = number(c.take().text)
     else:
         inner = expressions.atom(c) if c.peek().kind == "(" else expressions.command_argument(c)

@@ -83,6 +83,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _GLUED_COMMA = re.compile(r"\{,\}|,\\!|\\!,")
+_SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\!,)(?=\d{3}(?!\d))")
 _THOUSANDS = re.compile(
     r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:(?:\\[,;: ]|~|\s)\d{3})+|\d{1,3}(?:,\d{2})*,\d{3})(?![\d]|,\d)"
 )
@@ -104,7 +105,8 @@ def tokens_of(latex: str) -> list[Token]:
 
 def join_thousands(latex: str) -> str:
     """Return the text with 1,234,567 and its other spellings as 1234567, but for what stands in brackets."""
-    latex = _GLUED_COMMA.sub(",", latex) if "," in latex else latex
+    if "," in latex:
+        latex = _GLUED_COMMA.sub(",", _SURE_COMMA.sub("", latex))
     parts, end = [], 0
     for match in _THOUSANDS.finditer(latex):
         indian = "," in match[0] and "\\" not in match[0] and not re.fullmatch(r"\d{1,3}(?:,\d{3})+", match[0])
