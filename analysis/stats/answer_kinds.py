@@ -6,10 +6,10 @@ from functools import lru_cache
 
 from guidelines_core.grading.choices import choice_in
 from guidelines_core.grading.clean import plain
-from guidelines_core.grading.comparing.units import unit_of
 from guidelines_core.grading.extract import gold_text
 from guidelines_core.grading.reading.nodes import Node, is_value
 from guidelines_core.grading.reading.parser import read
+from guidelines_core.grading.units import unit_of
 
 _COLLECTIONS = frozenset(
     {"()", "<>", "[]", "(]", "[)", "interval()", "set", "union", "intersection", "minus", "builder"}

@@ -36,7 +36,8 @@ _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
 _ROOT = re.compile(r"√\s*(\d+(?:\.\d+)?)")
 _GREEK = re.compile(r"GREEK (SMALL|CAPITAL) LETTER ([A-Z]+)")
 _BOLD = re.compile(r"\*\*(.*\S)\*\*", re.DOTALL)
-_QUOTED = re.compile(r'"([^"]*)"|``(.*)(?:\'\'|")|`([^`]+)`')
+_EMPHASIZED = re.compile(r"\*([^*]+)\*")
+_QUOTED = re.compile(r'"([^"]*)"|\'([^\']*)\'|``(.*)(?:\'\'|")|`([^`]+)`')
 _ESCAPED_TWICE = re.compile(r"\\\\(?=[A-Za-z])")
 _SYSTEM = re.compile(  # \left\{ \begin{array}{l} … \end{array} \right.
     r"\\left\s*\\(?:\{|lbrace)\s*\{?\s*\\begin\{(array|aligned|align\*?|matrix|gathered|split)\}\s*"
@@ -45,6 +46,8 @@ _SYSTEM = re.compile(  # \left\{ \begin{array}{l} … \end{array} \right.
 )
 _FULL_STOP = re.compile(r"(?<!\.)\.$")
 _IN_DOLLARS = re.compile(r"\$\$?([^$]+)(?<!\\)\$\$?|\\\((.+)\\\)|\\\[(.+)\\\]", re.DOTALL)
+
+_AROUND = (_IN_DOLLARS, _BOLD, _EMPHASIZED, _QUOTED)
 
 
 def plain(latex: str) -> str:
@@ -59,7 +62,7 @@ def plain(latex: str) -> str:
             latex = latex[:-1].rstrip()
         if latex.endswith((",", ";")) and not latex.endswith("\\" + latex[-1]):
             latex = latex[:-1].rstrip()
-        match = _IN_DOLLARS.fullmatch(latex) or _BOLD.fullmatch(latex) or _QUOTED.fullmatch(latex)
+        match = next((found for one in _AROUND if (found := one.fullmatch(latex))), None)
         if not match:
             break
         latex = next((part for part in match.groups() if part), "")

@@ -33,6 +33,7 @@ _MATH = re.compile(
 )
 _NUMBER = re.compile(r"(?<![\d.])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s*\\?%)?")
 _OPTION = re.compile(r"\b(?:option|choice)\b\s*(?:is\s*)?:?\s*\(?\b([A-J])\b\)?", re.IGNORECASE)
+_LETTER_ALONE = re.compile(r"^\s*\(?([A-J])\)?\s*\.?\s*$", re.MULTILINE)
 _BOLD_LETTER = re.compile(r"\*\*\s*\(?([A-J])\)?\s*[.:]?\s*\*\*")
 _LIMITED = re.compile(
     r"\b(?:not|or|more|less|least|most|fewer|between|maybe|perhaps|about|than|possibly|unless)\b", re.I
@@ -142,7 +143,8 @@ def _candidates(text: str) -> list[str]:
     """Return every formula, and every number outside of one, in their order."""
     formulas = [(match.start(), match.end(), "".join(g for g in match.groups() if g)) for match in _MATH.finditer(text)]
     found = [(start, formula) for start, _, formula in formulas]
-    found += [(match.start(), f"({match[1]})") for one in (_OPTION, _BOLD_LETTER) for match in one.finditer(text)]
+    for letter in (_OPTION, _BOLD_LETTER, _LETTER_ALONE):
+        found += [(match.start(), f"({match[1]})") for match in letter.finditer(text)]
     for match in _NUMBER.finditer(text):
         if not any(start <= match.start() < end for start, end, _ in formulas):
             found.append((match.start(), match[0].rstrip(",")))

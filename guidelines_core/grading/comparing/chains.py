@@ -77,6 +77,8 @@ def result_of(chain: Node, gold: Node, same: Same) -> Node | None:
             if not (is_value(last) or last.head in ("quantity", "compound", "based")):
                 return None
             continue
+        if side.head == last.head == "()" and same(last, side):
+            continue
         if side.head == "relation" or (side.head in ("list", "()", "set", "[]") and not all_labels(side)):
             return None
         if index and side.head == "*" and [arg.head for arg in side.args] == ["number", "symbol"]:

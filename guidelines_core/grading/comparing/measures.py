@@ -3,9 +3,9 @@ r"""Values with their units, numbers in a base, and decimals that are about a nu
 from __future__ import annotations
 
 from guidelines_core.grading.comparing.labels import TRIGONOMETRIC
-from guidelines_core.grading.comparing.units import Unit, factors, unit_of
 from guidelines_core.grading.comparing.values import rational, real_number, rounds_to, same_value
 from guidelines_core.grading.reading.nodes import Node, is_value, number, symbol
+from guidelines_core.grading.units import Unit, factors, unit_of
 
 
 def measured(node: Node) -> tuple[Node, Unit | None] | None:

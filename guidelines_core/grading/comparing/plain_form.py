@@ -8,7 +8,7 @@ from guidelines_core.grading.comparing.chains import assigned
 from guidelines_core.grading.comparing.labels import is_number
 from guidelines_core.grading.comparing.same import Same
 from guidelines_core.grading.comparing.words import value_of
-from guidelines_core.grading.reading.nodes import CONSTANTS, Node, number
+from guidelines_core.grading.reading.nodes import CONSTANTS, Node, number, symbol
 
 MAX_SYSTEMS = 40
 
@@ -18,7 +18,7 @@ def in_plain_form(node: Node, same: Same) -> Node:
     if node.head == "text":
         return value_of(node.name) or node
     if node.head == "point":
-        return in_plain_form(node.args[0], same)
+        return Node("relation", (symbol(node.name), node.args[0]), "=")  # A(1, 2)
     if node.head == "matrix" and len(node.args) == len(node.args[0].args) == 1:
         return in_plain_form(node.args[0].args[0], same)
     if node.head == "opaque" and node.name == "of" and len(node.args) > 2 and node.args[0].name.isupper():

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from guidelines_core.grading.comparing.same import Same
-from guidelines_core.grading.comparing.units import unit_of
 from guidelines_core.grading.comparing.values import rational, same_value
 from guidelines_core.grading.reading.nodes import Node, is_value, number
+from guidelines_core.grading.units import unit_of
 
 
 def is_ratio_or_time(node: Node) -> bool:

@@ -128,6 +128,13 @@ def _several(node: Node) -> RealSet | None:
     return union(known)  # x < -1, x > 2
 
 
+def _is_unknown(side: Node) -> bool:
+    """Tell whether an inequality may be about a side: x, f(x), \\sin x."""
+    if side.head == "apply":
+        return bool(symbols_in(side))
+    return side.head in ("symbol", "opaque") and side.name not in ("infty", "pi", "e", "i", "")
+
+
 def _solutions(node: Node) -> RealSet | None:
     """Return the solutions of an inequality with a symbol alone on one side, or in the middle."""
     signs, sides = node.name.split(), node.args
@@ -140,11 +147,7 @@ def _solutions(node: Node) -> RealSet | None:
         low = Node("relation", (sides[1], sides[0]), signs[0].replace("<", ">"))
         parts = [_solutions(low), _solutions(Node("relation", sides[1:], signs[1]))]
         return intersection([part for part in parts if part]) if all(parts) else None
-    places = [
-        index
-        for index, side in enumerate(sides)
-        if side.head in ("symbol", "opaque") and side.name not in ("infty", "pi", "e", "i", "")
-    ]
+    places = [index for index, side in enumerate(sides) if _is_unknown(side)]
     if len(places) > 1:
         places = [
             place

@@ -36,6 +36,8 @@ def same_members(gold: Node, answer: Node, same: Same) -> bool | None:
     wanted, given = _values(gold, same), _values(answer, same)
     if gold.head == "list" and answer.head == "()" and len({g.key for g in wanted}) == 1:
         given = list(answer.args)  # 3,3 as (3,3)
+    if gold.head == "list" and answer.head == "()" and len(gold.args) == len(answer.args) > 2:
+        return all_of(same(g, a) for g, a in zip(gold.args, answer.args, strict=True))
     if gold.head == "()" and answer.head == "list" and _counted(answer.args, same) == len(gold.args):
         wanted = list(gold.args)
         return all_of(same(g, a) for g, a in zip(wanted, given, strict=True)) if len(given) == len(wanted) else False

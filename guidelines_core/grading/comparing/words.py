@@ -58,7 +58,8 @@ _SAME = {
     "no real solution": "no solution", "there is no solution": "no solution", "there are no solutions": "no solution",
     "no solution exists": "no solution", "no such": "none", "t": "true", "f": "false", "not possible": "impossible",
     "not defined": "undefined", "cannot be determined": "cannot be determined", "doesn't exist": "does not exist",
-    "no real roots": "no real root", "infinite": "infinitely many", "infinite solutions": "infinitely many solutions",
+    "no real roots": "no real root", "diverges": "divergent", "converges": "convergent", "infinite": "infinitely many",
+    "infinite solutions": "infinitely many solutions",
 }  # fmt: skip
 _FILLERS = frozenset("the a an it is answer option choice".split())  # noqa: SIM905
 _NOUNS = frozenset("function functions triangle triangles number numbers solution solutions series sequence".split())  # noqa: SIM905
@@ -113,7 +114,7 @@ def same_words(gold: str, answer: str) -> bool:
         wanted in ("yes", "no")
         and first.rstrip(",") == wanted
         and first.endswith(",")
-        and set(rest.split()) <= _AFTER_YES
+        and set(rest.split()) <= (_AFTER_YES | {"not", "cannot"} if wanted == "no" else _AFTER_YES)
     )
 
 
@@ -126,8 +127,10 @@ def _plain(text: str) -> str:
     text = re.sub(r"[{}\\]", "", text).casefold().strip(" .!?\"'`")
     text = re.sub(r"(?<=\d)\s*(?:st|nd|rd|th)\b", "", text)
     words = re.sub(r"\s+", " ", re.sub(r"(?<=\w)-(?=\w)", " ", text)).split(" ")
-    while len(words) > 1 and words[0] in ("the", "a", "an"):
+    while len(words) > 1 and words[0] in ("the", "a", "an", "on", "it", "is"):
         words = words[1:]
+    if len(words) > 1 and words[-1] == "only":
+        words = words[:-1]
     return " ".join(words)
 
 

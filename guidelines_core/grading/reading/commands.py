@@ -6,7 +6,8 @@ from guidelines_core.grading.reading import brackets, expressions, postfixes
 from guidelines_core.grading.reading.built import product
 from guidelines_core.grading.reading.cursor import Cursor
 from guidelines_core.grading.reading.nodes import Node, number, symbol
-from guidelines_core.grading.reading.tokens import FUNCTIONS, NotRead
+from guidelines_core.grading.reading.spellings import FUNCTIONS
+from guidelines_core.grading.reading.tokens import NotRead
 from guidelines_core.grading.reading.vocabulary import (
     ACCENTS,
     BINOMIALS,

@@ -2,12 +2,14 @@ r"""Sums, products, factors and what they are made of: the parser of expressions
 
 from __future__ import annotations
 
-from guidelines_core.grading.comparing.units import is_unit_phrase, is_unit_word
+import re
+
 from guidelines_core.grading.reading import brackets, commands, numerals, parser, postfixes
 from guidelines_core.grading.reading.built import negative, product
 from guidelines_core.grading.reading.cursor import Cursor
 from guidelines_core.grading.reading.nodes import Node, number, symbol
-from guidelines_core.grading.reading.tokens import FUNCTIONS, NotRead, Token
+from guidelines_core.grading.reading.spellings import FUNCTIONS
+from guidelines_core.grading.reading.tokens import NotRead, Token
 from guidelines_core.grading.reading.vocabulary import (
     ACCENTS,
     BINOMIALS,
@@ -18,6 +20,7 @@ from guidelines_core.grading.reading.vocabulary import (
     ORDINALS,
     SYMBOLS,
 )
+from guidelines_core.grading.units import is_unit_phrase, is_unit_word
 
 
 def sum_of_terms(c: Cursor) -> Node:
@@ -112,6 +115,8 @@ def is_unit_here(c: Cursor, before: Node) -> bool:
     if any(part.head == "symbol" and part.name not in ("pi", "e") for part in before.walk()):
         return False
     text = c.peek().text
+    if re.fullmatch("d[a-z]", text) and text not in ("dm", "dl", "dg"):
+        return False  # of an integral
     rest = c.tokens[c.at : c.end]
     if len(text) > 1 and not (c.peek().spaced or is_unit_word(text) or text in ORDINALS):
         return False

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from guidelines_core.grading.comparing.units import is_unit_word
-from guidelines_core.grading.reading import brackets, quantities
-from guidelines_core.grading.reading.built import condition_on, negative
+from guidelines_core.grading.reading import brackets, relations
+from guidelines_core.grading.reading.built import condition_on
 from guidelines_core.grading.reading.cursor import Cursor
-from guidelines_core.grading.reading.nodes import Node, symbol
+from guidelines_core.grading.reading.nodes import Node
 from guidelines_core.grading.reading.tokens import STYLED, NotRead, tokens_of
-from guidelines_core.grading.reading.vocabulary import CONDITIONS, MAX_DEPTH, MEASURES, NEEDLESS, RELATIONS
+from guidelines_core.grading.reading.vocabulary import CONDITIONS, MAX_DEPTH, NEEDLESS, RELATIONS
+from guidelines_core.grading.units import is_unit_word
 
 
 @lru_cache(maxsize=4096)
@@ -41,7 +41,7 @@ def items(c: Cursor, start: int, end: int) -> Node:
         c.tokens[start].kind in ("quad", ",", ";")
         or c.tokens[start].text in ("therefore", "because", "Rightarrow", "implies", "Longrightarrow")
         or needless(c, start)
-        or (c.tokens[start].kind == ":" and start > 0 and needless(c, start - 1))
+        or (c.tokens[start].kind == ":" and (start == 0 or needless(c, start - 1)))
     ):
         start += 1
     while end > start and c.tokens[end - 1].kind in ("quad", ",", ";", "row"):
@@ -82,7 +82,7 @@ def items(c: Cursor, start: int, end: int) -> Node:
         raise NotRead
     yes_or_no = c.tokens[start].kind in ("word", "run") and c.tokens[start].text.lower() in ("yes", "no")
     if len(pieces) > 1 and (yes_or_no or is_phrase(c, start, end)):
-        return words_as_text(c, start, end)
+        return relations.words_as_text(c, start, end)
     nodes: list[Node] = []
     for piece in pieces:
         add_item(c, nodes, piece)
@@ -172,9 +172,11 @@ def clause_in(c: Cursor, start: int, end: int) -> str | None:
 
 def item(c: Cursor, start: int, end: int) -> Node:
     """Read a relation or a value, without the clause that may follow it."""
-    while start < end and needless(c, start):
-        start += 1
     outside = c.outside(start, end)
+    stated = any(c.tokens[index].text in RELATIONS for index in outside)
+    while start < end and (needless(c, start) or (stated and c.tokens[start].text in ("all", "every", "any"))):
+        start += 1
+    outside = [index for index in outside if index >= start]
     for index in outside:
         if index == start:
             continue
@@ -185,7 +187,7 @@ def item(c: Cursor, start: int, end: int) -> Node:
             if clause is None and value.head == "number" and states_case(c, index, end):
                 clause = f"case {c.spelled(index + 1, end)}"
             if clause is None or value.head == "text":
-                return words_as_text(c, start, end)
+                return relations.words_as_text(c, start, end)
             return Node("where", (value,), clause)
     opening = next((a for a, b in c.pairs.items() if b == end - 1 and c.tokens[a].kind == "(" and a > start), None)
     if opening is not None and any(c.tokens[i].text == "in" or c.tokens[i].kind == "word" for i in range(opening, end)):
@@ -200,127 +202,10 @@ def item(c: Cursor, start: int, end: int) -> Node:
         value = item(c, start, opening)
         if condition := condition_on(value, items(c, opening + 1, end - 1)):
             return Node("where", (value,), condition)
-    return relation(c, start, end, outside)
+    return relations.relation(c, start, end, outside)
 
 
 def states_case(c: Cursor, start: int, end: int) -> bool:
     """Tell whether a value's clause only says where it is taken: when x = 2."""
     tokens = c.tokens[start:end]
     return tokens[0].text.lower() == "when" and len(tokens) > 3 and tokens[1].kind == "letter" and tokens[2].kind == "="
-
-
-def relation(c: Cursor, start: int, end: int, outside: list[int]) -> Node:
-    """Read sides with relation signs between them, or one value."""
-    signs: list[str] = []
-    sides: list[tuple[int, int]] = []
-    begin, skip = start, -1
-    for index in outside:
-        token = c.tokens[index]
-        if index <= skip:
-            continue
-        sign = RELATIONS.get(token.text) if token.kind in ("command", token.text) else None
-        if token.kind == "command" and token.text == "not":
-            sign = "!="
-            skip = index + 1
-        following = c.tokens[index + 1] if index + 1 < end else None
-        if token.kind == "!" and following and following.text == "=" and (token.spaced or index == start):
-            sign, skip = "!=", index + 1
-        elif token.kind == "word" and token.text == "to" and is_number_to_number(c, index, start, end):
-            sign = "to"
-        elif sign in ("<", ">", "=", ":") and following and following.kind in ("=", ">") and not following.spaced:
-            sign = {"<": "<=", ">": ">=", "=": "=>" if following.kind == ">" else "=", ":": "="}[sign]
-            skip = index + 1
-        if sign == ":" and is_words(c, begin, index):
-            sign = "="  # number of ways: 3
-        if sign:
-            sides.append((begin, index))
-            signs.append(sign)
-            begin = max(index, skip) + 1
-    sides.append((begin, end))
-    if not signs:
-        return value_or_text(c, start, end)
-    if sides[0][0] == sides[0][1] and len(signs) == 1:  # \approx 3, \ge 4
-        return Node("relation", (symbol(""), value_or_text(c, *sides[1])), signs[0])
-    if any(a == b for a, b in sides):
-        raise NotRead
-    return Node("relation", tuple(side_of(c, *side) for side in sides), " ".join(signs))
-
-
-def is_number_to_number(c: Cursor, index: int, start: int, end: int) -> bool:
-    """Tell whether a "to" stands between two numbers and nothing else: 2 to 3."""
-    return start + 1 == index == end - 2 and c.tokens[start].kind == c.tokens[end - 1].kind == "number"
-
-
-def is_words(c: Cursor, start: int, end: int) -> bool:
-    """Tell whether a range is words, which name what follows a colon."""
-    kinds = {token.kind for token in c.tokens[start:end]}
-    return "word" in kinds and kinds <= {"word", "upright", "letter", "run"}
-
-
-def side_of(c: Cursor, start: int, end: int) -> Node:
-    """Read one side of a relation; what cannot be read is a name for what it is equal to."""
-    try:
-        outside = c.outside(start, end)
-        if any(c.tokens[index].kind in (",", ";") for index in outside):
-            raise NotRead
-        return value_or_text(c, start, end)
-    except NotRead:
-        return Node("opaque", name=c.spelled(start, end))
-
-
-def value_or_text(c: Cursor, start: int, end: int) -> Node:
-    """Read a value with its unit; words where it is none."""
-    if start >= end:
-        raise NotRead
-    if (
-        c.tokens[start].text.lower() in ("negative", "minus")
-        and end > start + 1
-        and c.tokens[start + 1].kind == "number"
-    ):
-        value = value_or_text(c, start + 1, end)
-        return Node(value.head, (negative(value.args[0]),), value.name) if value.head == "quantity" else negative(value)
-    if c.tokens[start].text.lower() in MEASURES and end > start + 1 and c.tokens[start + 1].kind == "number":
-        return Node("relation", (words_as_text(c, start, start + 1), value_or_text(c, start + 1, end)), "=")
-    if is_text(c, start, end):
-        return words_as_text(c, start, end)
-    kept = c.at, c.end, c.tokens[start:end], c.in_bars, c.depth
-    try:
-        c.at, c.end, c.in_bars = start, end, 0
-        node = quantities.quantity(c)
-        if c.at != c.end:
-            raise NotRead
-        return node
-    except NotRead:
-        c.tokens[start:end] = kept[2]
-        if any(token.kind in ("word", "run") for token in c.tokens[start:end]):
-            return words_as_text(c, start, end)
-        raise
-    finally:
-        c.at, c.end, c.in_bars, c.depth = kept[0], kept[1], kept[3], kept[4]
-
-
-def is_text(c: Cursor, start: int, end: int) -> bool:
-    """Tell whether it is words: text first, or a single run of letters that is no product of two."""
-    tokens = c.tokens[start:end]
-    first = tokens[0]
-    if first.kind == "word":
-        if first.text in ("USD", "EUR", "GBP", "Rs", "INR", "US") and len(tokens) > 1:
-            return False
-        return not (len(tokens) > 1 and tokens[1].kind in ("(", "_") and not tokens[1].spaced)
-    if first.kind == "run":
-        return (len(tokens) == 1 and (len(first.text) > 2 or first.text.lower() in ("no", "on"))) or (
-            len(tokens) > 1 and tokens[1].kind in ("run", "word") and tokens[1].spaced
-        )
-    return first.kind in ("upright", "letter") and len(tokens) > 1 and tokens[1].kind == "word" and tokens[1].spaced
-
-
-def words_as_text(c: Cursor, start: int, end: int) -> Node:
-    """Return a range as words."""
-    words = [token.text.lower() for token in c.tokens[start:end]]
-    for index, word in enumerate(words[:-1]):
-        if word in ("except", "but") and " ".join(words[:index]) in ("all real numbers", "all reals", "all real x"):
-            left_out = items(c, start + index + 1, end)
-            return Node(
-                "minus", (symbol("field R"), Node("set", left_out.args if left_out.head == "list" else (left_out,)))
-            )
-    return Node("text", name=c.spelled(start, end))

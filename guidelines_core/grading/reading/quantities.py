@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from guidelines_core.grading.comparing.units import is_unit_phrase, is_unit_word
 from guidelines_core.grading.reading import expressions
 from guidelines_core.grading.reading.built import based, negative
 from guidelines_core.grading.reading.cursor import Cursor
 from guidelines_core.grading.reading.nodes import Node, number
 from guidelines_core.grading.reading.tokens import NotRead
 from guidelines_core.grading.reading.vocabulary import BASES, ORDINALS
+from guidelines_core.grading.units import is_unit_phrase, is_unit_word
 
 
 def quantity(c: Cursor) -> Node:

@@ -10,6 +10,19 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from guidelines_core.grading.reading.spellings import (
+    FUNCTIONS,
+    IN_ASCII,
+    LAYOUT,
+    OTHER_NAMES,
+    ROWS,
+    SPACES,
+    STRUCK,
+    STYLES,
+    TEXTS,
+    WITH_ARGUMENT,
+)
+
 
 class Token(NamedTuple):
     r"""A token of an answer.
@@ -35,45 +48,6 @@ class NotRead(Exception):
 MAX_TOKENS = 1500
 STYLED = "{}"
 """The text of the brace around what a command such as \\mathbf or \\color styles."""
-
-_LAYOUT = frozenset(
-    "left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle limits "  # noqa: SIM905
-    "scriptstyle scriptscriptstyle nolimits tiny small normalsize large Large LARGE huge Huge bf rm it sf tt sc em "
-    "boldmath noindent centering mathstrut strut relax nonumber notag hline ensuremath mathop mathbin mathrel "
-    "mathord mathopen mathclose protect smallskip medskip bigskip hfill hfil allowbreak nobreak".split()
-)
-_SPACES = frozenset("quad qquad enspace thinspace medspace thickspace space newline par ".split())  # noqa: SIM905
-_STYLES = frozenset(
-    "mathbf mathit mathsf mathtt mathcal mathfrak mathscr boldsymbol bm pmb boxed fbox underline uline ul "  # noqa: SIM905
-    "mathnormal symbf mathds smash framebox".split()
-)
-_TEXTS = frozenset(
-    "text textbf textit textrm textsf texttt textup textnormal textmd textsc textsl mathrm mbox hbox emph operatorname "  # noqa: SIM905
-    "rm textcolor unit si".split()
-)
-_STRUCK = frozenset("cancel bcancel xcancel sout st hcancel".split())  # noqa: SIM905
-_WITH_ARGUMENT = frozenset("color hspace vspace phantom hphantom vphantom label tag mspace kern mkern".split())  # noqa: SIM905
-_ROWS = frozenset("align align* aligned alignat gather gather* gathered equation equation* split multline".split())  # noqa: SIM905
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log exp sqrt".split()  # noqa: SIM905
-)
-_OTHER_NAMES = {"tg": "tan", "ctg": "cot", "arctg": "arctan", "arcctg": "arccot", "cosec": "csc", "asin": "arcsin",
-                "acos": "arccos", "atan": "arctan", "lg": "lg"}  # fmt: skip
-_IN_ASCII = FUNCTIONS | {
-    "abs",
-    "floor",
-    "ceil",
-    "pi",
-    "gcd",
-    "lcm",
-    "alpha",
-    "beta",
-    "theta",
-    "infty",
-    "asin",
-    "acos",
-    "atan",
-}
 
 _TOKEN = re.compile(
     r"(?P<space>(?:\s|~|\\[ ,;:!>]|\\\s)+)|"
@@ -199,8 +173,8 @@ class _Tokenizer:
                 self.add(match["other"], match["other"])
 
     def letters(self, run: str) -> None:
-        if run in _IN_ASCII:
-            self.add("command", _OTHER_NAMES.get(run, run))
+        if run in IN_ASCII:
+            self.add("command", OTHER_NAMES.get(run, run))
         elif run in ("infinity", "inf", "oo"):
             self.add("command", "infty")
         elif run in ("or", "and"):
@@ -212,17 +186,19 @@ class _Tokenizer:
             self.add("letter" if len(run) == 1 else "run", run)
 
     def command(self, name: str, start: int) -> int:
-        if name in _LAYOUT:
+        if name in LAYOUT:
             if name in ("left", "right") and self.latex[start : start + 1] == ".":
                 return start + 1
             return start
-        if name in _SPACES:
+        if name in SPACES:
             self.spaced = True
             if name in ("quad", "qquad", "newline") and self.found:
                 self.add("quad", name)
             return start
-        if name == "textcolor" or name in _WITH_ARGUMENT:
+        if name == "textcolor" or name in WITH_ARGUMENT:
             after = self.after(self.group(start), self.latex)
+            if name in ("fcolorbox", "rule"):
+                after = self.after(self.group(after), self.latex)
             if "color" in name and self.latex[after : after + 1] == "{":
                 content = self.group(after)
                 self.grouped(content)
@@ -232,14 +208,14 @@ class _Tokenizer:
             content = self.group(start)
             environment = self.latex[slice(*content)]
             start = self.after(content, self.latex)
-            if environment in _ROWS:
+            if environment in ROWS:
                 self.rows += 1 if name == "begin" else -1
                 return start
             if environment == "array" and name == "begin" and self.latex[start : start + 1] == "{":
                 start = self.after(self.group(start), self.latex)
             self.add(name, environment)
             return start
-        if name in _STYLES:
+        if name in STYLES:
             content = self.group(start)
             inner = self.latex[slice(*content)].strip()
             if inner in "ijk" and inner and name in ("mathbf", "boldsymbol", "bm"):
@@ -251,13 +227,13 @@ class _Tokenizer:
             else:
                 self.grouped(content)
             return self.after(content, self.latex)
-        if name in _STRUCK:
+        if name in STRUCK:
             raise NotRead
         if name == "mathbb" or name == "Bbb":
             content = self.group(start)
             self.add("field", self.latex[slice(*content)].strip())
             return self.after(content, self.latex)
-        if name in _TEXTS:
+        if name in TEXTS:
             content = self.group(start)
             if self.latex[content[0] - 1 : content[0]] != "{":
                 return start  # \rm without braces
@@ -268,7 +244,7 @@ class _Tokenizer:
             if script:
                 self.add("}", "}")
             return self.after(content, self.latex)
-        self.add("command", _OTHER_NAMES.get(name, name))
+        self.add("command", OTHER_NAMES.get(name, name))
         return start
 
     def grouped(self, content: tuple[int, int]) -> None:
@@ -280,8 +256,12 @@ class _Tokenizer:
         """Add the tokens of text: words, and the mathematics among them."""
         inner = self.latex[start:end].strip()
         after_number = bool(self.found) and self.found[-1].kind in ("number", "}", "/")
-        if inner in FUNCTIONS or inner in _OTHER_NAMES or (inner in ("gcd", "lcm", "max", "min") and not after_number):
-            self.add("command", _OTHER_NAMES.get(inner, inner))
+        if (
+            (inner in FUNCTIONS and not (inner == "sec" and after_number))
+            or inner in OTHER_NAMES
+            or (inner in ("gcd", "lcm", "max", "min") and not after_number)
+        ):
+            self.add("command", OTHER_NAMES.get(inner, inner))
             return
         while start < end:
             word = _WORD.match(self.latex, start, end)

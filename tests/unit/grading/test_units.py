@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from guidelines_core.grading.comparing.units import Unit, factors, is_unit_phrase, unit_of
+from guidelines_core.grading.units import Unit, factors, is_unit_phrase, unit_of
 
 
 @pytest.mark.parametrize(
@@ -58,4 +58,5 @@ def test_words_that_make_another_number_are_no_unit(phrase: str) -> None:
 
 
 def test_an_unknown_unit_is_none_that_converts() -> None:
-    assert unit_of("apples") == Unit("")
+    assert unit_of("apples") == Unit("", is_label=True)
+    assert factors(unit_of("cm"), unit_of("apples")) == []

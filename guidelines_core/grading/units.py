@@ -70,7 +70,7 @@ _SPELLINGS = {
     "nickels": "nickel", "dime": "dime", "dimes": "dime", "€": "euro", "euro": "euro", "euros": "euro", "eur": "euro",
     "EUR": "euro", "£": "sterling", "gbp": "sterling", "GBP": "sterling", "¥": "yen", "yen": "yen", "yuan": "yuan",
     "rmb": "yuan", "RMB": "yuan", "CNY": "yuan",
-    "元": "yuan", "₹": "rupee", "rupee": "rupee", "rupees": "rupee",
+    "元": "yuan", "美元": "dollar", "₹": "rupee", "rupee": "rupee", "rupees": "rupee",
     "rs": "rupee", "INR": "rupee", "inr": "rupee", "day": "day", "days": "day", "week": "week", "weeks": "week",
     "wk": "week", "month": "months_", "months": "months_", "mo": "months_", "year": "years_", "years": "years_",
     "yr": "years_", "yrs": "years_", "厘米": "cm", "米": "meter",
@@ -94,6 +94,7 @@ _NAMES = frozenset(
     "centilitre liter litre gallon quart pint teaspoon tablespoon tbsp tsp kelvin newton joule watt volt ampere "
     "hertz pascal mole kilowatt kw kW megawatt knot radian degree byte bit".split()
 )
+_DEGREES = re.compile(r"\bdegrees? (celsius|fahrenheit|[CF])\b", re.IGNORECASE)
 _ANY_UNIT = frozenset({"unit", "units", "old", "long", "wide", "tall", "high", "deep", "away", "apart", "total"})
 _PREFIXED = re.compile("(?:[kMGTmµnpc](?:N|J|W|V|Hz|Pa|eV|Wh|cal|mol|bar)|[mkµ]A)")
 _DEFINITIONS = """
@@ -188,7 +189,7 @@ def unit_of(phrase: str) -> Unit:
     parts: list[str] = []
     times = Fraction(1)
     power, divided, known, labels = 0, False, True, 0
-    tokens = phrase.replace("° ", "°").split()
+    tokens = _DEGREES.sub(r"\1", phrase.replace("° ", "°")).split()
     index = 0
     while index < len(tokens):
         word = tokens[index]
