@@ -29,9 +29,9 @@ from typing import Any
 from guidelines_core import prompts
 from guidelines_core.data.decontamination import Benchmarks
 from guidelines_core.data.manifest import measured_file
-from guidelines_core.data.prepare import rows_of
 from guidelines_core.data.problems import DatasetError, Problem
 from guidelines_core.data.selection import usable, with_progress
+from guidelines_core.data.sources import rows_of
 from guidelines_core.digests import file_sha256, text_sha256
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.grading.verdicts import GRADERS, Reason, Verdict

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.layout import table
-from guidelines_core.data.prepare import ensure
+from guidelines_core.data.dataset import ensure
 from guidelines_core.data.problems import DatasetError
 from guidelines_core.hardware.footprint import memory
 from guidelines_core.hardware.gpus import Device, devices

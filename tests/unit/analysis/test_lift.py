@@ -21,7 +21,7 @@ from analysis.lifts.data import Problems, load, trained_on
 from analysis.lifts.report import Result, notes, show, verdict
 from analysis.lifts.stats import Lift, arm, examples, lift, pass_at
 from guidelines_core.config.compose import compose
-from guidelines_core.data import prepare as dataset
+from guidelines_core.data import dataset
 from guidelines_core.data.problems import DatasetError, Problem
 from guidelines_core.models.export import ExportError
 from guidelines_core.runs.checkpoints import seal

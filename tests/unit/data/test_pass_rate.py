@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from guidelines_core.data import pass_rate
+from guidelines_core.data.dataset import prepare
 from guidelines_core.data.manifest import Manifest
 from guidelines_core.data.pass_rate import main, share_right
-from guidelines_core.data.prepare import prepare
 from guidelines_core.data.problems import DatasetError
 from guidelines_core.grading.verdicts import Verdict
 

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from guidelines_core import prompts
-from guidelines_core.data.manifest import histogram
-from guidelines_core.data.prepare import Manifest, ensure, main, prepare, verify
+from guidelines_core.data.dataset import ensure, prepare
+from guidelines_core.data.manifest import Manifest, histogram, verify
+from guidelines_core.data.prepare import main
 from guidelines_core.data.problems import MAX_CHARACTERS, DatasetError, Drop, Problem, boxed_answers, parse_row
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.paths import ROOT

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from guidelines_core.config.compose import compose
-from guidelines_core.data.prepare import main, prepare
+from guidelines_core.data.dataset import prepare
+from guidelines_core.data.prepare import main
 from guidelines_core.data.problems import DatasetError
 from guidelines_core.data.rows import read_rows
 from guidelines_core.data.sources import digest
