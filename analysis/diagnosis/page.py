@@ -114,7 +114,7 @@ def _timeline(found: Diagnosis) -> str:
 
 def _solver(found: Diagnosis) -> list[str]:
     """Draw a step's solver calls, how many were under way, and list the slowest of the run."""
-    parts = []
+    parts: list[str] = []
     calls = found.step.calls
     if calls is not None:
         figure, (each, many) = pages.grid(2, columns=2, height=2.9, width=5.2)

@@ -91,9 +91,9 @@ def _frame(rows: list[list[str]], columns: list[str]) -> pd.DataFrame:
 
 
 def _examples(result: Result, pair: Pair) -> list[str]:
-    parts = []
-    for word, kind, ids in (("Helped", "good", pair.helped), ("Harmed", "bad", pair.harmed)):
-        parts.append(f'<h3 class="{kind}">{word}: {len(ids)} problems</h3>')
+    parts: list[str] = []
+    for word, good, ids in (("Helped", True, pair.helped), ("Harmed", False, pair.harmed)):
+        parts.append(pages.heading(f"{word}: {len(ids)} problems", good))
         for example in examples(result.rows, pair, ids, EXAMPLES):
             texts = [(name, None, text) for name, text in example.items() if name not in report.ASKED]
             parts.append(pages.card(f"{example['question']} (gold: {example['gold']})", texts))

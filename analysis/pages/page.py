@@ -10,10 +10,12 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from pathlib import Path
 
+import jinja2
 import matplotlib
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -45,32 +47,21 @@ _STYLE = {
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
-_CSS = """
-:root { color-scheme: light dark; --ink: #1f2328; --paper: #ffffff; --faint: #57606a; --line: #d0d7de; --wash: #f6f8fa;
-  --good: #00664a; --bad: #a33f00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --paper: #14181e; --faint: #9da7b3; --line: #3a424c;
-  --wash: #1f262e; --good: #3fc79a; --bad: #ff9b5c; } }
-body { color: var(--ink); background: var(--paper); font: 15px/1.5 system-ui, sans-serif; max-width: 74rem;
-  margin: 2rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem;
-  border-bottom: 1px solid var(--line); } h3 { font-size: 1rem; }
-.lead, .caption { color: var(--faint); } .caption { font-size: .87rem; margin: .2rem 0 1rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; margin: .6rem 0; }
-th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid var(--line); vertical-align: top;
-  font-variant-numeric: tabular-nums; overflow-wrap: break-word; max-width: 30rem; }
-th { background: var(--wash); } th:first-child, td.words { text-align: left; }
-tr > th:first-child { white-space: nowrap; }
-pre { background: var(--wash); padding: .7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .84rem; }
-.card pre { max-height: 22rem; overflow-y: auto; }
-.plot svg { max-width: 100%; height: auto; } .good { color: var(--good); } .bad { color: var(--bad); }
-.card { border: 1px solid var(--line); border-radius: 6px; padding: .2rem 1rem .6rem; margin: .8rem 0; }
-.sides { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
-"""
+_MARKS = {True: "good", False: "bad", None: "lead"}
+"""The CSS class of a text, by whether it is good (None: neither)."""
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    keep_trailing_newline=True,
+)
+_PARTS = _TEMPLATES.get_template("parts.html").module
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and the pieces of HTML under it."""
+    """A heading and the parts under it; a part that is plain text is escaped."""
 
     title: str
     parts: Sequence[str]
@@ -78,58 +69,50 @@ class Section:
 
 def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     """Return the whole page; sections without parts are left out."""
-    shown = [f"<h2>{escape(part.title)}</h2>\n" + "\n".join(part.parts) for part in sections if part.parts]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n' + "\n".join(shown) + "\n</body>\n</html>\n"
-    )
+    return _TEMPLATES.get_template("page.html").render(title=title, lead=lead, sections=sections)
 
 
-def text(words: str) -> str:
+def text(words: str) -> Markup:
     """Return a paragraph."""
-    return f"<p>{escape(words)}</p>"
+    return _part("text", words)
 
 
-def code(lines: str) -> str:
+def heading(words: str, good: bool) -> Markup:
+    """Return a heading of the third level, marked as good or bad."""
+    return _part("heading", words, _MARKS[good])
+
+
+def code(lines: str) -> Markup:
     """Return a block of code, or of a model's own words, with its line breaks."""
-    return f"<pre>{escape(lines)}</pre>"
+    return _part("code", lines)
 
 
-def table(frame: pd.DataFrame, caption: str = "", digits: int = 4) -> str:
+def table(frame: pd.DataFrame, caption: str = "", digits: int = 4) -> Markup:
     """Return a table: the index as first column, numbers to `digits` significant digits, nothing for NaN."""
-    head = "".join(f"<th>{escape(str(name))}</th>" for name in [frame.index.name or "", *frame.columns])
-    body = "".join(
-        f"<tr><th>{escape(str(index))}</th>" + "".join(_cell(value, digits) for value in values) + "</tr>\n"
-        for index, values in zip(frame.index, frame.itertuples(index=False, name=None), strict=True)
-    )
-    below = f'<p class="caption">{escape(caption)}</p>' if caption else ""
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table></div>{below}'
+    lines = zip(frame.index, frame.itertuples(index=False, name=None), strict=True)
+    rows = [(index, [(number(value, digits), _in_words(value)) for value in values]) for index, values in lines]
+    return _part("table", [frame.index.name or "", *frame.columns], rows, caption)
 
 
-def facts(known: Mapping[str, object]) -> str:
+def facts(known: Mapping[str, object]) -> Markup:
     """Return a table of names and values, each value as it is written."""
-    lines = "".join(
-        f'<tr><th>{escape(name)}</th><td class="words">{escape(str(value))}</td></tr>\n'
-        for name, value in known.items()
-    )
-    return f'<div class="wide"><table>{lines}</table></div>'
+    return _part("facts", list(known.items()))
 
 
-def _cell(value: object, digits: int) -> str:
-    kind = ' class="words"' if isinstance(value, str) and not re.fullmatch(r"[\s\d.,%±e+\-\[\]()]*", value) else ""
-    return f"<td{kind}>{escape(number(value, digits))}</td>"
-
-
-def card(heading: str, sides: Sequence[tuple[str, bool | None, str]]) -> str:
+def card(heading: str, sides: Sequence[tuple[str, bool | None, str]]) -> Markup:
     """Return a card: a heading over texts side by side, each with a title, and whether it is good (None: neither)."""
-    marks = {True: "good", False: "bad", None: "lead"}
-    columns = "".join(
-        f'<div><b class="{marks[good]}">{escape(title)}</b>{code(words or "(nothing)")}</div>'
-        for title, good, words in sides
-    )
-    return f'<div class="card"><p>{escape(heading)}</p><div class="sides">{columns}</div></div>'
+    return _part("card", heading, [(title, _MARKS[good], words) for title, good, words in sides])
+
+
+def _part(macro: str, *values: object) -> Markup:
+    """Return what a macro of `parts.html` makes of `values`, which it escapes."""
+    made: Markup = getattr(_PARTS, macro)(*values)
+    return made
+
+
+def _in_words(value: object) -> bool:
+    """Say whether a table's cell is text, which is aligned to the left."""
+    return isinstance(value, str) and not re.fullmatch(r"[\s\d.,%±e+\-\[\]()]*", value)
 
 
 def grid(count: int, columns: int = 3, height: float = 2.5, width: float = 3.9) -> tuple[Figure, list[Axes]]:
@@ -156,12 +139,10 @@ def stroke(index: int) -> dict[str, str]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": STROKES[index // len(COLOURS) % len(STROKES)]}
 
 
-def plot(figure: Figure, caption: str) -> str:
-    """Return a figure as a picture of the page, which `caption` describes to who cannot see it, too."""
-    drawn = svg(figure)
-    drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
-    drawn = drawn.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1)
-    return f'<div class="plot">{drawn}</div><p class="caption">{escape(caption)}</p>'
+def plot(figure: Figure, caption: str) -> Markup:
+    """Return a figure as a picture of the page; `caption` also describes it to screen readers."""
+    _, _, drawn = svg(figure).partition("<svg")
+    return _part("plot", Markup(drawn.replace(_INK, "currentColor")), caption)
 
 
 def svg(figure: Figure) -> str:

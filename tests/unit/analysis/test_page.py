@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -7,7 +8,21 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 
-from analysis.pages.page import COLOURS, Section, code, grid, legend, page, plot, stroke, table, text
+from analysis.pages.page import (
+    COLOURS,
+    Section,
+    card,
+    code,
+    facts,
+    grid,
+    heading,
+    legend,
+    page,
+    plot,
+    stroke,
+    table,
+    text,
+)
 
 
 def drawing() -> str:
@@ -33,10 +48,20 @@ def test_a_page_needs_nothing_from_outside_and_is_well_formed() -> None:
 
 
 def test_a_models_words_cannot_become_markup() -> None:
-    words = "<script>alert(1)</script>"
-    made = code(words) + text(words) + table(pd.DataFrame({words: [words]}, index=[words]), words)
-    assert "<script>" not in made
-    assert made.count("&lt;script&gt;") == 6
+    words = "<script>alert('1')</script> & \"x\""
+    parts: dict[str, int] = {
+        text(words): 1,
+        heading(words, True): 1,
+        code(words): 1,
+        table(pd.DataFrame({words: [words]}, index=[words]), words): 4,
+        facts({words: words}): 2,
+        card(words, [(words, True, words)]): 3,
+        plot(grid(1)[0], words): 2,
+        page(words, words, [Section(words, [words])]): 5,
+    }
+    for made, places in parts.items():
+        assert "<script>" not in made
+        assert html.unescape(made).count(words) == made.count("&lt;script&gt;") == places
 
 
 def test_a_plots_text_and_axes_take_the_pages_colour() -> None:
@@ -45,7 +70,7 @@ def test_a_plots_text_and_axes_take_the_pages_colour() -> None:
     # What is left are the lines' own colours and white, which is nowhere to be seen.
     left = {colour.upper() for colour in re.findall(r"(?:stroke|fill): (#[0-9a-fA-F]{6})", drawn)}
     assert left <= {colour.upper() for colour in COLOURS}
-    assert 'aria-label="what &quot;it&quot; shows"' in drawn
+    assert 'aria-label="what &#34;it&#34; shows"' in drawn
 
 
 def test_a_table_shows_numbers_shortly_and_nothing_for_what_is_missing() -> None:
