@@ -1,6 +1,7 @@
 """Seconds a step, by phase, of arms: named sets of overrides over a named experiment, run one after the other.
 
-    python analysis/benchmark.py --arms analysis/arms/one-gpu.yaml --out analysis/results/one-gpu.json [key=value …]
+    python analysis/benchmark.py --arms analysis/arms/one-gpu.yaml --out analysis/results/one-gpu.json [key=value …] \
+        [--json [FILE]]
 
 Each arm is a real run of `experiments/run.py` with an MLflow store and a folder of its own. An arm that the JSON holds
 already, with the same configuration, is not run again. Exit codes: 0 every arm measured, 1 one failed, 2 refused.
@@ -27,12 +28,12 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from analysis.bench.generation import generation_of_run, one_at_a_time
 from analysis.bench.gpu_load import load, sampled
 from analysis.bench.table import PHASES, step_table
 from analysis.bench.update_arm import measure_peak
+from analysis.pages import output
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.config.layout import training_gpus
 from guidelines_core.digests import text_sha256
@@ -85,6 +86,7 @@ def main() -> int:
     parser.add_argument("--out", required=True, type=Path, help="the JSON; arms that it holds are not run again")
     parser.add_argument("--work", type=Path, help="keep the runs' folders here (default: a temporary folder)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every arm")
+    output.add_json(parser)
     given = parser.parse_args()
     result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {"arms": []}
     here = hardware()
@@ -121,7 +123,8 @@ def main() -> int:
                 if "failed" not in other:
                     other["ratio_to_first"] = round(other["s_per_step"] / first, 3)
             write(given.out, result)
-    Console().print(step_table(result))
+    output.console(given).print(step_table(result))
+    output.write_json(given, result)
     return int(any("failed" in entry for entry in result["arms"]))
 
 

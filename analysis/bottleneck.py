@@ -1,6 +1,6 @@
 """Why does a step take so long? Its time by phase and by GPU, against the hardware's floor, and what to change first.
 
-    python analysis/bottleneck.py RUN [--gpu H100] [--json FILE|-] [--html FILE]
+    python analysis/bottleneck.py RUN [--gpu H100] [--json [FILE]] [--html FILE]
     python analysis/bottleneck.py --figures analysis/reference-figures.yaml
 
 RUN is a run's id or name; a bare name means its newest FINISHED top-level run. For a run that was not recorded, a YAML
@@ -12,12 +12,11 @@ from __future__ import annotations
 import sys
 
 if __name__ != "__main__":
-    # pandas looks for a package of this name (`pandas/core/nanops.py`) and would take this script for it, for which
-    # reason there is nothing else in it.
-    raise ImportError("analysis/bottleneck.py is a script; import diagnosis_report instead")
+    # pandas imports a package of this name where there is one (`pandas/core/nanops.py`), and finds this script.
+    raise ImportError("analysis/bottleneck.py is a script: import analysis.diagnosis.command instead")
 
 
-from analysis.diagnosis.report import main
+from analysis.diagnosis.command import main
 from guidelines_core.terminal import replace_unprintable
 
 replace_unprintable()

@@ -1,6 +1,6 @@
 """Compares runs: what was set differently, what each reached, which is better, and what exact match wronged.
 
-    python analysis/compare.py RUN RUN … [--json FILE|-] [--html FILE] [--regrade]
+    python analysis/compare.py RUN RUN … [--json [FILE]] [--html FILE] [--regrade]
 
 A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The first RUN is what the others are
 compared with. Two runs that were graded differently are compared by one grader's verdicts on both, which every stored
@@ -10,22 +10,20 @@ row holds; `--regrade` has both graders judge every stored solution afresh. Exit
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import string
 import sys
-from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from analysis.pages import page
+from analysis.pages import output, page
 from analysis.pages.tables import show
 from analysis.stats.comparison import Comparison, answer, compare
 from analysis.stats.summary import curves, in_words
 from analysis.stats.verdicts import Judged, pairs_to_grade
-from analysis.store.runs import Run, require_folders, resolve_all
+from analysis.store.runs import Run, resolve_all
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.terminal import replace_unprintable
@@ -49,7 +47,7 @@ def main() -> int:
     options = parse_arguments()
     err = Console(stderr=True)
     try:
-        require_folders(options.json, options.html)
+        output.check_folders(options)
         runs = resolve_all(options.runs, open_store())
         if len(runs) < 2:
             raise RunError("one RUN alone: give two or more to compare; analysis/report.py shows one")
@@ -57,13 +55,8 @@ def main() -> int:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     comparison = graded_afresh(runs, err) if options.regrade else compare(runs)
-    draw(comparison, err if options.json == "-" else Console())
-    if options.json:
-        text = json.dumps(comparison.as_json(), indent=1, ensure_ascii=False) + "\n"
-        if options.json == "-":
-            print(text, end="")
-        else:
-            Path(options.json).write_text(text, encoding="utf-8")
+    draw(comparison, output.console(options))
+    output.write_json(options, comparison.as_json())
     if options.html:
         options.html.write_text(as_page(comparison), encoding="utf-8")
     return 0
@@ -73,8 +66,8 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description="Compare runs; the first is what the others are compared with.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id or name")
-    parser.add_argument("--json", metavar="FILE|-", help="write everything as JSON; - prints it, and tables on stderr")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write one page with curves")
+    output.add_json(parser)
+    output.add_html(parser)
     parser.add_argument("--regrade", action="store_true", help="judge every stored solution afresh, by both graders")
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
 """Is a guideline worth anything? The same problems without one, with the untrained and with the trained planner's.
 
     python analysis/lift.py RUN [--checkpoint STEP|best|last] [--data FILE …] [--solver MODEL] [--problems N] \
-        [--samples K] [--out DIR] [--json FILE|-] [--html FILE]
+        [--samples K] [--out DIR] [--json [FILE]] [--html FILE]
 
 RUN is a run's id or name; a bare name means its newest FINISHED top-level run. FILE is a benchmark's .jsonl, .json or
 .parquet, or `word-problems` for new ones; without it the run's own validation problems. Problems that the run was
@@ -13,7 +13,6 @@ codes: 0 done, 1 failed, 2 refused, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from analysis.lifts import report as lift_report
 from analysis.lifts.arms import NONE, TRAINED, UNTRAINED, GenerationFailed, Plan, measure
 from analysis.lifts.data import Problems, load, trained_on
 from analysis.lifts.stats import Lift, lift
+from analysis.pages import output
 from analysis.store import runs
 from guidelines_core.config.compose import model_location
 from guidelines_core.data.problems import DatasetError
@@ -58,13 +58,13 @@ def main(arguments: list[str] | None = None) -> int:
         "--samples", type=_positive, default=1, metavar="K", help="answers for each problem (default 1)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the answers are kept")
-    parser.add_argument("--json", metavar="FILE|-", help="write the result as JSON, too; - is stdout")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
+    output.add_json(parser)
+    output.add_html(parser)
     given = parser.parse_args(arguments)
-    console = Console(stderr=given.json == "-")
     try:
+        output.check_folders(given)
         run = runs.resolve(given.run, open_store())
-        results = measured(run, given, console)
+        results = measured(run, given, output.console(given))
     except (RunError, LiftRefused, DatasetError, ExportError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -74,12 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    if given.json:
-        text = json.dumps({label: result.as_json() for label, result in results.items()}, indent=1) + "\n"
-        if given.json == "-":
-            print(text, end="")
-        else:
-            Path(given.json).write_text(text, encoding="utf-8")
+    output.write_json(given, {label: result.as_json() for label, result in results.items()})
     if given.html:
         from analysis.lifts import page as lift_page
 

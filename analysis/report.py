@@ -1,10 +1,11 @@
 """One page of a run to show a colleague: what was trained and how, what it reached, how to do it again.
 
-    python analysis/report.py RUN … [--html FILE]
+    python analysis/report.py RUN … [--json [FILE]] [--html FILE]
 
 A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The page and its plots become the
-artifacts `report/` of each run; --html writes the page to a file, too. Several runs share one page, after a comparison.
-A run's lift is in it once `analysis/lift.py` has measured it. Exit codes: 0 done, 2 refused, 1 failed.
+artifacts `report/` of each run; --html writes the page to a file, too, and --json gives its figures. Several runs share
+one page, after a comparison. A run's lift is in it once `analysis/lift.py` has measured it. Exit codes: 0 done,
+2 refused, 1 failed.
 """
 
 from __future__ import annotations
@@ -13,14 +14,13 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 
-from analysis.pages import page
+from analysis.pages import output, page
 from analysis.pages.run import Report, report
 from analysis.stats.comparison import answer, compare
-from analysis.store.runs import Run, labels, require_folders, resolve_all
+from analysis.store.runs import Run, labels, resolve_all
 from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.terminal import replace_unprintable
 
@@ -32,15 +32,16 @@ def main() -> int:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     parser = argparse.ArgumentParser(description="One page of a run, or of some.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id or name")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write the page to this file, too")
+    output.add_json(parser)
+    output.add_html(parser)
     options = parser.parse_args()
     try:
-        require_folders(options.html)
+        output.check_folders(options)
         runs = resolve_all(options.runs, open_store())
     except RunError as error:
         Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    console = Console()
+    console = output.console(options)
     reports = {name: report(run, name) for name, run in zip(labels(runs), runs, strict=True)}
     made = as_page(runs, reports)
     for (name, found), run in zip(reports.items(), runs, strict=True):
@@ -48,6 +49,7 @@ def main() -> int:
         for sentence in found.headline:
             console.print(f"{name}: {sentence}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"{name}: attached as {FOLDER}/report.html to run {run.id}", markup=False, highlight=False)
+    output.write_json(options, {name: found.as_json for name, found in reports.items()})
     if options.html:
         options.html.write_text(made, encoding="utf-8")
     return 0

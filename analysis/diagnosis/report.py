@@ -1,58 +1,16 @@
-"""What `bottleneck.py` prints: the answer in one sentence, tables of phases, GPUs and changes, and the JSON."""
+"""A diagnosis in words and tables: the answer in one sentence, phases, GPUs, findings and changes."""
 
 from __future__ import annotations
-
-import argparse
-import json
-import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from analysis.diagnosis import findings as diagnosis
 from analysis.diagnosis.findings import Diagnosis
 from analysis.diagnosis.step_time import PHASES
-from guidelines_core.config.compose import ConfigError
-from guidelines_core.hardware.shapes import gpus
 from guidelines_core.launch.console import duration
-from guidelines_core.runs.lookup import RunError
 
 TRIED = 3
 """How many changes are named."""
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Report on the run or the figures that the command line names and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="bottleneck.py", description="Where a step's time goes, and what to change first."
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("run", nargs="?", metavar="RUN", help="a run's id or name")
-    what.add_argument("--figures", type=Path, metavar="FILE", help="a YAML of figures in place of a run")
-    parser.add_argument("--gpu", choices=sorted(gpus()), help="what it ran on (default: what the run recorded)")
-    parser.add_argument("--json", metavar="FILE|-", help="write the figures as JSON, too; - is stdout")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, too")
-    given = parser.parse_args(arguments)
-    try:
-        found = (
-            diagnosis.of_figures(given.figures, given.gpu) if given.figures else diagnosis.of_run(given.run, given.gpu)
-        )
-    except (RunError, ConfigError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    report(found, Console(stderr=given.json == "-"))
-    if given.json:
-        text = json.dumps(diagnosis.as_json(found), indent=1) + "\n"
-        if given.json == "-":
-            print(text, end="")
-        else:
-            Path(given.json).write_text(text, encoding="utf-8")
-    if given.html:
-        from analysis.diagnosis import page as diagnosis_page
-
-        given.html.write_text(diagnosis_page.page(found), encoding="utf-8")
-    return 0
 
 
 def headline(found: Diagnosis) -> str:

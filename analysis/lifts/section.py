@@ -78,7 +78,7 @@ def chosen(pairs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 def cards(rows: pd.DataFrame, pair: Mapping[str, Any], ids: Sequence[str], good: bool) -> list[str]:
     """Return a card for each problem: question, guideline, both solutions with their verdicts."""
     of_solver = rows[rows["solver"] == pair["solver"]]
-    found = []
+    found: list[str] = []
     for problem_id in ids:
         same = of_solver[of_solver["problem_id"] == problem_id].sort_values("sample", kind="stable")
         before, after = same[same["kind"] == pair["base"]], same[same["kind"] == pair["better"]]

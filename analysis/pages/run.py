@@ -16,7 +16,7 @@ from analysis.diagnosis import report as diagnosis_report
 from analysis.lifts.section import lift_sections, short
 from analysis.pages.cost import cost_sections
 from analysis.pages.page import Section, card, code, facts, plot, table, text
-from analysis.pages.tables import interval, number
+from analysis.pages.tables import interval, number, records
 from analysis.stats import signal
 from analysis.stats.comparison import FEW, notes
 from analysis.stats.intervals import compare_paired, mean_interval
@@ -63,11 +63,13 @@ class Report:
         sections: headings and HTML.
         plots: its pictures, by file name without ending.
         headline: what it reached, a sentence each.
+        as_json: the same facts as JSON takes them.
     """
 
     sections: list[Section]
     plots: dict[str, Figure]
     headline: list[str]
+    as_json: dict[str, Any]
 
 
 def report(run: Run, name: str) -> Report:
@@ -89,7 +91,16 @@ def report(run: Run, name: str) -> Report:
         Section("What exact match wronged", wronged(judged)),
         Section("To do it again", reproducibility(run, settings)),
     ]
-    return Report(sections, {"curves": drawn} if drawn else {}, headline)
+    found = {
+        "run": run.id,
+        "status": run.status,
+        "headline": headline,
+        "settings": chosen_settings(settings),
+        "figures": records(own),
+        "verdicts": records(judged.tally),
+        "origin": origin(run),
+    }
+    return Report(sections, {"curves": drawn} if drawn else {}, headline, found)
 
 
 def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
@@ -141,14 +152,19 @@ def leaked(metrics: pd.DataFrame, few: int) -> list[str]:
 
 def trained(settings: Mapping[str, Any], problems: Mapping[str, Any]) -> list[str]:
     """Return the run's settings as a table; none if it recorded none."""
-    keys = flat(settings)
-    known = {words: str(keys[key]) for key, words in FACTS.items() if keys.get(key) is not None}
+    known = chosen_settings(settings)
     known |= {words: model_name(known[words]) for words in ("planner", "solver") if words in known}
     if problems:
         known["problems"] = (
             f"{number(problems.get('train_rows'))} to train, {number(problems.get('val_rows'))} to validate"
         )
     return [facts(known)] if known else []
+
+
+def chosen_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of `FACTS` that a configuration has, by their names in words."""
+    keys = flat(settings)
+    return {words: str(keys[key]) for key, words in FACTS.items() if keys.get(key) is not None}
 
 
 def side_by_side(run: Run) -> list[str]:

@@ -84,17 +84,6 @@ def resolve(text: str, client: MlflowClient) -> Run:
     return Run(client, find_run(text, client))
 
 
-def require_folders(*files: str | Path | None) -> None:
-    """Check, before minutes of work, that what is to be written has a folder.
-
-    Raises:
-        RunError: one of the files has none.
-    """
-    for file in files:
-        if file and str(file) != "-" and not Path(file).resolve().parent.is_dir():
-            raise RunError(f"{file}: there is no folder {Path(file).resolve().parent}; make it or name another file")
-
-
 def resolve_all(texts: Sequence[str], client: MlflowClient) -> list[Run]:
     """Return the runs that `texts` name.
 

@@ -64,15 +64,16 @@ def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
     out.write_text(json.dumps({**benchmark.hardware(), "arms": [done, slower]}))
     left = tmp_path / "work/refused/run"
     left.mkdir(parents=True)
-    monkeypatch.setattr(
-        sys, "argv", ["benchmark.py", "--arms", str(arms), "--out", str(out), "--work", str(tmp_path / "work")]
-    )
+    words = ["--arms", str(arms), "--out", str(out), "--work", str(tmp_path / "work"), "--json"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
     assert benchmark.main() == 1
     assert not left.exists()
     *kept, refused = json.loads(out.read_text())["arms"]
     assert kept == [{**done, "ratio_to_first": 1.0}, {**slower, "ratio_to_first": 1.5}]
     assert refused["failed"] == "exit code 2: refused before it started"
-    assert "of the first arm's" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "of the first arm's" in printed.err
+    assert json.loads(printed.out[printed.out.index("{") :]) == json.loads(out.read_text())
 
 
 def test_what_follows_from_an_arms_figures() -> None:

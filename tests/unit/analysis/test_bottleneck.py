@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from analysis.diagnosis import report as diagnosis_report
 from analysis.diagnosis.changes import Model, best, predicted
+from analysis.diagnosis.command import main
 from analysis.diagnosis.findings import Diagnosis, as_json, of_figures, of_run
 from analysis.diagnosis.step_time import (
     Step,
@@ -320,7 +321,7 @@ def test_runs_with_nothing_to_divide_up_are_refused(
 ) -> None:
     config = compose("quickstart", environ={}) if with_config else None
     run_id = recorded(store, metrics, config, "FAILED")
-    assert diagnosis_report.main([run_id]) == 2
+    assert main([run_id]) == 2
     said = capsys.readouterr().err
     assert expected in said
     assert "FAILED" in said
@@ -333,7 +334,7 @@ def test_runs_with_nothing_to_divide_up_are_refused(
 
 def test_the_page_and_the_json_say_what_the_terminal_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     html = tmp_path / "page.html"
-    assert diagnosis_report.main(["--figures", str(FIGURES), "--json", "-", "--html", str(html)]) == 0
+    assert main(["--figures", str(FIGURES), "--json", "--html", str(html)]) == 0
     printed = capsys.readouterr()
     answer = json.loads(printed.out)
     assert answer["changes"][0]["overrides"] == ["guidelines.solver.max_concurrency=512"]
@@ -350,7 +351,7 @@ def test_the_page_and_the_json_say_what_the_terminal_says(tmp_path: Path, capsys
 def test_figures_that_cannot_be_read_are_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.yaml"
     file.write_text(text)
-    assert diagnosis_report.main(["--figures", str(file)]) == 2
+    assert main(["--figures", str(file)]) == 2
     assert "expected a YAML with experiment, gpu" in capsys.readouterr().err
 
 

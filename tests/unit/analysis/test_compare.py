@@ -57,7 +57,7 @@ def validation(problems: list[str], math_verify: list[int], exact: list[int] | N
 def test_the_whole_comparison_as_json_agrees_with_the_stored_rows(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert call(monkeypatch, "base", "other", "--json", "-", "--html", tmp_path / "page.html") == 0
+    assert call(monkeypatch, "base", "other", "--json", "--html", tmp_path / "page.html") == 0
     said = json.loads(capsys.readouterr().out)
     stored = [rows(resolve(name, client), "validation") for name in ("base", "other")]
     finals = [table[table["step"] == 12].set_index("problem_id").sort_index() for table in stored]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,11 @@ def lift_result() -> dict[str, Any]:
 def test_a_report_is_one_small_page_attached_to_its_run(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert call(monkeypatch, "exact", "--html", tmp_path / "page.html") == 0
+    assert call(monkeypatch, "exact", "--json", "--html", tmp_path / "page.html") == 0
+    printed = capsys.readouterr()
+    (found,) = json.loads(printed.out).values()
+    assert found["status"] == "FINISHED"
+    assert found["headline"][0] in printed.err.replace("\n", " ")
     made = (tmp_path / "page.html").read_text()
     run = resolve("exact", client)
     assert artifact(run, "report/report.html").read_text() == made

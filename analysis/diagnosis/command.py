@@ -1,0 +1,40 @@
+"""The command of `analysis/bottleneck.py`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from analysis.diagnosis.findings import as_json, of_figures, of_run
+from analysis.diagnosis.page import page
+from analysis.diagnosis.report import report
+from analysis.pages import output
+from guidelines_core.config.compose import ConfigError
+from guidelines_core.hardware.shapes import gpus
+from guidelines_core.runs.lookup import RunError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Report on the run or the figures that the command line names and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="bottleneck.py", description="Where a step's time goes, and what to change first."
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("run", nargs="?", metavar="RUN", help="a run's id or name")
+    what.add_argument("--figures", type=Path, metavar="FILE", help="a YAML of figures in place of a run")
+    parser.add_argument("--gpu", choices=sorted(gpus()), help="what it ran on (default: what the run recorded)")
+    output.add_json(parser)
+    output.add_html(parser)
+    given = parser.parse_args(arguments)
+    try:
+        output.check_folders(given)
+        found = of_figures(given.figures, given.gpu) if given.figures else of_run(given.run, given.gpu)
+    except (RunError, ConfigError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    report(found, output.console(given))
+    output.write_json(given, as_json(found))
+    if given.html:
+        given.html.write_text(page(found), encoding="utf-8")
+    return 0
