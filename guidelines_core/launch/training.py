@@ -200,7 +200,6 @@ class Training:
             self.log,
             {
                 "MLFLOW_TRACKING_URI": self._run.claim.tracking_uri,
-                "MLFLOW_RUN_ID": self._run.claim.run_id,
                 "VERL_FILE_LOGGER_PATH": str(self.journal),
                 STOP_FILE: str(self._stop_file),
                 ENDED: str(self._driver.folder / STAGES_FILE),

@@ -2,9 +2,9 @@
 
     python -m guidelines_core.models.export RUN [--checkpoint STEP|best|last] --out DIR [--register]
 
-RUN is a checkpoint directory, a run's id, or its name (of several the newest finished one). `best` is the checkpoint
-with the highest validation accuracy. verl's own merger does the work and writes bfloat16. `--register` copies the
-folder to the run's artifacts and makes it a version of the MLflow model of the run's name.
+RUN is a checkpoint directory, a run's id, or its name, which means its newest FINISHED top-level run. `best` is the
+checkpoint with the highest validation accuracy. The model is written in bfloat16. `--register` copies the folder to the
+run's artifacts and makes it a version of the MLflow model of the run's name.
 
 Exit codes: 0 made, 2 refused, 1 failed.
 """
@@ -12,13 +12,13 @@ Exit codes: 0 made, 2 refused, 1 failed.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
 
+from guidelines_core.models.merge import MergeError, merge
 from guidelines_core.runs.checkpoints import Checkpoint, best, fault, sealed
 from guidelines_core.runs.lookup import RunError, find_run, open_store
 from guidelines_core.runs.stores import tracking_uri
@@ -44,11 +44,10 @@ def main() -> int:
             raise ExportError(f"--out={arguments.out}: it holds files already; name a new folder")
         if reason := fault(checkpoint.folder):
             raise ExportError(f"{checkpoint.folder} is not whole: {reason}; name another --checkpoint")
-    except (RunError, ExportError) as error:
+        merge(checkpoint.folder, arguments.out.resolve(), "bfloat16")
+    except (RunError, ExportError, MergeError) as error:
         print(error, file=sys.stderr)
         return 2
-    if code := merge(checkpoint, arguments.out):
-        return code
     print(f"step {checkpoint.step} (validation accuracy {checkpoint.accuracy}) is in {arguments.out}")
     if arguments.register:
         version = register(run, checkpoint, arguments.out)
@@ -82,16 +81,6 @@ def pick(checkpoints: list[Checkpoint], wanted: str) -> Checkpoint:
     if wanted not in there:
         raise ExportError(f"--checkpoint={wanted}: expected one of {', '.join(there)}")
     return there[wanted]
-
-
-def merge(checkpoint: Checkpoint, out: Path) -> int:
-    """Merge the shards of `checkpoint` into `out` by verl's merger; return its exit code."""
-    command = [sys.executable, "-m", "guidelines_core.models.merge", "--dtype", "bfloat16"]
-    folders = [str(checkpoint.folder), str(out)]
-    done = subprocess.run([*command, *folders], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if done.returncode:
-        print(done.stdout, file=sys.stderr)
-    return int(done.returncode != 0)
 
 
 def register(run: MlflowRun, checkpoint: Checkpoint, folder: Path) -> str:

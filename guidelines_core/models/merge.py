@@ -8,6 +8,7 @@ CHECKPOINT is `…/global_step_N`. Exit codes: 0 done, 1 failed, 2 refused.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -83,7 +84,8 @@ def _merge(actor: Path, out: Path, dtype: str | None) -> None:
                 hf_model_config_path=about,
             )
         )
-        merger.merge_and_save()
+        with contextlib.redirect_stdout(sys.stderr):  # verl prints its progress
+            merger.merge_and_save()
         merger.cleanup()
     # The merger wrote bfloat16 here, whatever the weights are.
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))

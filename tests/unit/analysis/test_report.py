@@ -91,7 +91,7 @@ def test_a_report_is_one_small_page_attached_to_its_run(
     assert "Is a guideline worth anything?" not in made
     validated = rows(run, "validation")
     by_step = validated.pivot(index="problem_id", columns="step", values="math_verify_correct")
-    said = capsys.readouterr().out
+    said = printed.err
     assert f"at step 51: {by_step[51].mean():.3f} [" in said
     assert f"From step 50 it changed by {(by_step[51] - by_step[50]).mean():+.3f} [" in said
 

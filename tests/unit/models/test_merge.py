@@ -67,8 +67,9 @@ def test_two_ranks_shards_are_put_together_to_the_bit(checkpoint: Path, tmp_path
     assert not (tmp_path / "new" / ".planner.new").exists()
 
 
-def test_it_can_be_rounded(checkpoint: Path, tmp_path: Path) -> None:
+def test_it_can_be_rounded(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(checkpoint), str(tmp_path / "planner"), "--dtype", "bfloat16"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'planner'}\n"
     whole = torch.load(checkpoint / "whole.pt")
     rounded = load_file(tmp_path / "planner/model.safetensors")
     assert all(torch.equal(weight, whole[name].bfloat16()) for name, weight in rounded.items())
