@@ -37,16 +37,9 @@ from analysis.pages import output
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.config.layout import training_gpus
 from guidelines_core.digests import text_sha256
-from guidelines_core.hardware.estimate import (
-    PEAK,
-    Lengths,
-    estimated_step,
-    padded_sequences,
-    shapes_of,
-    tokens_per_step,
-)
 from guidelines_core.hardware.gpus import devices
 from guidelines_core.hardware.shapes import gpus
+from guidelines_core.hardware.timing import PEAK, Lengths, estimated_step, padded_sequences, shapes_of, tokens_per_step
 from guidelines_core.launch.training import failure_line
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import LOGGED_AT, STEP

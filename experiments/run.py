@@ -20,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from guidelines_core.config.compose import ConfigError, experiments
-from guidelines_core.hardware.engines import with_cache_sizes
 from guidelines_core.hardware.estimate import forecast
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
+from guidelines_core.hardware.kv_cache import with_cache_sizes
 from guidelines_core.launch.alarms import Announcer
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.console import summary, watch

@@ -11,7 +11,7 @@ import numpy as np
 from guidelines_core.verl_adapter.trials import WALL
 
 Step = Mapping[str, float]
-"""One step's metrics, by the names that verl and `guidelines_core.verl_adapter.trainer` log, and `WALL`."""
+"""One step's metrics, by the names that verl and `guidelines_core.verl_adapter.graded_rows` log, and `WALL`."""
 
 OBJECTIVES = {"graded": "sweep/graded_rollouts_per_s", "effective": "sweep/effective_rollouts_per_s"}
 """What `--objective` maximises: all graded rollouts, or those of groups with an advantage other than zero."""

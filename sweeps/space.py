@@ -21,10 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, finished, own_layout, unresolved
-from guidelines_core.hardware.estimate import padded_sequences
 from guidelines_core.hardware.footprint import memory
 from guidelines_core.hardware.gpus import devices, known_gpu
 from guidelines_core.hardware.shapes import Gpu, find_shape
+from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight import config_findings
 

@@ -14,7 +14,7 @@ import psutil
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import changed
-from guidelines_core.hardware.engines import with_cache_sizes
+from guidelines_core.hardware.kv_cache import with_cache_sizes
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.processes import alive
 from guidelines_core.launch.stop import StopRequests

@@ -171,7 +171,7 @@ def rows(
     solutions: Sequence[str],
     words: int = 600,
 ) -> pd.DataFrame:
-    """Return graded rows such as `guidelines_core/verl_adapter/trainer.py` keeps, of texts as long as true ones."""
+    """Return graded rows as `verl_adapter/graded_rows.py` writes them, with texts as long as true ones."""
     texts = [" ".join(chance.choices(("first", "then", "we", "add", "the", "two", "sides", "of", "x"), k=words))] * 8
     picked = [chance.randrange(len(ANSWERS)) for _ in range(count)]
     right = [verdicts[index] for index in picked]

@@ -16,7 +16,7 @@ def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, flo
     """Return one step's seconds and tokens/s of rollout and solver.
 
     Args:
-        rows: the step's graded rollouts, as `Recording` keeps them.
+        rows: the step's graded rollouts, as `GradedRows` writes them.
         phases: verl's seconds by phase. With `reward` among them the solver works when all guidelines are written, else
             while they are.
 

@@ -16,8 +16,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from analysis.bench.update_batch import batch_of, lengths, positions
-from guidelines_core.hardware.estimate import PADDING_TOKENS, padded_sequences
 from guidelines_core.hardware.shapes import Shape, find_shape
+from guidelines_core.hardware.timing import PADDING_TOKENS, padded_sequences
 from guidelines_core.verl_adapter.local_workers import LocalWorkers, batch_part, flat_log_probs, response_log_probs
 
 PASSES = {"old_log_prob": 1, "ref": 1, "update": 3}

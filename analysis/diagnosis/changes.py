@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from analysis.diagnosis.step_time import Slowest, Step
 from guidelines_core.config import layout
 from guidelines_core.config.compose import changed
-from guidelines_core.hardware.estimate import MEASURED, PEAK, Efficiency, Lengths, generation, padded_sequences, phases
 from guidelines_core.hardware.footprint import GIB, memory
 from guidelines_core.hardware.shapes import Gpu, Shape
+from guidelines_core.hardware.timing import MEASURED, PEAK, Efficiency, Lengths, generation, padded_sequences, phases
 from guidelines_core.paths import CONF
 
 POLLED = replace(MEASURED, poll=0.05)

@@ -31,9 +31,9 @@ from analysis.stats import signal
 from analysis.store import runs
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose
-from guidelines_core.hardware.estimate import Lengths, padded_sequences, shapes_of, step_seconds
 from guidelines_core.hardware.gpus import ASSUMED
 from guidelines_core.hardware.shapes import Gpu, cpu, gpus
+from guidelines_core.hardware.timing import Lengths, padded_sequences, shapes_of, step_seconds
 from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.runs.phases import AFTER_STEP, seconds_metric
 

@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from guidelines_core.config import layout
-from guidelines_core.hardware.estimate import Lengths
+from guidelines_core.hardware.timing import Lengths
 from guidelines_core.runs.phases import IN_STEP, seconds_metric
 
 OTHER = "other"

@@ -15,7 +15,7 @@ class Placement:
     Attributes:
         gpus: their numbers on each of `nodes` nodes.
         nodes: how many nodes have such GPUs.
-        role: the role's name, also the key of its memory in `estimate.memory`.
+        role: the role's name, also the key of its memory in `footprint.memory`.
         work: what runs there.
     """
 

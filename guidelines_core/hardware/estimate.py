@@ -3,20 +3,15 @@
     python -m guidelines_core.hardware.estimate --name NAME [--gpu H100|H200|A100] [--flops F --bandwidth B \
         --memory GIB] [key=value …]
 
-With N weights, a forward pass is 2N FLOPs a token and training 6N (Kaplan et al. 2020, 2001.08361). Decoding reads
-all weights once for each token position of the longest sequence, however many sequences are in flight, and does
-each sequence's own FLOPs and reads its keys and values on top (Pope et al. 2022, 2211.05102). Training with Adam
-and mixed precision keeps 16 bytes a weight, sharded (ZeRO, 1910.02054, section 3.1). How far the real thing is from
-the hardware's peak is `MEASURED`; every run prints its error against `known/measured-step.yaml` and
-`known/measured-training.yaml`.
+Seconds come from `timing` and memory from `footprint`. The command also prints the estimate's error against the steps
+of `known/measured-step.yaml` and `known/measured-training.yaml`.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import yaml
 from omegaconf import DictConfig
@@ -26,198 +21,17 @@ from rich.table import Table
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
-from guidelines_core.hardware.shapes import KNOWN, Gpu, Shape, find_shape, gpus
+from guidelines_core.hardware.shapes import KNOWN, Gpu, gpus
+from guidelines_core.hardware.timing import (
+    MEASURED,
+    PEAK,
+    Lengths,
+    estimated_step,
+    run_seconds,
+    shapes_of,
+    tokens_per_step,
+)
 from guidelines_core.terminal import replace_unprintable
-
-PADDING_TOKENS = 128
-"""Length of the sequences with which verl pads a batch (`verl/trainer/ppo/padding_utils.py`)."""
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """How much of the hardware's peak each part of a step gets.
-
-    Attributes:
-        update: share of the FLOP/s in the update of padded rows, which computes 6N a token: between the 31.7 s of
-            `known/measured-training.yaml` and the 23.7 s of `known/measured-step.yaml`.
-        forward: the same in old and reference log-probs, 2N a token: 7.3 s for 101,000 tokens.
-        packed_update: as `update`, of packed rows with Liger's kernels and fused Adam: 4.76 s for 96,000 tokens.
-        packed_forward: as `forward`, of the same: 1.38 s.
-        prefill: the same in vLLM's prefill. Not measured.
-        decode: the same in vLLM's decoding, beside reading: 120 sequences of 3,072 tokens took 19.4 s.
-        weights: share of the bandwidth at which decoding reads the weights: one sequence alone got 325 tokens/s.
-        offload: B/s to the GPU for weights kept in main memory: reference's 16.4 s against old log-prob's 7.3 s.
-        sync: B/s of new weights into the rollout engine: 0.44 s for 6.2 GB.
-        poll: s that a finished rollout waits on average: verl looks every 2 s (`replay_buffer.py`).
-        other: s of a step in no phase: 56.3 s against 55.9 s.
-        start: s from launch to the first step.
-        disk: B/s of writing checkpoints. Not measured.
-    """
-
-    update: float = 0.072
-    forward: float = 0.086
-    packed_update: float = 0.39
-    packed_forward: float = 0.45
-    prefill: float = 0.5
-    decode: float = 0.4
-    weights: float = 0.42
-    offload: float = 65e9
-    sync: float = 14e9
-    poll: float = 1.0
-    other: float = 0.4
-    start: float = 324.0
-    disk: float = 1e9
-
-
-MEASURED = Efficiency()
-PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, math.inf)
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """Tokens of a prompt, of a guideline and of a solution, the same for all."""
-
-    prompt: int
-    guideline: int
-    solution: int
-
-
-def padded_sequences(config: DictConfig) -> tuple[int, int]:
-    """Return the rollouts of one update of the actor, and to how many verl pads them.
-
-    `PPOTrainer._get_required_batch_multiple` (`verl/trainer/ppo/v1/trainer_base.py`); `separate_async` takes
-    `parameter_sync_step` batches a step.
-    """
-    n, mini = config.actor_rollout_ref.rollout.n, config.actor_rollout_ref.actor.ppo_mini_batch_size
-    prompts = config.data.train_batch_size
-    if layout.separate(config):
-        prompts //= config.trainer.v1.separate_async.parameter_sync_step
-    multiple = math.lcm(layout.training_gpus(config), mini * n)
-    return prompts * n, math.ceil(prompts * n / multiple) * multiple
-
-
-def phases(
-    config: DictConfig, planner: Shape, solver: Shape, gpu: Gpu, lengths: Lengths, efficiency: Efficiency
-) -> dict[str, float]:
-    """Return a step's seconds by verl's names of its phases.
-
-    `gen` is an upper bound: it takes all guidelines to end at once, as they do when all are as long. Where they
-    differ, the solver begins with the first while the others are still written.
-    """
-    actor, ref = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
-    workers = layout.training_gpus(config)
-    real, padded = padded_sequences(config)
-    if efficiency is PEAK:
-        padded = real
-    repeats = config.data.train_batch_size * config.actor_rollout_ref.rollout.n // real
-    length = lengths.prompt + lengths.guideline
-    tokens = (real * length + (padded - real) * PADDING_TOKENS) * repeats / workers
-    packed = config.actor_rollout_ref.model.use_remove_padding
-    forward = tokens * planner.forward_flops(length) / gpu.flops
-    log_probs = forward / (efficiency.packed_forward if packed else efficiency.forward)
-    updating = efficiency.packed_update if packed else efficiency.update
-    rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats,
-                                layout.solver_samples(config))  # fmt: skip
-    floor = efficiency is PEAK
-    found = {
-        "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
-        "old_log_prob": log_probs
-        / (config.guidelines.old_log_probs.check_every if layout.old_log_probs_from_rollout(config) else 1),
-        "update_actor": 3 * forward * actor.ppo_epochs / updating,
-        "update_weights": 2 * planner.parameters / efficiency.sync,
-    }
-    if layout.uses_reference(config):
-        passes = math.ceil(padded / workers / (ref.log_prob_micro_batch_size_per_gpu or 1)) * repeats
-        moved = passes * 4 * planner.parameters / workers if ref.fsdp_config.param_offload else 0
-        found["ref"] = log_probs + moved / efficiency.offload
-    return found
-
-
-def step_seconds(config: DictConfig, found: dict[str, float], efficiency: Efficiency) -> float:
-    """Return a step's seconds: the sum of the phases, or the longer of rollout and training where both go on."""
-    training = sum(seconds for name, seconds in found.items() if name != "gen")
-    both = max(found["gen"], training) if layout.separate(config) else found["gen"] + training
-    return float(both + efficiency.other)
-
-
-def generation(
-    config: DictConfig,
-    planner: Shape,
-    solver: Shape,
-    gpu: Gpu,
-    lengths: Lengths,
-    efficiency: Efficiency,
-    sequences: int,
-    samples: int,
-) -> tuple[float, float]:
-    """Return the seconds that the planner's engines take for so many guidelines, the solver's for `samples` to each."""
-    rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
-    read = lengths.prompt + lengths.guideline
-    engines = layout.solver_engines(config)
-    # Each reward worker has a client of its own, and so many requests in flight.
-    requests = config.guidelines.solver.max_concurrency * config.reward.num_workers
-    in_flight = math.ceil(requests * samples / engines)
-    return (
-        _decode(planner, gpu, efficiency, sequences, 1, layout.rollout_engines(config), rollout, rollout.max_num_seqs,
-                lengths.prompt, lengths.guideline),
-        _decode(solver, gpu, efficiency, sequences, samples, engines, solving, min(in_flight, solving.max_num_seqs),
-                read, lengths.solution),
-    )  # fmt: skip
-
-
-def _decode(
-    shape: Shape,
-    gpu: Gpu,
-    efficiency: Efficiency,
-    prompts: int,
-    samples: int,
-    engines: int,
-    engine: DictConfig,
-    at_once: int,
-    read: int,
-    new: int,
-) -> float:
-    """Return the seconds in which `engines` engines read prompts of `read` tokens and write `samples` answers to each.
-
-    An answer has `new` tokens. An engine writes at most `at_once` answers at a time.
-    """
-    gpus_each = engine.tensor_model_parallel_size
-    flops, bandwidth = gpu.flops * gpus_each, gpu.bandwidth * gpus_each
-    read_by_each = math.ceil(prompts / engines)
-    each = read_by_each * samples
-    waves = math.ceil(each / at_once)
-    prefill = read_by_each * read * shape.forward_flops(read) / (flops * efficiency.prefill)
-    weights = waves * new * 2 * shape.parameters / (bandwidth * efficiency.weights)
-    context = read + new / 2
-    own = shape.forward_flops(context) / (flops * efficiency.decode) + shape.kv_bytes * context / bandwidth
-    return float(prefill + weights + each * new * own)
-
-
-def run_seconds(
-    config: DictConfig, planner: Shape, solver: Shape, gpu: Gpu, lengths: Lengths, efficiency: Efficiency
-) -> dict[str, float]:
-    """Return the seconds of the whole run: start, steps, validations, checkpoints."""
-    steps, freq = config.trainer.total_training_steps, config.trainer.test_freq
-    found = phases(config, planner, solver, gpu, lengths, efficiency)
-    times = (math.ceil(steps / freq) if freq > 0 else 0) + config.trainer.val_before_train
-    guidelines = config.guidelines.data.val_size
-    validation = config.guidelines.solver.val_samples
-    one = sum(generation(config, planner, solver, gpu, lengths, efficiency, guidelines, validation))
-    return {
-        "start": efficiency.start,
-        "steps": steps * step_seconds(config, found, efficiency),
-        "validations": times * one,
-        "checkpoints": checkpoints(config) * checkpoint_bytes(planner) / efficiency.disk,
-    }
-
-
-def tokens_per_step(config: DictConfig, lengths: Lengths) -> int:
-    """Return the tokens of a step: prompts and guidelines of all rollouts, and their solutions."""
-    return int(
-        config.data.train_batch_size
-        * config.actor_rollout_ref.rollout.n
-        * (lengths.prompt + lengths.guideline + lengths.solution * layout.solver_samples(config))
-    )
 
 
 def measured_step() -> tuple[DictConfig, Gpu, Lengths, dict[str, float]]:
@@ -240,38 +54,6 @@ def measured_training() -> dict[str, tuple[DictConfig, Gpu, Lengths, dict[str, f
         )
         for name, seconds in known["seconds"].items()
     }
-
-
-def estimated_step(config: DictConfig, gpu: Gpu, lengths: Lengths, efficiency: Efficiency) -> dict[str, float]:
-    """Return a step's seconds by phase and as a whole.
-
-    Raises:
-        ConfigError: a model's shape is not known.
-    """
-    planner, solver = shapes_of(config)
-    found = phases(config, planner, solver, gpu, lengths, efficiency)
-    return {**found, "step": step_seconds(config, found, efficiency)}
-
-
-def shapes_of(config: DictConfig) -> tuple[Shape, Shape]:
-    """Return the shapes of planner and solver.
-
-    Raises:
-        ConfigError: one is neither on this machine nor in `known/models.yaml`.
-    """
-    found = []
-    for key, model in (
-        ("actor_rollout_ref.model.path", config.actor_rollout_ref.model.path),
-        ("guidelines.solver.model", config.guidelines.solver.model),
-    ):
-        shape = find_shape(model)
-        if shape is None:
-            raise ConfigError(
-                f"{key}={model}: its shape is not known: expected a folder with config.json, a model in the hub's "
-                "cache or one of guidelines_core/known/models.yaml; add it there"
-            )
-        found.append(shape)
-    return found[0], found[1]
 
 
 def longest(config: DictConfig) -> Lengths:

@@ -65,7 +65,8 @@ LOST = {
 
 
 RENAMED = {
-    "guidelines_core.gpu": "guidelines_core.verl_adapter.engine_gpu",
+    "guidelines_core.gpu": "guidelines_core.verl_adapter.cuda_engine",
+    "guidelines_core.verl_adapter.engine_gpu": "guidelines_core.verl_adapter.cuda_engine",
     "guidelines_core.cpu.engine": "guidelines_core.verl_adapter.cpu.engine",
     "guidelines_core.cpu.checkpoint_engine": "guidelines_core.verl_adapter.cpu.checkpoint_engine",
     "guidelines_core.cpu.vllm_worker.CPUWorkerExtension": (

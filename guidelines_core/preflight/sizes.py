@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from guidelines_core.config import layout
-from guidelines_core.hardware.estimate import PADDING_TOKENS, padded_sequences
+from guidelines_core.hardware.timing import PADDING_TOKENS, padded_sequences
 from guidelines_core.preflight.findings import Finding, error, warning
 
 ACTOR, ROLLOUT, REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"

@@ -7,25 +7,20 @@ step waits for a store.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import transfer_queue as tq
 from tensordict import NonTensorStack
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from guidelines_core.reward.metrics import count_metrics, reward_metrics, uplift
-from guidelines_core.reward.row import load, table
 from guidelines_core.runs import checkpoints
 from guidelines_core.runs.alarms import ROOM
 from guidelines_core.runs.cost import Meter
 from guidelines_core.solver.watch import SolverLostError, SolverWatch
 from guidelines_core.verl_adapter import colocated
 from guidelines_core.verl_adapter.early_servers import EarlyServers
+from guidelines_core.verl_adapter.graded_rows import GradedRows
 from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
 from guidelines_core.verl_adapter.lost_rollouts import LostRollouts, TooManyLostError
 from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
@@ -38,13 +33,12 @@ def recorded_trainer(mode: str) -> type[PPOTrainer]:
     return type(f"Recorded{cls.__name__}", (Recording, EarlyServers, OldLogProbs, LostRollouts, cls), {})
 
 
-class Recording:
+class Recording(GradedRows):
     """What is added to any of verl's V1 trainers, by the methods that it calls at fixed points of a step."""
 
     meter: Meter
     _due = False
     _gathering = False
-    _watch: SolverWatch | None = None
 
     def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
         """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
@@ -234,95 +228,6 @@ class Recording:
         """Raise if verl writes no journal: every record is made from the journal."""
         if "file" not in self.logger.logger:  # type: ignore[attr-defined]
             raise RuntimeError("trainer.logger lacks file: no run trains untracked; give [console,file]")
-
-    def _compute_metrics(
-        self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int
-    ) -> None:
-        """Add the reward's metrics to verl's and keep the step's graded rows."""
-        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)  # type: ignore[misc]
-        rows = self._graded_rows(batch)
-        metrics.update(reward_metrics(rows))
-        metrics.update(self._reward_counts())
-        if self._watch is not None:
-            metrics.update(self._watch.take_metrics())
-        self._keep(rows, "train")
-
-    def _graded_rows(self, batch: Any) -> pd.DataFrame:
-        """Return the batch's graded rows, without the copies that only fill up a mini-batch."""
-        fields = ["uid", "advantages", "response_mask", "extra_fields"]
-        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
-        rows = []
-        for key, tag, uid, advantages, mask, extra in zip(
-            batch.keys,
-            batch.tags,
-            list(data["uid"]),
-            data["advantages"].unbind(),
-            data["response_mask"].unbind(),
-            list(data["extra_fields"]),
-            strict=True,
-        ):
-            if tag.get("is_padding", False):
-                continue
-            for row in load(getattr(extra, "data", extra)["reward_extra_info"]["graded"]):
-                rows.append(
-                    replace(
-                        row,
-                        step=self.global_steps,  # type: ignore[attr-defined]
-                        group=str(getattr(uid, "data", uid)),
-                        rollout=int(key.rsplit("_", 2)[1]),
-                        advantage=float(advantages[mask.bool()].mean()),
-                        guideline_tokens=tag["response_len"],
-                        guideline_truncated=float(
-                            tag["response_len"] >= self.config.data.max_response_length  # type: ignore[attr-defined]
-                        ),
-                    )
-                )
-        graded = table(rows)
-        graded.sort_values(["problem_id", "group", "rollout", "sample"], ignore_index=True, inplace=True)
-        return graded
-
-    def _reward_counts(self) -> dict[str, float]:
-        """Return what the reward workers counted since the last call."""
-        rewards: Any = self.reward_loop_manager
-        return count_metrics(rewards.take_counts())
-
-    def _val_metrics_update(
-        self,
-        data_sources: Any,
-        sample_uids: Any,
-        reward_extra_infos_dict: dict[str, list[Any]],
-        *args: Any,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
-        """Keep the validation's graded rows and add their accuracy under a name that every experiment shares."""
-        metrics: dict[str, Any] = super()._val_metrics_update(  # type: ignore[misc]
-            data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs
-        )
-        met: Counter[str] = Counter()
-        rows = []
-        for uid, text in zip(map(str, sample_uids), reward_extra_infos_dict["graded"], strict=True):
-            # None where the rollout has no verdict.
-            for row in load(text) if text is not None else []:
-                rows.append(replace(row, step=self.global_steps, group=uid, rollout=met[uid]))  # type: ignore[attr-defined]
-            met[uid] += 1
-        graded = table(rows)
-        metrics["validation/accuracy"] = float(graded["acc"].mean())
-        self._validated = (self.global_steps, metrics["validation/accuracy"])  # type: ignore[attr-defined]
-        metrics["validation/problems"] = float(graded["problem_id"].nunique())
-        metrics.update(uplift("validation", graded))
-        metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
-        self._keep(graded, "validation")
-        return metrics
-
-    def _keep(self, rows: pd.DataFrame, kind: str) -> None:
-        """Write the rows to Parquet, in one piece, because the recorder copies what it finds."""
-        step = self.global_steps  # type: ignore[attr-defined]
-        folder = Path(self.config.trainer.default_local_dir) / "rows"  # type: ignore[attr-defined]
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{kind}_{step:06d}.parquet"
-        making = file.with_suffix(".making")
-        rows.to_parquet(making, index=False)
-        making.replace(file)
 
 
 class NoVerdictError(RuntimeError):

@@ -1,6 +1,6 @@
 """A stand-in for the machine: what a trial of the reference run would say, computed instead of measured.
 
-Seconds come from `hardware.estimate` and memory from `hardware.footprint`. Both are distorted by a seed, as a machine
+Seconds come from `hardware.timing` and memory from `hardware.footprint`. Both are distorted by a seed, as a machine
 differs from an estimate: the speed of each part of a step, the length of texts, the memory. Each figure is noisy.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from guidelines_core.config.layout import rollout_engines
-from guidelines_core.hardware.estimate import MEASURED, Lengths, phases, shapes_of, step_seconds
 from guidelines_core.hardware.footprint import memory, micro_batch_tokens
+from guidelines_core.hardware.timing import MEASURED, Lengths, phases, shapes_of, step_seconds
 from sweeps.space import Point, Space
 
 SPREAD_OF_LENGTHS = 0.5

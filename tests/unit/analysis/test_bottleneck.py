@@ -32,8 +32,8 @@ from analysis.diagnosis.step_time import (
     spans,
 )
 from guidelines_core.config.compose import changed, compose
-from guidelines_core.hardware.estimate import Lengths, shapes_of
 from guidelines_core.hardware.shapes import KNOWN, gpus
+from guidelines_core.hardware.timing import Lengths, shapes_of
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.lookup import RunError
 

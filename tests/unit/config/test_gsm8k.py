@@ -6,7 +6,7 @@ import pytest
 
 from guidelines_core.config.compose import compose
 from guidelines_core.config.layout import solver_samples
-from guidelines_core.hardware.estimate import padded_sequences
+from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight import config_findings
 
 

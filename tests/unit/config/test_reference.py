@@ -13,7 +13,7 @@ from analysis.benchmark import read_arms
 from guidelines_core.config import layout
 from guidelines_core.config.compose import compose
 from guidelines_core.config.flat import flat
-from guidelines_core.hardware.estimate import padded_sequences
+from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.paths import ROOT
 
 MATHVERIFY = "numinamath30k-3b-300steps-mathverify"

@@ -10,21 +10,18 @@ from omegaconf import DictConfig
 from analysis.benchmark import read_arms
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.config.layout import placements
-from guidelines_core.hardware.estimate import (
+from guidelines_core.hardware.estimate import forecast, main, measured_step, measured_training
+from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
+from guidelines_core.hardware.shapes import Shape, find_shape, gpus
+from guidelines_core.hardware.timing import (
     MEASURED,
     PEAK,
     Lengths,
     estimated_step,
-    forecast,
-    main,
-    measured_step,
-    measured_training,
     padded_sequences,
     run_seconds,
     tokens_per_step,
 )
-from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
-from guidelines_core.hardware.shapes import Shape, find_shape, gpus
 from guidelines_core.paths import ROOT
 
 QWEN = find_shape("Qwen/Qwen2.5-3B-Instruct")

@@ -7,7 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.launch.attempt import Launch, attempt_config
-from guidelines_core.launch.resume import ResumeError, asked_changes, changes, resume
+from guidelines_core.launch.resume import RENAMED, ResumeError, asked_changes, changes, resume
+from guidelines_core.paths import ROOT
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
 from guidelines_core.runs.provenance import parameters
@@ -74,6 +75,14 @@ def test_a_run_with_the_reward_as_a_function_goes_on_with_the_reward_manager() -
     assert changes({**now, **older}, now) == ([], [])
     _, refused = changes({**now, **older, "reward/custom_reward_function/path": "mine.py"}, now)
     assert len(refused) == 1
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_module_of_an_older_run_may_have_another_name_today(old: str, new: str) -> None:
+    key = "actor_rollout_ref/model/external_lib"
+    assert changes({key: old}, {key: new}) == ([], [])
+    module = ROOT.joinpath(*new.split("."))
+    assert module.with_suffix(".py").is_file() or module.parent.with_suffix(".py").is_file()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from guidelines_core.config.compose import ConfigError, compose
-from guidelines_core.hardware.estimate import padded_sequences
 from guidelines_core.hardware.shapes import gpus
+from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight import config_findings
 from sweeps.space import BATCH, LAYOUT, MINI, RESPONSE, ROLLOUTS, SPACES, TOKENS, UPDATES, Machine, Point, Space
 

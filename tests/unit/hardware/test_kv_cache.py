@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import compose
-from guidelines_core.hardware.engines import GIB, STEP, cache_bytes, with_cache_sizes
+from guidelines_core.hardware.kv_cache import GIB, STEP, cache_bytes, with_cache_sizes
 from guidelines_core.hardware.shapes import Gpu, Shape, find_shape, gpus
 
 KEY = "engine_kwargs.vllm.kv_cache_memory_bytes"

@@ -8,8 +8,7 @@ from verl.workers.config import FSDPEngineConfig
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp import transformer_impl
 
-from guidelines_core.verl_adapter import attention
-from guidelines_core.verl_adapter import engine_gpu as gpu
+from guidelines_core.verl_adapter import attention, cuda_engine
 
 
 @pytest.mark.parametrize(("forward_only", "param_offload", "offloads"), [(True, True, True), (True, False, False)])
@@ -24,7 +23,7 @@ def test_a_reference_policy_is_offloaded_only_if_its_key_says_so(
         lambda self, module: seen.append(self.engine_config.forward_only),
     )
     config = FSDPEngineConfig(forward_only=forward_only, param_offload=param_offload)
-    engine: Any = object.__new__(gpu.FSDPEngineResident)
+    engine: Any = object.__new__(cuda_engine.FSDPEngineResident)
     engine.engine_config = config
     engine._build_fsdp_module(None)
     assert seen == [offloads]
@@ -36,5 +35,5 @@ def test_verl_takes_this_engine_on_nvidias_gpus(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("VERL_ENGINE_DEVICE", "cuda")
     monkeypatch.setenv("VERL_ENGINE_VENDOR", "nvidia")
     for backend in ("fsdp", "fsdp2"):
-        assert EngineRegistry.get_engine_cls("language_model", backend) is gpu.FSDPEngineResident
+        assert EngineRegistry.get_engine_cls("language_model", backend) is cuda_engine.FSDPEngineResident
     assert attention.NAME == "torch_varlen"
