@@ -68,11 +68,11 @@ def start(arguments: argparse.Namespace) -> int:
         print(OmegaConf.to_yaml(config), flush=True)
         err.print(draw(config, gpu()))
         err.print(forecast(config, gpu()), markup=False, highlight=False, soft_wrap=True)
-        findings = check(config, dry_run=True, resume=arguments.resume, machine=machine)
+        findings = check(config, dry_run=True, resume=arguments.resume, new=arguments.new, machine=machine)
         show(findings)
         return 2 if any(finding.severity == "error" for finding in findings) else 0
     with PrelaunchedDriver(config, began=psutil.Process().create_time()) as driver:
-        findings = check(config, dry_run=False, resume=arguments.resume)
+        findings = check(config, dry_run=False, resume=arguments.resume, new=arguments.new)
         show(findings)
         show(prepare(config, findings))
         with StopRequests() as stop:
@@ -111,11 +111,15 @@ def parse_arguments() -> argparse.Namespace:
         help="print the configuration and preflight's findings only; exit code 0 if at most the GPUs are missing",
     )
     parser.add_argument("--for", dest="machine", metavar="4xH100", help="with --dry-run: the machine that is meant")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
+    parser.add_argument(
         "--resume", action="store_true", help="go on with this run as it was started, changed by the overrides given"
     )
-    how.add_argument("--new", action="store_true", help="start beside the run of this name, as NAME-2, NAME-3, …")
+    parser.add_argument(
+        "--new",
+        action="store_true",
+        help="start beside the run of this name, as NAME-2, NAME-3, …; with --resume: go on with checkpoints "
+        "whose MLflow run is gone, as a new MLflow run",
+    )
     given = parser.parse_intermixed_args()
     if given.machine and not given.dry_run:
         parser.error("--for names another machine than this one: expected it with --dry-run alone")

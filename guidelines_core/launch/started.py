@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from omegaconf import DictConfig
 from guidelines_core.config.compose import compose, experiments
 from guidelines_core.paths import CHECKPOINTS
 from guidelines_core.runs.checkpoints import write_atomically
-from guidelines_core.runs.stores import masked, tracking_uri
+from guidelines_core.runs.stores import masked, tracking_uri, unreachable
 from guidelines_core.runs.tracking import CHECKPOINTS_TAG, CLAIM
 
 PLACE = "trainer.default_local_dir"
@@ -45,6 +46,8 @@ class Started:
 
 def recorded(directory: Path) -> Started | None:
     """Return what the run's newest attempt with a record was started with; None if no attempt has one."""
+    if not os.path.isdir(directory):
+        return None
     files = (directory / "logs").glob("attempt-*.started.json")
     newest = max(files, key=lambda file: int(re.sub(r"\D", "", file.name)), default=None)
     return Started(**json.loads(newest.read_text())) if newest else None
@@ -122,6 +125,10 @@ def _here(name: str) -> list[Path]:
 
 def _in_store(name: str) -> list[Path]:
     """Return the checkpoint directories, as far as they are there, of the store's runs with this id or name."""
+    if away := unreachable(tracking_uri()):
+        raise UnknownRunError(
+            f"{name!r} is no experiment, and {masked(tracking_uri())} cannot be asked for a run: {away}"
+        )
     client = MlflowClient(tracking_uri())
     try:
         if re.fullmatch(r"[0-9a-f]{32}", name):

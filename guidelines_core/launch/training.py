@@ -8,12 +8,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import psutil
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch import processes, shared_memory
+from guidelines_core.launch.environment import of_run, temporary_root
 from guidelines_core.launch.start_watch import FIRST_STEP, STAGES_FILE, StartWatch
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.supervisor import PARENT
@@ -77,36 +76,11 @@ class PrelaunchedDriver:
         self.start = Start(time.time() if began is None else began)
         self._adopted_before = processes.adopts_orphans()
         processes.adopt_orphans()
-        self.folder = Path(tempfile.mkdtemp(prefix=processes.TEMPORARY))
+        self.folder = Path(tempfile.mkdtemp(prefix=processes.TEMPORARY, dir=temporary_root()))
         self._segments = shared_memory.Watch(self.folder, self.processes)
         composed = self.folder / "composed.yaml"
         OmegaConf.save(config, composed)
-        environment = {
-            **os.environ,
-            **dict(config.guidelines.environment),
-            PARENT: str(os.getpid()),
-            processes.FOLDER: str(self.folder),
-            # Sockets, locks and logs, which nobody removes when a process is killed; Ray's logs of a session are
-            # hundreds of megabytes a day. Caches stay in the machine's own folder.
-            "TMPDIR": str(self.folder),
-            **({"RAY_TMPDIR": str(self.folder)} if own_cluster(config) else {}),
-            "TORCHINDUCTOR_CACHE_DIR": os.environ.get(
-                "TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid()}")
-            ),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-            "PYTHONUNBUFFERED": "1",
-            # Files are UTF-8, whatever the terminal's encoding.
-            "PYTHONUTF8": "1",
-            # vLLM's HTTP server imports a package that sets the root logger to ERROR unless this says otherwise
-            # (model_hosting_container_standards/logging_config.py), which hides every warning of the process.
-            "SAGEMAKER_CONTAINER_LOG_LEVEL": os.environ.get("SAGEMAKER_CONTAINER_LOG_LEVEL", "WARNING"),
-            **dict.fromkeys(("no_proxy", "NO_PROXY"), without_proxy(os.environ)),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # Ray would have its workers, which do all the work, wait for everything else on the machine.
-            "RAY_worker_niceness": "0",
-            # Ray would start an idle interpreter for each core that it was told of, beside the run's own processes.
-            "RAY_prestart_worker_first_driver": "0",
-        }
+        environment = {**of_run(config, self.folder), PARENT: str(os.getpid())}
         # A file without a name: it stays readable here when the driver ends, and leaves nothing to remove.
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -266,19 +240,6 @@ class Training:
             disk = f"the disk of {self._run.directory} is full; " if is_full(self._run.directory) else ""
             return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {self.failure()}{memory}")
         return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
-
-
-def own_cluster(config: DictConfig) -> bool:
-    """Say whether the run starts a Ray cluster of its own and joins none."""
-    return str(OmegaConf.select(config, "ray_kwargs.ray_init.address", default="local")) == "local"
-
-
-def without_proxy(environ: Mapping[str, str]) -> str:
-    """Return the hosts that are not asked through the environment's proxy: its own list, and this machine."""
-    own = [each.address for found in psutil.net_if_addrs().values() for each in found if each.family == socket.AF_INET]
-    listed = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    names = [*filter(None, listed.split(",")), "localhost", "::1", socket.gethostname(), *own]
-    return ",".join(dict.fromkeys(names))
 
 
 def is_full(folder: Path) -> bool:

@@ -23,10 +23,12 @@ from guidelines_core.preflight.files import file_findings, model_keys
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import memory_findings, missing_gpus
 from guidelines_core.preflight.machine import environment_findings, machine_findings, main_memory_findings
+from guidelines_core.preflight.place import place_findings, record_findings
 from guidelines_core.preflight.probe import Probe
 from guidelines_core.preflight.rows import row_findings
 from guidelines_core.preflight.sizes import size_findings
 from guidelines_core.prompts import planner_messages
+from guidelines_core.runs.tracking import expected_store
 from guidelines_core.verl_adapter import allowed_values
 
 __all__ = ["Finding", "Refused", "check", "config_findings", "draw", "prepare"]
@@ -42,25 +44,35 @@ def config_findings(config: DictConfig) -> list[Finding]:
     return [*size_findings(config), *engine_findings(config, planner, solver)]
 
 
-def check(config: DictConfig, *, dry_run: bool, resume: bool, machine: Sequence[Device] | None = None) -> list[Finding]:
+def check(
+    config: DictConfig, *, dry_run: bool, resume: bool, new: bool = False, machine: Sequence[Device] | None = None
+) -> list[Finding]:
     """Return everything that would fail or waste later, errors first; `probe.SECONDS` bounds the slowest check.
 
+    Where the store does not answer, what only a process of the run could tell is left out: it would take a minute.
     `machine` names the GPUs of another machine that the run is meant for. A dry run where GPUs are missing is not on
     the run's machine either: what this one lacks is then said as a warning.
     """
-    probe = Probe(config, dry_run=dry_run)
+    directory = Path(config.trainer.default_local_dir)
+    probe = Probe(config, dry_run=dry_run, store=expected_store(directory, resume=resume))
     planner, solver = (find_shape(model) for model in model_keys(config).values())
     found = config_findings(config)
     there = machine or (devices() if config.trainer.device == "cuda" else [])
     missing = missing_gpus(config, there, named=machine is not None)
     on_gpus = list(memory_findings(config, planner, there))
+    records = list(record_findings(directory, resume=resume, new=new))
+    places = list(place_findings(directory))
     here = [
+        *records,
+        *places,
         *machine_findings(config, planner, resume=resume),
         *(main_memory_findings(config, planner, solver, available_memory()) if there and machine is None else []),
         *environment_findings(config),
         *file_findings(config),
     ]
-    for finding in probe.findings():
+    if records or places:
+        probe.end()
+    for finding in [] if records or places else probe.findings():
         # A value that is none of a closed set is wrong on every machine.
         (found if finding.key in allowed_values.KEYS else here).append(finding)
     if missing is not None or machine is not None:

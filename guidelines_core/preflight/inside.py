@@ -134,8 +134,13 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
     try:
         from mlflow import MlflowClient
 
+        from guidelines_core.runs.tracking import experiment_fault
+
         client = MlflowClient(uri)
         found = client.get_experiment_by_name(experiment)
+        if found is not None and (fault := experiment_fault(found)):
+            yield error("trainer.project_name", experiment, *fault)
+            return
         if not dry_run and database == uri:
             identity = found.experiment_id if found else client.create_experiment(experiment)
             client.set_experiment_tag(identity, "guidelines.preflight", str(int(time.time())))

@@ -105,7 +105,7 @@ def main_memory_findings(
 
 def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -> Iterator[Finding]:
     directory = Path(config.trainer.default_local_dir)
-    there = next(folder for folder in (directory, *directory.parents) if folder.exists())
+    there = next(folder for folder in (directory, *directory.parents) if os.path.exists(folder))
     free = shutil.disk_usage(there).free / 1e9
     if shutil.disk_usage(ROOT).free / 1e9 < DISK_GB:
         yield error("disk", f"{shutil.disk_usage(ROOT).free / 1e9:.1f} GB", f"{DISK_GB} GB are needed", "free some")
@@ -115,7 +115,7 @@ def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -
     # Besides the last: the best, and the one that is being written before another is deleted.
     more = config.guidelines.checkpoints.keep_best + 1
     kept = min(count, keep + more) if keep else count
-    written = len(list(directory.glob("global_step_*"))) if resume else 0
+    written = len(list(directory.glob("global_step_*"))) if resume and there == directory else 0
     one = checkpoint_bytes(planner) / 1e9
     missing = max(0, kept - written) * one
     text = f"{kept} checkpoints of {one:.1f} GB take {kept * one:.0f} GB, {free:.0f} GB are free at {there}"

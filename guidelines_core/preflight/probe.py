@@ -23,14 +23,15 @@ SECONDS = 60.0
 class Probe:
     """The probe's process, started at once so that preflight's other checks run meanwhile."""
 
-    def __init__(self, config: DictConfig, *, dry_run: bool) -> None:
+    def __init__(self, config: DictConfig, *, dry_run: bool, store: str | None = None) -> None:
+        """Start it; `store` is the MLflow store that it asks, this machine's own unless given."""
         self._began = time.monotonic()
         self._folder = tempfile.TemporaryDirectory(prefix="preflight-")
         OmegaConf.save(config, Path(self._folder.name) / "config.yaml")
         environment = {
             **os.environ,
             **dict(config.guidelines.environment),
-            "MLFLOW_TRACKING_URI": tracking_uri(),
+            "MLFLOW_TRACKING_URI": store or tracking_uri(),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
             "HF_HUB_ETAG_TIMEOUT": "5",
@@ -46,6 +47,13 @@ class Probe:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
+
+    def end(self) -> None:
+        """End it, whatever it has found."""
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+        self._folder.cleanup()
 
     def findings(self) -> list[Finding]:
         """Wait for the probe and return what it found."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mlflow import MlflowClient
-from mlflow.entities import Param
+from mlflow.entities import Experiment, Param
 from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as mlflow_database
 from omegaconf import DictConfig, OmegaConf
@@ -28,7 +28,14 @@ from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import last_checkpoint, write_atomically
 from guidelines_core.runs.description import EXPERIMENT_NOTE, NOTE, about
 from guidelines_core.runs.provenance import data_sets, parameters, provenance
-from guidelines_core.runs.stores import artifacts_location, follow_artifacts, masked, sqlite_file, tracking_uri
+from guidelines_core.runs.stores import (
+    artifacts_location,
+    follow_artifacts,
+    masked,
+    sqlite_file,
+    tracking_uri,
+    unreachable,
+)
 
 # MLflow asks a database that is away ten times, for two minutes, before it says so; four times take a second.
 mlflow_database.MAX_RETRY_COUNT = 4
@@ -154,17 +161,19 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
     """Take a run and its checkpoint directory, atomically; with `new` both may get a number, `NAME-2`.
 
     The directory comes into being with its lock held, which only one of several starts can win; the lock lasts while
-    the run is alive. Without `resume` or `new` a directory that is there already is refused.
+    the run is alive. Without `resume` or `new` a directory that is there already is refused. With both, a directory
+    whose MLflow run is gone goes on as a new MLflow run.
 
     Raises:
-        ClaimError: the directory is taken.
+        ClaimError: the directory is taken or cannot be made, or MLflow has not what the run is to be recorded in.
     """
     follow_artifacts(tracking_uri())
     wanted = Path(config.trainer.default_local_dir)
-    wanted.parent.mkdir(parents=True, exist_ok=True)
     directory = wanted
     number = 1
     while (lock := _make_locked(directory)) is None:
+        if resume and new:
+            return _recorded_anew(config, directory)
         if not new:
             run = _owner(directory, resume=resume)
             if resume:
@@ -175,10 +184,20 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
         number += 1
         directory = wanted.with_name(f"{wanted.name}-{number}")
     run_name = config.trainer.experiment_name if number == 1 else f"{config.trainer.experiment_name}-{number}"
+    try:
+        claimed = _new_run(config, run_name, directory)
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+    return Run(claimed, lock)
+
+
+def _new_run(config: DictConfig, run_name: str, directory: Path) -> Claim:
+    """Make an MLflow run for `directory`, and write its claim there."""
     uri = tracking_uri()
+    client = MlflowClient(uri)
     run_id: str | None = None
     try:
-        client = MlflowClient(uri)
         run_id = client.create_run(
             experiment_id(client, config.trainer.project_name),
             run_name=run_name,
@@ -193,32 +212,83 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
         claimed = Claim(run_id, run_name, uri, str(directory), directory.stat().st_ino)
         _write(claimed)
     except BaseException:
-        shutil.rmtree(directory)
         if run_id is not None:
-            MlflowClient(uri).set_terminated(run_id, "FAILED")
+            client.set_terminated(run_id, "FAILED")
         raise
-    return Run(claimed, lock)
+    return claimed
+
+
+def _recorded_anew(config: DictConfig, directory: Path) -> Run:
+    """Give a directory whose MLflow run is gone a new one of the same name; its journals have the steps so far."""
+    lock = _locked(directory)
+    claimed = read_claim(directory)
+    if record_fault(claimed) is None:
+        lock.close()
+        raise ClaimError(
+            f"MLflow has run {claimed.run_id} of {directory}: give --resume to go on with it, or --new to start beside "
+            "it; both together are for a run that MLflow has no more"
+        )
+    for copied in (directory / "rows").glob(".copied.json"):
+        copied.unlink()
+    return Run(_new_run(config, claimed.run_name, directory), lock)
+
+
+def expected_store(directory: Path, *, resume: bool) -> str:
+    """Return the store that a start in `directory` records in: this one, or with `resume` that of the run there."""
+    if not resume or not os.path.isfile(directory / CLAIM):
+        return tracking_uri()
+    uri = read_claim(directory).tracking_uri
+    return tracking_uri() if "***" in uri or _gone(uri) else uri
+
+
+def record_fault(claimed: Claim) -> str | None:
+    """Return why MLflow cannot go on with a claim's run, with the remedy; None if it can."""
+    anew = "its checkpoints are there, and --resume --new goes on with them as a new MLflow run"
+    if _gone(claimed.tracking_uri):
+        return f"its store {claimed.tracking_uri} is gone: bring it back; or {anew}"
+    if away := unreachable(claimed.tracking_uri):
+        return f"its store {masked(claimed.tracking_uri)} does not answer ({away}): bring it back"
+    try:
+        info = MlflowClient(claimed.tracking_uri).get_run(claimed.run_id).info
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return f"{masked(claimed.tracking_uri)} has no MLflow run {claimed.run_id}: {anew}"
+    if info.lifecycle_stage != "active":
+        restore = f"mlflow runs restore --run-id {claimed.run_id}"
+        return f"MLflow run {claimed.run_id} was deleted: restore it ({restore}); or {anew}"
+    return None
 
 
 def _make_locked(directory: Path) -> TextIO | None:
     """Make `directory` and return its lock, held; return None if the directory is there already.
 
     It is made under another name and renamed, so that nobody ever sees it without its lock.
+
+    Raises:
+        ClaimError: it cannot be made.
     """
-    if directory.exists():
-        return None
-    making = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    lock = _locked(making)
-    making.chmod(0o755)
     try:
-        making.rename(directory)
+        if directory.is_dir():
+            return None
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        lock = _locked(making)
+        making.chmod(0o755)
+        try:
+            making.rename(directory)
+        except OSError as error:
+            lock.close()
+            shutil.rmtree(making)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return None
+        return lock
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        lock.close()
-        shutil.rmtree(making)
-        return None
-    return lock
+        raise ClaimError(
+            f"trainer.default_local_dir={directory}: {error.strerror} ({error.filename}): give a directory that can be "
+            "made and written to"
+        ) from error
 
 
 def _write(claimed: Claim) -> None:
@@ -233,6 +303,9 @@ def _owner(directory: Path, *, resume: bool) -> Run:
     What may be a copy of a directory says nothing about the run, until somebody goes on with it by `resume`.
     """
     run = owned(directory)
+    if fault := record_fault(run.claim):
+        run.release()
+        raise ClaimError(f"{run.claim.run_name} in {directory}: {fault}")
     claimed = read_claim(directory)
     if claimed.directory == str(directory) and claimed.inode in (0, directory.stat().st_ino):
         run.settle()
@@ -271,8 +344,11 @@ def owned(directory: Path) -> Run:
             f"{claimed.run_name} is recorded in {claimed.tracking_uri}, and MLFLOW_TRACKING_URI is "
             f"{masked(tracking_uri())}: set it to that store, with its password"
         )
-    elif (file := sqlite_file(claimed.tracking_uri)) and not file.is_file():
-        claimed = _in_this_store(claimed)
+    elif _gone(claimed.tracking_uri) and not _gone(tracking_uri()) and _has(tracking_uri(), claimed.run_id):
+        claimed = replace(claimed, tracking_uri=tracking_uri())
+    if _gone(claimed.tracking_uri):
+        lock.close()
+        raise ClaimError(f"{claimed.run_name} in {directory}: {record_fault(claimed)}")
     return Run(claimed, lock)
 
 
@@ -289,17 +365,18 @@ def is_copy(claimed: Claim, directory: Path) -> bool:
     return read_claim(original).run_id == claimed.run_id
 
 
-def _in_this_store(claimed: Claim) -> Claim:
-    """Return the claim of a run whose store was a file that is gone, with the store of now if that has the run."""
-    uri = tracking_uri()
+def _gone(uri: str) -> bool:
+    """Say whether a store is a file that is not there; asking MLflow would make an empty one."""
+    return (file := sqlite_file(uri)) is not None and not file.is_file()
+
+
+def _has(uri: str, run_id: str) -> bool:
+    """Say whether a store has a run."""
     try:
-        MlflowClient(uri).get_run(claimed.run_id)
-    except MlflowException as error:
-        raise ClaimError(
-            f"{claimed.run_name} is recorded in {claimed.tracking_uri}, which is gone, and {masked(uri)} does not have "
-            f"its MLflow run {claimed.run_id}: bring the store back, or use --new to start beside it"
-        ) from error
-    return replace(claimed, tracking_uri=uri)
+        MlflowClient(uri).get_run(run_id)
+    except MlflowException:
+        return False
+    return True
 
 
 def _locked(directory: Path) -> TextIO:
@@ -331,12 +408,22 @@ def describe(run: Run) -> str:
     )
 
 
+def experiment_fault(experiment: Experiment) -> tuple[str, str] | None:
+    """Return why no run can be recorded in an MLflow experiment, and the remedy; None if one can."""
+    if experiment.lifecycle_stage == "active":
+        return None
+    restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+    return "this MLflow experiment was deleted", f"restore it ({restore}), or give another name"
+
+
 def experiment_id(client: MlflowClient, name: str) -> str:
     """Return the id of MLflow experiment `name`, made if needed.
 
     A SQLite store's artifacts lie beside its file, another database's in the repository; a server has its own place.
     """
     found = client.get_experiment_by_name(name)
+    if found is not None and (fault := experiment_fault(found)):
+        raise ClaimError(f"trainer.project_name={name}: {'; '.join(fault)}")
     if found is not None:
         return str(found.experiment_id)
     uri = client.tracking_uri

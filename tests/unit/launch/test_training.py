@@ -15,7 +15,7 @@ import pytest
 
 from guidelines_core.launch import processes
 from guidelines_core.launch import training as trainer
-from guidelines_core.launch.training import failure_line, is_full, without_proxy
+from guidelines_core.launch.training import failure_line, is_full
 from guidelines_core.paths import ROOT
 
 LOST = "guidelines_core.solver.watch.SolverLostError: the solver gave no token"
@@ -173,10 +173,3 @@ def test_an_attempt_leaves_its_caller_as_it_was(tmp_path: Path, how: str) -> Non
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == ["None False [True]", "False"]
     assert not psutil.pid_exists(int((tmp_path / "waits").read_text()))
-
-
-def test_this_machine_is_asked_without_the_environments_proxy() -> None:
-    hosts = without_proxy({"NO_PROXY": "intern.example,10.0.0.0/8"}).split(",")
-    assert hosts[:2] == ["intern.example", "10.0.0.0/8"]
-    assert {"localhost", "127.0.0.1"} <= set(hosts)
-    assert "" not in without_proxy({}).split(",")

@@ -235,10 +235,69 @@ def test_a_store_that_is_gone_is_named(config: DictConfig, tmp_path: Path, monke
     claim(config, resume=False, new=False).release()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
     (tmp_path / "mlflow.db").unlink()
-    with pytest.raises(
-        ClaimError, match=r"recorded in sqlite:.*mlflow\.db, which is gone, and sqlite:.*other\.db does"
-    ):
+    with pytest.raises(ClaimError, match=r"its store sqlite:.*mlflow\.db is gone: bring it back; or .*--resume --new"):
         claim(config, resume=True, new=False)
+
+
+GONE = {
+    "its store": "its store sqlite:.* is gone: bring it back; or .*--resume --new",
+    "its run": "MLflow run [0-9a-f]{32} was deleted: restore it .mlflow runs restore --run-id .*--resume --new",
+    "its experiment": "was deleted: restore it .*--resume --new",
+    "all of it": "has no MLflow run .*--resume --new",
+}
+
+
+@pytest.mark.parametrize("what", GONE)
+def test_a_run_that_mlflow_has_no_more_is_refused_and_its_checkpoints_go_on_as_a_new_one(
+    config: DictConfig, tmp_path: Path, what: str
+) -> None:
+    first = claim(config, resume=False, new=False)
+    first.release()
+    client, run_id = MlflowClient(tracking_uri()), first.claim.run_id
+    with pytest.raises(ClaimError, match=r"give --resume .* or --new"):
+        claim(config, resume=True, new=True)
+    if what == "its store":
+        (tmp_path / "mlflow.db").rename(tmp_path / "away.db")
+    elif what == "its run":
+        client.delete_run(run_id)
+    elif what == "its experiment":
+        client.delete_experiment(client.get_run(run_id).info.experiment_id)
+        config.trainer.project_name = "another"
+    else:
+        other = json.loads((first.directory / "claim.json").read_text()) | {"run_id": "0" * 32}
+        (first.directory / "claim.json").write_text(json.dumps(other))
+    for _ in range(2):  # the first refusal changes nothing
+        for resume in (True, False):
+            with pytest.raises(ClaimError, match=GONE[what]):
+                claim(config, resume=resume, new=False)
+    assert (tmp_path / "mlflow.db").exists() == (what != "its store")
+    if what == "its store":
+        return  # MLflow's client keeps the file that was there open
+    again = claim(config, resume=True, new=True)
+    assert again.directory == first.directory
+    assert again.claim.run_id != run_id
+    assert again.claim.run_name == first.claim.run_name
+    assert again.status == "RUNNING"
+    again.release()
+    assert claim(config, resume=True, new=False).claim.run_id == again.claim.run_id
+
+
+def test_a_deleted_experiment_takes_no_run_and_says_how_it_is_restored(config: DictConfig) -> None:
+    client = MlflowClient(tracking_uri())
+    client.delete_experiment(client.create_experiment("project"))
+    with pytest.raises(
+        ClaimError, match=r"project_name=project: this MLflow experiment was deleted.*mlflow experiments restore"
+    ):
+        claim(config, resume=False, new=False)
+    assert not Path(config.trainer.default_local_dir).exists()
+
+
+@pytest.mark.parametrize("place", ["file/run", "file", "x" * 300])
+def test_a_directory_that_cannot_be_made_is_refused(config: DictConfig, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    config.trainer.default_local_dir = str(tmp_path / place)
+    with pytest.raises(ClaimError, match=r"trainer.default_local_dir=.*give a directory that can be made"):
+        claim(config, resume=False, new=False)
 
 
 def test_a_store_that_was_copied_with_its_artifacts_leaves_the_originals_alone(

@@ -1,0 +1,83 @@
+"""Places that a run cannot be kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from guidelines_core.preflight.place import place_findings, record_findings
+
+
+def test_a_place_that_can_be_made_or_is_a_runs_is_no_finding(tmp_path: Path) -> None:
+    assert list(place_findings(tmp_path / "not" / "there")) == []
+    (tmp_path / "claim.json").touch()
+    (tmp_path / "logs").mkdir()
+    assert list(place_findings(tmp_path)) == []
+
+
+@pytest.mark.parametrize("place", ["x" * 300, "/".join(["x" * 100] * 40)])
+def test_names_and_paths_that_are_too_long_are_refused(tmp_path: Path, place: str) -> None:
+    (found,) = place_findings(tmp_path / place)
+    assert str(found).startswith("error: trainer.default_local_dir=")
+    assert "give names of at most 200 and a path of at most 3500 bytes" in str(found)
+    assert len(str(found)) < 400
+
+
+def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file", "file/run"):
+        (found,) = place_findings(tmp_path / place)
+        assert found.reason == f"{tmp_path / 'file'} is no directory"
+
+
+def test_a_directory_of_nobodys_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    (found,) = place_findings(tmp_path)
+    assert "belongs to no run" in found.reason
+
+
+def test_a_read_only_disk_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+    elif subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)]).returncode != 0:
+        pytest.skip("this root may not mount")
+    try:
+        (found,) = place_findings(tmp_path / "run")
+    finally:
+        if os.geteuid() == 0:
+            subprocess.run(["umount", str(tmp_path)], check=True)
+    assert found.reason == f"{tmp_path} cannot be written to"
+
+
+def test_a_store_that_does_not_answer_is_refused_within_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        claim = {"run_id": "1", "run_name": "run", "tracking_uri": uri, "directory": str(tmp_path)}
+        (tmp_path / "claim.json").write_text(json.dumps(claim))
+        began = time.monotonic()
+        (found,) = record_findings(tmp_path, resume=True, new=False)
+        assert time.monotonic() - began < 10
+        assert str(found).startswith(f"error: MLFLOW_TRACKING_URI={uri}: it cannot be used: no answer within")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        (found,) = record_findings(tmp_path / "new", resume=False, new=False)
+        assert found.key == "MLFLOW_TRACKING_URI"
+
+
+def test_a_run_whose_store_is_gone_is_found_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    uri = f"sqlite:///{tmp_path / 'gone.db'}"
+    claim = {"run_id": "1", "run_name": "run", "tracking_uri": uri, "directory": str(tmp_path)}
+    (tmp_path / "claim.json").write_text(json.dumps(claim))
+    (found,) = record_findings(tmp_path, resume=True, new=False)
+    assert found.reason == f"its store {uri} is gone"
+    assert "--resume --new goes on with them as a new MLflow run" in found.remedy
+    assert list(record_findings(tmp_path, resume=True, new=True)) == []
+    assert not (tmp_path / "gone.db").exists()
