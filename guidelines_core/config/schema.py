@@ -192,6 +192,19 @@ class StartConfig:
 
 
 @dataclass
+class TracesConfig:
+    """How many rollouts of each step become traces in MLflow, see `runs/traces.py`.
+
+    Attributes:
+        train: groups of a training step; 0 for none.
+        validation: problems of a validation, the same each time; 0 for none.
+    """
+
+    train: int = 2
+    validation: int = 64
+
+
+@dataclass
 class GuidelinesConfig:
     """The section `guidelines`: what verl has no key for.
 
@@ -205,6 +218,7 @@ class GuidelinesConfig:
         old_log_probs: where they come from.
         cost: the price of its hours.
         alarms: what is said of a run that is not healthy.
+        traces: which rollouts can be read in MLflow one by one.
         rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
             was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
         environment: environment variables of the run's processes.
@@ -223,6 +237,7 @@ class GuidelinesConfig:
     old_log_probs: OldLogProbsConfig = field(default_factory=OldLogProbsConfig)
     cost: CostConfig = field(default_factory=CostConfig)
     alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
+    traces: TracesConfig = field(default_factory=TracesConfig)
     rollout_seed: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
     max_lost_share: float = 0.5
@@ -286,6 +301,9 @@ def bad_values(config: DictConfig) -> Iterator[str]:
         )
     if not 0 <= (share := config.guidelines.max_lost_share) < 1:
         yield f"guidelines.max_lost_share={share}: expected a share from 0 to less than 1, such as 0.5"
+    for split, count in config.guidelines.traces.items():
+        if count < 0:
+            yield f"guidelines.traces.{split}={count}: expected 0 or more"
     kept = config.guidelines.checkpoints
     if kept.keep_last is not None and kept.keep_last < 1:
         yield f"guidelines.checkpoints.keep_last={kept.keep_last}: expected 1 or more, or null to keep all"

@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "guidelines/description",
     "guidelines/alarms/*",
     "guidelines/checkpoints/*",
+    "guidelines/traces/*",
     "guidelines/cost/*",
     "guidelines/max_lost_share",
     "guidelines/start/*",

@@ -149,9 +149,9 @@ def reward_flat(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None
 def entropy_collapse(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
     """Say that the policy's entropy is a small share of what it was at the start."""
     values, size = _values(steps, "actor/entropy"), int(limit["steps"])
-    if len(values) < 3 + size:
+    if len(values) <= size:
         return None
-    start, now = fmean(values[:3]), fmean(values[-size:])
+    start, now = max(values[:3]), fmean(values[-size:])
     return f"entropy fell from {start:.3g} to {now:.3g}" if now < limit["share"] * start else None
 
 

@@ -40,8 +40,8 @@ def about(config: DictConfig) -> dict[str, str]:
 | steps | {config.trainer.total_training_steps} |
 | learning rate | {config.actor_rollout_ref.actor.optim.lr} |
 
-Every graded row: artifacts, `rows/`; some of them as a table: `train_rows.json`, `validation_rows.json`. One page of
-this run: `python analysis/report.py {config.trainer.experiment_name}`.
+Rollouts to read: Traces. Every graded row: artifacts, `rows/`; some of them as a table: `train_rows.json`,
+`validation_rows.json`. One page of this run: `python analysis/report.py {config.trainer.experiment_name}`.
 """
     return {
         "guidelines.grader": str(config.guidelines.grader.name),

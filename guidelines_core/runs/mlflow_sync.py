@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -27,6 +28,7 @@ from guidelines_core.runs.alarms import Alarm, AlarmLog, Limits
 from guidelines_core.runs.checkpoints import write_atomically
 from guidelines_core.runs.journal import Entry, Journal, attempts, history
 from guidelines_core.runs.metric_names import shown
+from guidelines_core.runs.trace_sync import TraceCopier
 from guidelines_core.runs.tracking import Run
 
 BATCH = 1000
@@ -67,7 +69,9 @@ class Recorder:
         self._journals: list[Journal] = []
         self._waiting: list[Entry] = []
         self._held: Held | None = None
-        self._limits = limits_of(run.directory)
+        section = recorded_section(run.directory)
+        self._limits: Limits = section.get("alarms", {}).get("limits", {})
+        self._traces = TraceCopier(run, section)
         self._alarms = AlarmLog(self._limits)
         self._tagged: dict[str, str] | None = None
         self.failure: str | None = None
@@ -90,6 +94,7 @@ class Recorder:
             self._copy_metrics()
             self._copy_alarms()
             copy_rows(self._client, self._run)
+            self._traces.copy(self._client)
         except Exception as error:  # MLflow's stores raise what their network or database raises
             # It may have taken a part: look again before the next try.
             self._held = None
@@ -153,16 +158,15 @@ class Recorder:
         self._journals += new
 
 
-def limits_of(directory: Path) -> Limits:
-    """Return the limits of the alarms of the run that owns `directory`, as its last attempt has them.
+def recorded_section(directory: Path) -> dict[str, Any]:
+    """Return the section `guidelines` of the last attempt of the run that owns `directory`; empty if there is none.
 
-    Empty for a run that was started before there were alarms.
+    A run that was started before there were alarms or traces has no keys of these.
     """
     configs = [path.with_suffix(".yaml") for path in attempts(directory)]
     if not configs or not configs[-1].exists():
         return {}
-    config = yaml.load(configs[-1].read_text(encoding="utf-8"), yaml.CSafeLoader)
-    return dict(config["guidelines"].get("alarms", {}).get("limits", {}))
+    return dict(yaml.load(configs[-1].read_text(encoding="utf-8"), yaml.CSafeLoader)["guidelines"])
 
 
 def alarm_tags(alarms: Sequence[Alarm]) -> dict[str, str]:

@@ -37,6 +37,7 @@ def test_every_experiment_composes(name: str) -> None:
         ("guidelines.grader.leak=maybe", "expected one of flag, zero"),
         ("guidelines.solver.max_tokens=-1", "expected more than 0"),
         ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
+        ("guidelines.traces.train=-1", "expected 0 or more"),
         ("guidelines.cost.gpu_hour=-2", "expected more than 0"),
         ("guidelines.alarms.stop_on=[leek]", "expected names of alarms: nan, reward_falling, "),
         ("guidelines.alarms.limits.leek.above=0.1", "did you mean guidelines.alarms.limits.leak.above"),
