@@ -258,12 +258,18 @@ def exit_text(code: int | None) -> str:
     return f"ended with exit code {code}"
 
 
+SYMPTOMS = re.compile(r"EngineDead|EngineGenerate|RayTask|RayActor|ActorDied|ActorUnavailable|WorkerCrashed|NodeDied")
+"""In the names of exceptions that say that another process failed, and not why."""
+
+
 def failure_line(log: Path) -> str:
     """Return the log's line that names the exception that ended the run, for a reason that can be read at a glance.
 
-    It is the last one that is ours, for other processes complain as they are ended; else the last one of all.
+    It is the last one that is ours, for other processes complain as they are ended; else the last one that is no mere
+    symptom of another; else the last one of all.
     """
     lines = [ACTOR.sub("", line).strip() for line in log.read_text(errors="replace").splitlines()]
     ours = [line for line in lines if re.match(r"guidelines_core(\.\w+)+: ", line)]
     named = [line for line in lines if "Error" in line.split(":")[0].split(" ")[-1] or "Error:" in line]
-    return (ours or named or lines or ["the log is empty"])[-1][:500]
+    causes = [line for line in named if not SYMPTOMS.search(line.split(": ")[0])]
+    return (ours or causes or named or lines or ["the log is empty"])[-1][:800]

@@ -39,6 +39,7 @@ class Scorer:
 
     Attributes:
         ungraded: rollouts that got no verdict, by reason, since they were last taken.
+        first_failure: why the first of them got none, None if all got one.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Scorer:
         workers: int = 1,
     ) -> None:
         self.ungraded: Counter[str] = Counter()
+        self.first_failure: str | None = None
         self._grader, self._prompts = grader, prompts
         self._pool = GradingPool(
             workers=grader["workers"], deadline=grader["deadline_s"], memory_mb=grader["memory_mb"]
@@ -85,10 +87,17 @@ class Scorer:
         """
         counts = Counter({f"ungraded_{reason}": count for reason, count in self.ungraded.items()})
         self.ungraded.clear()
+        self.first_failure = None
         counts.update(self.client.counts, most_in_flight=self.client.most_in_flight)
         self.client.counts.clear()
         self.client.most_in_flight = 0
         return counts
+
+    def lost(self, reason: str, why: str) -> RewardUnavailable:
+        """Count a rollout that gets no verdict and return the exception that says so."""
+        self.ungraded[reason] += 1
+        self.first_failure = self.first_failure or why
+        return RewardUnavailable(why)
 
     async def compute_score(
         self, data_source: str, solution_str: str, ground_truth: str, extra_info: dict[str, Any]
@@ -115,15 +124,14 @@ class Scorer:
                 solver_messages(question, solution_str, prompts["style"]), temperature=temperature, samples=samples
             )
         except SolverError as error:
-            self.ungraded[Reason.SOLVER_ERROR.value] += 1
-            raise RewardUnavailable(f"problem {extra_info['problem_id']}: {error}") from error
+            raise self.lost(Reason.SOLVER_ERROR.value, f"problem {extra_info['problem_id']}: {error}") from error
         answered = time.monotonic()
         verdicts = await asyncio.gather(*(self._pool.grade(ground_truth, solution.text) for solution in solutions))
         graded_at = time.monotonic()
         for verdict in (given[grader["name"]] for given in verdicts):
             if verdict.reason not in DECIDED:
-                self.ungraded[verdict.reason] += 1
-                raise RewardUnavailable(f"problem {extra_info['problem_id']}: the grader ended with {verdict.reason}")
+                said = f"problem {extra_info['problem_id']}: the grader ended with {verdict.reason}"
+                raise self.lost(verdict.reason, said)
         rows = graded_rows(
             extra_info["problem_id"],
             question,

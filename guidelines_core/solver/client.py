@@ -18,6 +18,9 @@ from guidelines_core.prompts import Message
 CONNECT_S = 10.0
 """Seconds to reach a server; a machine that is gone refuses nothing and would keep a request until its deadline."""
 
+TOO_BUSY = (408, 425, 429)
+"""HTTP statuses below 500 that ask for the same request later."""
+
 KEPT = 4096
 """Answered requests whose solutions stay cached for repeats."""
 
@@ -50,10 +53,17 @@ class Solution:
 
 
 def passing(error: BaseException) -> bool:
-    """Say whether another try can help: the server's faults and lost connections, not a refused request."""
+    """Say whether another try can help: a server that fails or is too busy, lost connections, not a refused request."""
     if isinstance(error, httpx.HTTPStatusError):
-        return error.response.status_code >= 500
+        return error.response.status_code >= 500 or error.response.status_code in TOO_BUSY
     return isinstance(error, (httpx.TransportError, GarbledError))
+
+
+def in_words(error: BaseException | None) -> str:
+    """Return a failure in a few words."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP status {error.response.status_code}, {error.response.text[:200]!r}"
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def read(response: httpx.Response, seed: int | None, samples: int = 1) -> list[Solution]:
@@ -195,18 +205,26 @@ class Solver:
             self._waiting -= 1
 
     async def _in_turn(self, request: dict[str, Any]) -> list[Solution]:
+        failures: list[str] = []
+
+        def note(state: tenacity.RetryCallState) -> None:
+            self.counts.update(retries=1)
+            failures.append(in_words(state.outcome.exception() if state.outcome else None))
+
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(passing),
             wait=tenacity.wait_exponential_jitter(multiplier=0.5, max=5),
-            before_sleep=lambda _: self.counts.update(retries=1),
+            before_sleep=note,
             reraise=True,
         )
         async with self._places:
             try:
                 return await asyncio.wait_for(retrying(self._post, request), self._deadline_s)
             except asyncio.TimeoutError:
+                why = f"of {len(failures) + 1} tries the first failed: {failures[0]}" if failures else "no try ended"
                 raise SolverError(
-                    f"no solution within guidelines.solver.deadline_s={self._deadline_s}: is the solver's server alive?"
+                    f"no solution within guidelines.solver.deadline_s={self._deadline_s}: {why}; is the solver's "
+                    "server alive?"
                 ) from None
             except httpx.HTTPStatusError as error:
                 # Built from text: an httpx error holds the request and does not pickle through Ray.

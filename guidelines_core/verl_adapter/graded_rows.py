@@ -66,6 +66,11 @@ class GradedRows:
         graded.sort_values(["problem_id", "group", "rollout", "sample"], ignore_index=True, inplace=True)
         return graded
 
+    def _first_failure(self) -> str:
+        """Return in words why the first of the step's rollouts without verdict got none."""
+        rewards: Any = self.reward_loop_manager  # type: ignore[attr-defined]
+        return f"the first: {rewards.first_failure() or 'not known'}"
+
     def _reward_counts(self) -> dict[str, float]:
         """Return what the reward workers counted since the last call."""
         return count_metrics(self.reward_loop_manager.take_counts())  # type: ignore[attr-defined]

@@ -72,13 +72,14 @@ class LostRollouts:
         found = sizes(batch.keys, batch.tags)
         lost = loss_metrics(found, groups, rollouts)
         if lost[LOST] > config.guidelines.max_lost_share:
+            first = self._first_failure()  # type: ignore[attr-defined]
             counts = self._reward_counts()  # type: ignore[attr-defined]
             reasons = [f"{name} {count:.0f}" for name, count in counts.items() if "/ungraded_" in name and count]
             asked = groups * rollouts
             raise TooManyLostError(
                 f"step {self.global_steps}: {asked - sum(found.values())} of {asked} rollouts got no verdict "  # type: ignore[attr-defined]
                 f"({', '.join(reasons) or 'verl dropped them'}), expected at most guidelines.max_lost_share="
-                f"{config.guidelines.max_lost_share} of them: mend what the log names, or allow more"
+                f"{config.guidelines.max_lost_share} of them; {first}"
             )
         metrics.update(lost)
         return super()._balance_batch(batch, metrics, *args, **kwargs)  # type: ignore[misc]

@@ -92,6 +92,11 @@ class SolverLoop(RewardLoopManager):
         """Tell every reward worker where the servers are."""
         ray.get([worker.relocate.remote(addresses) for worker in self.reward_loop_workers])
 
+    def first_failure(self) -> str | None:
+        """Return why a worker's first rollout without verdict since the counts were taken got none; None if all did."""
+        found: list[str | None] = ray.get([worker.first_failure.remote() for worker in self.reward_loop_workers])
+        return next(filter(None, found), None)
+
     def take_counts(self) -> Counter[str]:
         """Return what the reward workers counted since the last call."""
         taken: Counter[str] = Counter()
@@ -122,13 +127,17 @@ class RewardWorker(RewardLoopWorker):
         except RewardUnavailable:
             raise
         except Exception as error:
-            self.reward_manager.scorer.ungraded[RAISED] += 1
-            raise RewardUnavailable(f"the reward function raised {error!r}") from None
+            raise self.reward_manager.scorer.lost(RAISED, f"the reward function raised {error!r}") from None
         return result
 
     def relocate(self, addresses: list[str]) -> None:
         """Ask the solver's servers at these addresses from now on."""
         self.reward_manager.scorer.relocate(addresses)
+
+    def first_failure(self) -> str | None:
+        """Return why the first rollout without verdict got none, see `Scorer`."""
+        failure: str | None = self.reward_manager.scorer.first_failure
+        return failure
 
     def take_counts(self) -> Counter[str]:
         """Return what was counted since the last call: see `Scorer.take_counts`."""

@@ -92,8 +92,9 @@ class Recording(GradedRows):
             elif isinstance(error, TooManyLostError):
                 self._save_last_step(sleep=False)
             if isinstance(error, RuntimeError) and "no materializable trajectories" in str(error):
+                first = self._first_failure()
                 counts = ", ".join(f"{name} {count:.0f}" for name, count in self._reward_counts().items() if count)
-                raise NoVerdictError(f"step {self.global_steps}: no rollout got a reward: {counts}") from error  # type: ignore[attr-defined]
+                raise NoVerdictError(f"step {self.global_steps}: no rollout got a reward: {counts}; {first}") from error  # type: ignore[attr-defined]
             raise
         finally:
             if self._watch is not None:

@@ -30,6 +30,16 @@ def test_our_own_exception_is_named_and_not_what_others_say_as_they_are_ended(tm
     assert failure_line(log) == LOST
 
 
+def test_the_cause_is_named_and_not_that_another_process_failed_of_it(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    cause = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB"
+    dead = "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue"
+    log.write_text(f"{cause}\n{dead}\nray.exceptions.RayTaskError(EngineDeadError): ray::run()\n{dead}\n")
+    assert failure_line(log) == cause
+    log.write_text(f"{dead}\nlast\n")
+    assert failure_line(log) == dead
+
+
 def test_a_disk_is_full_when_a_checkpoint_has_no_room_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_full(tmp_path)
     monkeypatch.setattr(trainer, "FULL_BYTES", shutil.disk_usage(tmp_path).total + 1)

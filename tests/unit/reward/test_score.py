@@ -105,8 +105,11 @@ def test_no_answer_is_no_reward_and_is_counted(server: Server) -> None:
     by = scorer(server.address)
     with pytest.raises(RewardUnavailable, match=r"deadline_s=2.0"):
         asyncio.run(score(by))
+    assert by.first_failure is not None
+    assert "the first failed: GarbledError: 1 of 1 answers with finish_reason='abort'" in by.first_failure
     counts = by.take_counts()
     assert counts["ungraded_solver_error"] == 1
+    assert by.first_failure is None
     assert counts["retries"] > 0
     assert by.take_counts()["ungraded_solver_error"] == 0
 

@@ -63,6 +63,31 @@ def test_server_errors_are_retried(server: Server) -> None:
     assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_server_that_is_too_busy_is_asked_again(server: Server, status: int) -> None:
+    server.failures = [status, status]
+    assert [solution.text for solution in ask(server)] == ["\\boxed{4}"]
+    assert len(server.requests) == 3
+
+
+def test_a_stampede_at_a_busy_server_is_answered_whole_and_bounded(server: Server) -> None:
+    server.failures = [429, 503] * 20
+    server.delay_s = 0.02
+    solutions = ask(server, 64, max_concurrency=8, deadline_s=60.0, step_deadline_s=120.0)
+    assert [solution.text for solution in solutions] == ["\\boxed{4}"] * 64
+    assert len(server.requests) == 64 + 40
+    assert server.most_in_flight <= 8
+
+
+def test_a_deadline_names_the_first_failure(server: Server) -> None:
+    server.failures = [503, *[429] * 50]
+    [error] = ask(server, deadline_s=2.5)
+    assert isinstance(error, SolverError)
+    assert "the first failed: HTTP status 503, " in str(error)
+    assert "told to fail" in str(error)
+    assert "deadline_s=2.5" in str(error)
+
+
 def test_a_refused_request_is_not_retried(server: Server) -> None:
     server.failures = [400, 400]
     [error] = ask(server)
