@@ -89,7 +89,18 @@ def math_verify(pair: Pair) -> bool | None:
     return mathverify.equal(pair.gold, pair.answer)
 
 
-STAGES: tuple[Stage, ...] = (same_text, plain_numbers, choices, forms, math_verify)
+def decimal_commas(pair: Pair) -> bool | None:
+    """The same digits with a decimal comma on one side and a decimal point on the other: 2,5 and 2.5."""
+    for comma, point in (pair, tuple(reversed(pair))):
+        match = _DECIMAL_COMMA.match(comma)
+        if match and re.match(rf"{re.escape(match[1])}\.{match[2]}(?![\d.])", point):
+            written = f"{match[1]}.{match[2]}{comma[match.end() :]}"
+            other = Pair(written, point) if comma == pair.gold else Pair(point, written)
+            return judge(other, STAGES) or None
+    return None
+
+
+STAGES: tuple[Stage, ...] = (same_text, plain_numbers, decimal_commas, choices, forms, math_verify)
 QUICK: tuple[Stage, ...] = (same_text, plain_numbers)
 
 
@@ -164,6 +175,7 @@ def _spelling(latex: str) -> tuple[tuple[str, str, bool], ...]:
     return tuple(found)
 
 
+_DECIMAL_COMMA = re.compile(r"([+-]?0|[+-]?\d+(?=,(?!\d{3}(?!\d)))),(\d+)(?![\d,])")
 _PLAIN_NUMBER = re.compile(
     r"([+-]?)\s*(?:(\d{1,60}(?:\.\d{0,60})?|\.\d{1,60})|\\[dtc]?frac\{(-?\d{1,60})\}\{(\d{1,60})\}|(\d{1,60})/(\d{1,60}))"
 )

@@ -28,10 +28,10 @@ _CONCLUSION = re.compile(
 # As in pandoc, a dollar sign before a space or after one, or before a digit and unpaired, is money.
 _MATH = re.compile(
     r"\$\$([^$]+)\$\$|\$(?!\s)([^$\n]*[^$\s])\$(?!\d)|\$\s+((?![^$\n]{0,300}[a-z]\s+[a-z]{2})[^$\n]{1,300}?)\s+\$|"
-    r"\\\((.+?)\\\)|\\\[(.+?)\\\]",
+    r"\$(?!\s)(\\[^$\n]{1,300}?)\s+\$(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]",
     re.DOTALL,
 )
-_NUMBER = re.compile(r"(?<![\d.])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s*\\?%)?")
+_NUMBER = re.compile(r"(?<![\dA-Za-z.])-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?(?:\s*\\?%)?")
 _OPTION = re.compile(r"\b(?:option|choice)\b\s*(?:is\s*)?:?\s*\(?\b([A-J])\b\)?", re.IGNORECASE)
 _LETTER_ALONE = re.compile(r"^\s*\(?([A-J])\)?\s*\.?\s*$", re.MULTILINE)
 _BOLD_LETTER = re.compile(r"\*\*\s*\(?([A-J])\)?\s*[.:]?\s*\*\*")
@@ -154,8 +154,10 @@ def _candidates(text: str) -> list[str]:
 def _is_formula(text: str) -> bool:
     r"""Tell whether the whole text is one line of LaTeX without delimiters: \frac{10}{9}."""
     line = text.strip()
+    if re.fullmatch(r"-?\d{1,3}(?: \d{3})+", line):
+        return True
     return (
-        line.startswith("\\")
+        line.lstrip("-").startswith("\\")
         and "\n" not in line
         and not re.search(r"boxed|(?<![\\A-Za-z{])[A-Za-z]{2,}(?![A-Za-z}])|\$|\\[(\[]", line)
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from guidelines_core.grading.comparing.chains import result_of
 from guidelines_core.grading.comparing.clauses import clauses_agree, clauses_of, dummies, without_clauses
 from guidelines_core.grading.comparing.equations import same_statement
-from guidelines_core.grading.comparing.measures import same_in_base, same_quantity
+from guidelines_core.grading.comparing.measures import has_modulus, same_in_base, same_quantity
 from guidelines_core.grading.comparing.plain_form import in_plain_form
 from guidelines_core.grading.comparing.ratios import is_ratio_or_time, same_ratio
 from guidelines_core.grading.comparing.renaming import renamed
@@ -56,4 +56,4 @@ def same(gold: Node, answer: Node) -> bool | None:
         return same_tuple(gold, answer, same)
     if "based" in heads:
         return same_in_base(gold, answer)
-    return same_quantity(gold, answer)
+    return same_quantity(gold, answer) if has_modulus(gold) == has_modulus(answer) else False

@@ -79,6 +79,8 @@ def _other_index(first: Node, second: Node) -> bool:
 def _in_part(first: Node, second: Node) -> bool:
     """Tell whether one name is a symbol that the other is made of: x and xy, x and f(x)."""
     labels = sorted((first, second), key=lambda label: len(list(label.walk())))
+    if labels[1].name == "of" and labels[1].args[0].key == labels[0].key:
+        return False  # f and f(x)
     return labels[0].head == "symbol" != labels[1].head and labels[0].name in symbols_in(labels[1])
 
 
@@ -96,6 +98,8 @@ def _same_label(first: Node, second: Node) -> bool:
         return True
     if first.head == second.head == "text":
         return same_words(first.name, second.name)
+    if first.name == second.name == "of":
+        return first.key.casefold() == second.key.casefold()
     return False
 
 
@@ -105,6 +109,8 @@ def same_relation(gold: Node, answer: Node, same: Same) -> bool | None:
     sides, given = gold.args, answer.args
     if len(signs) != len(others):
         return False
+    if signs == others == ["equiv"]:
+        return _same_congruence(gold, answer)
     if all(is_number(side) for side in sides):
         return signs == others and all(g.key == a.key for g, a in zip(sides, given, strict=True))
     if signs == others and all(same(g, a) for g, a in zip(sides, given, strict=True)):
@@ -126,6 +132,18 @@ def same_relation(gold: Node, answer: Node, same: Same) -> bool | None:
     if signs[0] in ("=", "!="):
         return signs == others
     return signs == (others if sign > 0 else [_FLIPPED[others[0]]])
+
+
+def _same_congruence(gold: Node, answer: Node) -> bool:
+    """Compare x = 3 (mod 5) with another congruence of x: the same modulus, and the same remainder."""
+    first, second = gold.args[1], answer.args[1]
+    if gold.args[0].key != answer.args[0].key or not first.name == second.name == "mod":
+        return gold.key == answer.key
+    remainders = (
+        Node("apply", (first.args[0], first.args[1]), "mod"),
+        Node("apply", (second.args[0], first.args[1]), "mod"),
+    )
+    return same_value(first.args[1], second.args[1]) is True and same_value(*remainders) is True
 
 
 def _minus(left: Node, right: Node) -> Node:

@@ -180,7 +180,12 @@ class Evaluation:
         if name in ("gcd", "lcm"):
             integers = [whole(value) for value in values]
             return Fraction(math.gcd(*integers) if name == "gcd" else math.lcm(*integers))
-        if name == "mod" or name == "!!" or name == "norm":
+        if name == "mod":
+            number, modulus = (whole(value) for value in values)
+            if modulus == 0:
+                raise NoValue
+            return Fraction(number % modulus)
+        if name == "!!" or name == "norm":
             raise NotComputed
         if name == "!":
             return factorial(first, self.real)

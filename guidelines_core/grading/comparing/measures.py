@@ -74,6 +74,11 @@ def _is_below_one(node: Node) -> bool:
     return value is not None and abs(value) < 1
 
 
+def has_modulus(node: Node) -> bool:
+    """Tell whether a value is said to be of a modulus, as 4 (mod 7) is."""
+    return any(part.head == "apply" and part.name == "mod" for part in node.walk())
+
+
 def _has_dots(node: Node) -> bool:
     return any(part.head == "symbol" and part.name == "..." for part in node.walk())
 

@@ -3,12 +3,14 @@ r"""An answer in its plain form: without clauses, with flat lists, both signs wr
 from __future__ import annotations
 
 import itertools
+import re
 
 from guidelines_core.grading.comparing.chains import assigned
 from guidelines_core.grading.comparing.labels import is_number
 from guidelines_core.grading.comparing.same import Same
 from guidelines_core.grading.comparing.words import value_of
 from guidelines_core.grading.reading.nodes import CONSTANTS, Node, number, symbol
+from guidelines_core.grading.units import Unit, factors, unit_of
 
 MAX_SYSTEMS = 40
 
@@ -30,7 +32,13 @@ def in_plain_form(node: Node, same: Same) -> Node:
         return Node("list", (plus, minus), ",")
     if node.head == "relation":
         node = _without_membership(node)
+    if node.head == "relation" and node.name == "equiv" and node.args[1].name != "mod":
+        node = Node("relation", node.args, "=")  # f(x) is identically 0
+    if node.head == "relation" and (values := _equal_unknowns(node)):
+        return values
     if node.head == "list":
+        if compound := _as_compound(node):
+            return compound
         node = _distributed(node)
         systems = _systems(node, same)
         if systems is not None:
@@ -51,6 +59,26 @@ def in_plain_form(node: Node, same: Same) -> Node:
         return node
     signs = _signs(node)
     return node if len(signs) == 1 else Node("list", tuple(signs), ",")
+
+
+def _equal_unknowns(node: Node) -> Node | None:
+    """Return x_1 = x_2 = 2 as x_1 = 2, x_2 = 2; None for anything else."""
+    *names, value = node.args
+    labels = [re.fullmatch(r"(\w+)_(\w+)", name.name) for name in names if name.head == "symbol"]
+    if len(names) < 2 or len(labels) < len(names) or set(node.name.split()) != {"="}:
+        return None
+    if len({label[1] for label in labels if label}) != 1 or not all(labels):
+        return None
+    return Node("list", tuple(Node("relation", (name, value), "=") for name in names), ",")
+
+
+def _as_compound(node: Node) -> Node | None:
+    """Return "2 hours and 15 minutes" as one value; None for another list."""
+    units = [unit_of(arg.name).name if arg.head == "quantity" else "" for arg in node.args]
+    if node.name != "and" or not all(units) or len(set(units)) < len(units):
+        return None
+    sizes = [factors(Unit(units[0]), Unit(unit)) for unit in units]
+    return Node("compound", node.args) if all(sizes) and sizes == sorted(sizes, reverse=True) else None
 
 
 def _distributed(node: Node) -> Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from guidelines_core.grading.comparing.labels import is_label
 from guidelines_core.grading.comparing.same import Same
 from guidelines_core.grading.comparing.values import rational, same_value
 from guidelines_core.grading.reading.nodes import Node, is_value, number
@@ -16,7 +17,9 @@ def is_ratio_or_time(node: Node) -> bool:
 
 
 def _is_ratio(node: Node) -> bool:
-    return node.head == "relation" and (set(node.name.split()) == {":"} or node.name == "to")
+    """Tell whether it is 1:2, "1 to 2" or A:B = 1:2."""
+    signs = node.name.split()
+    return node.head == "relation" and (set(signs) in ({":"}, {"to"}) or (set(signs) == {":", "="} and signs[0] == ":"))
 
 
 def clock(node: Node) -> tuple[Fraction, str] | None:
@@ -75,7 +78,12 @@ def _same_time(first: tuple[Fraction, str], second: tuple[Fraction, str]) -> boo
 def _terms(node: Node) -> list[Node] | None:
     """Return the terms of a ratio; of a number, it and 1."""
     if _is_ratio(node):
-        return list(node.args) if all(is_value(arg) for arg in node.args) else None
+        signs = node.name.split()
+        first = signs.index("=") + 1 if "=" in signs else 0
+        terms = list(node.args[first:])
+        terms = terms if len(terms) > 1 else [*terms, number(1)]
+        named = all(map(is_label, node.args[:first])) and signs.count("=") < 2
+        return terms if named and all(map(is_value, terms)) else None
     if node.head == "relation" and node.name.split() == ["=", ":"]:
         return list(node.args[1:])
     return [node, number(1)] if is_value(node) else None

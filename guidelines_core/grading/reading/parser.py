@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from guidelines_core.grading.reading import brackets, relations
+from guidelines_core.grading.reading import brackets, relations, remarks
 from guidelines_core.grading.reading.built import condition_on
 from guidelines_core.grading.reading.cursor import Cursor
 from guidelines_core.grading.reading.nodes import Node
@@ -46,6 +46,7 @@ def items(c: Cursor, start: int, end: int) -> Node:
         start += 1
     while end > start and c.tokens[end - 1].kind in ("quad", ",", ";", "row"):
         end -= 1
+    end = remarks.without_remark(c, start, end)
     outer = c.pairs.get(start)
     grouped = outer == end - 1 and c.tokens[start].kind == "{" and end - start > 2
     if grouped and not any(c.tokens[i].text in ("over", "choose") for i in c.outside(start + 1, end - 1)):
@@ -120,6 +121,8 @@ def add_item(c: Cursor, nodes: list[Node], piece: tuple[int, int]) -> None:
     if clause is not None and nodes:
         nodes[-1] = Node("where", (nodes[-1],), clause)
         return
+    if clause is not None and c.tokens[piece[0]].text == "forall" and piece[1] < len(c.tokens):
+        return  # \\forall x > 0, f(x) = 0
     if nodes and c.tokens[piece[0]].kind == "word" and c.tokens[piece[0]].text in ("as", "since", "because"):
         return
     words = [token for token in c.tokens[slice(*piece)] if token.kind in ("word", "upright")]

@@ -112,6 +112,8 @@ def is_text(c: Cursor, start: int, end: int) -> bool:
     """Tell whether it is words: text first, or a single run of letters that is no product of two."""
     tokens = c.tokens[start:end]
     first = tokens[0]
+    if c.in_arguments and first.kind == "run" and first.text.isupper():
+        return False  # \\frac{NO}{BO}
     if first.kind == "word":
         if first.text in ("USD", "EUR", "GBP", "Rs", "INR", "US") and len(tokens) > 1:
             return False

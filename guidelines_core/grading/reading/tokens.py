@@ -57,7 +57,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _GLUED_COMMA = re.compile(r"\{,\}|,\\!|\\!,")
-_SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\!,)(?=\d{3}(?!\d))")
+_SURE_COMMA = re.compile(r"(?<=\d)(?:\{,\}|,\s*\\!\s*|\\!\s*,\s*)(?=\d{3}(?!\d))")
 _THOUSANDS = re.compile(
     r"(?<![\d.,])(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:(?:\\[,;: ]|~|\s)\d{3})+|\d{1,3}(?:,\d{2})*,\d{3})(?![\d]|,\d)"
 )

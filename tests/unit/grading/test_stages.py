@@ -141,9 +141,9 @@ def test_whatever_is_written_is_read_or_refused(latex: str) -> None:
     judge(Pair(plain(latex), plain(latex)), QUICK)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3])
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4])
 def test_each_stage_decides_something(number: int) -> None:
-    pairs = [("18", "18"), ("18", "19"), ("AC", "A, C"), ("x+1", "1+x")]
+    pairs = [("18", "18"), ("18", "19"), ("2,5", "2.5"), ("AC", "A, C"), ("x+1", "1+x")]
     assert STAGES[number](Pair(*pairs[number])) is (pairs[number] != ("18", "19"))
 
 
