@@ -83,6 +83,8 @@ def result_of(chain: Node, gold: Node, same: Same) -> Node | None:
             return None
         if index and side.head == "*" and [arg.head for arg in side.args] == ["number", "symbol"]:
             return None  # x=3 y=4
+        if side.head in ("text", "opaque") and not is_label(side):
+            return None  # "not x"
         if gold_is_number and len(sides) == 2 and is_unsolved(side):
             return None
         if gold_is_number or (index == 0 and is_label(side)):

@@ -17,7 +17,9 @@ def same_statement(gold: Node, answer: Node, same: Same) -> bool | None:
     """Compare a gold that is a relation with an answer of any form."""
     signs, sides = gold.name.split(), gold.args
     if signs == ["~"] and (sides[0] == NOTHING or is_label(sides[0])):
-        return same(sides[1], answer.args[1] if answer.head == "relation" and answer.name == "~" else answer)
+        if answer.head == "relation" and answer.name == "~":
+            return (answer.args[0] == NOTHING or is_label(answer.args[0])) and same(sides[1], answer.args[1])
+        return same(sides[1], answer)
     if set(signs) == {"="} or (signs[-1] == "~" and set(signs[:-1]) <= {"="}):
         return _equation(gold, answer, same)
     if answer.head != "relation":
@@ -39,6 +41,8 @@ def _equation(gold: Node, answer: Node, same: Same) -> bool | None:
         if answer.head == "list" or not all(is_number(side) for side in gold.args):
             return False
         return all(same(side, answer) for side in gold.args)
+    if "!=" in answer.name.split() and "=" in answer.name.split():
+        return False
     if "=" not in answer.name.split():
         return False if named is None else same_as_sets(gold, answer, same) or False
     other = name_and_value(answer, same)

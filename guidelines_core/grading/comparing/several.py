@@ -28,6 +28,10 @@ def same_members(gold: Node, answer: Node, same: Same) -> bool | None:
             return same_quantity(gold, Node("compound", answer.args))
     if answer.name == "or" and gold.name in (",", "and") and _names_several(answer, same):
         return False  # p = 3 or q = -2
+    if {gold.name, answer.name} == {"and", "or"} and not any(
+        part.head in ("number", "relation") for part in gold.walk()
+    ):
+        return False  # II and III
     stems = [_stems(node, same) for node in (gold, answer)]
     if stems[0] and stems[1] and stems[0] != stems[1]:
         return False  # x = 3, y = 4 and y = 3, y = 4

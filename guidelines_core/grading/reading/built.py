@@ -45,7 +45,7 @@ def period(decimal: str) -> Node | None:
 
 def condition_on(value: Node, node: Node) -> str:
     """Return the condition under which a value holds, an inequality of one of its symbols; else nothing."""
-    if node.head != "relation" or set(node.name.split()) & {"=", ":", "~", "in"}:
+    if node.head != "relation" or set(node.name.split()) & {"=", ":", "~", "in", "notin"}:
         return ""
     if value.head == "relation":
         if set(value.name.split()) != {"="}:

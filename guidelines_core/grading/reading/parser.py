@@ -140,7 +140,7 @@ def add_item(c: Cursor, nodes: list[Node], piece: tuple[int, int]) -> None:
 def clause_in(c: Cursor, start: int, end: int) -> str | None:
     r"""Return what $k \in \mathbb{Z}$ or "where k is an integer" says of symbols: `k in Z`; None if it is none."""
     tokens = c.tokens[start:end]
-    if not tokens or len(tokens) > 40:
+    if not tokens or len(tokens) > 40 or any(token.text == "notin" for token in tokens):
         return None
     if tokens[0].kind == "(" and c.pairs.get(start) == end - 1:
         return clause_in(c, start + 1, end - 1)

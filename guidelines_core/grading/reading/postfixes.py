@@ -150,6 +150,8 @@ def applied(c: Cursor, node: Node) -> Node:
     if c.peek().kind != "(" or node.head not in ("symbol", "opaque"):
         return node
     close = c.pairs[c.at]
+    if c.tokens[close].kind != ")":
+        raise NotRead
     inside = c.outside(c.at + 1, close)
     listed = any(c.tokens[index].kind in (",", ";") for index in inside)
     names_value = c.tokens[close + 1].kind == "=" if close + 1 < len(c.tokens) else False

@@ -74,6 +74,9 @@ def side_of(c: Cursor, start: int, end: int) -> Node:
             raise NotRead
         return value_or_text(c, start, end)
     except NotRead:
+        brackets = [(c.tokens[a].kind, c.tokens[b].kind) for a, b in c.pairs.items() if start <= a < end]
+        if ("(", "]") in brackets or ("[", ")") in brackets:
+            raise
         return Node("opaque", name=c.spelled(start, end))
 
 
