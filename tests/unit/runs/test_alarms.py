@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -8,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guidelines_core.paths import CONF
+from guidelines_core.paths import CONF, ROOT
 from guidelines_core.runs.alarms import RULES, Alarm, AlarmLog, alarms_of, raised
-from guidelines_core.runs.journal import STEP, Entry
+from guidelines_core.runs.journal import STEP, Entry, Journal
 
 LIMITS = yaml.safe_load((CONF / "alarms/limits.yaml").read_text())
 
@@ -123,3 +124,28 @@ def test_a_log_ends_with_what_the_whole_history_gives(values: list[float]) -> No
     for step, value in enumerate(values, start=1):
         log.take(entry(step, training__rollout_probs_diff_mean=value))
     assert log.alarms == alarms_of(steps(training__rollout_probs_diff_mean=values), LIMITS)
+
+
+RECORDED = {
+    # experiments/run.py --name tiny with answers 0 and 1, actor.optim.lr=1 and without KL: the first update leaves a
+    # planner that writes one text.
+    "learning-rate-1": [("entropy_collapse", 4, 9), ("truncation", 5, 9), ("mixed_groups", 6, 9)],
+    # experiments/run.py --name tiny: a model with random weights solves nothing and never ends a text.
+    "untrained-random-model": [("mixed_groups", 5, 5), ("truncation", 5, 5)],
+}
+"""Journals of real runs, with the metrics that rules read, and the alarms that they raise."""
+
+
+@pytest.mark.parametrize("name", sorted(RECORDED))
+def test_a_recorded_sick_run_raises_its_alarms(name: str) -> None:
+    log = AlarmLog(LIMITS)
+    for each in Journal(ROOT / f"tests/support/journals/{name}.jsonl").entries():
+        log.take(each)
+    assert [(alarm.name, alarm.first, alarm.last) for alarm in log.alarms] == RECORDED[name]
+
+
+def test_a_recorded_healthy_run_raises_none() -> None:
+    recorded = json.loads((ROOT / "analysis/results/learning/gsm8k-0.5b-k4.json").read_text())["steps"]
+    learnt = [{STEP: step.pop("step"), **{k: v for k, v in step.items() if v is not None}} for step in recorded]
+    assert len(learnt) > 30
+    assert alarms_of(learnt, LIMITS) == []
