@@ -82,6 +82,15 @@ def test_a_reward_near_its_top_is_not_flat() -> None:
     assert "reward_flat" not in names(steps(reward__mean=[0.99, 1.0] * 75))
 
 
+def test_a_rise_too_small_to_matter_is_flat_however_sure_it_is() -> None:
+    assert names(steps(reward__mean=[0.4 + 0.00004 * step for step in range(150)])) == {"reward_flat"}
+
+
+def test_a_median_needs_enough_steps_after_the_first_which_warms_up() -> None:
+    assert names(steps(timing_s__step=[20.0] * 5 + [90.0])) == set()
+    assert names(steps(timing_s__step=[20.0] * 6 + [90.0])) == {"slow_step"}
+
+
 def test_a_large_kl_is_an_alarm_at_the_first_step() -> None:
     assert raised(steps(actor__kl_loss=[3.0]), LIMITS) == {"kl_spike": "KL to the reference is 3"}
     assert names(steps(actor__reward_kl_penalty=[3.0])) == {"kl_spike"}
