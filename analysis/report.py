@@ -1,11 +1,14 @@
 """One page of a run to show a colleague: what was trained and how, what it reached, how to do it again.
 
     python analysis/report.py RUN … [--json [FILE]] [--html FILE]
+    python analysis/report.py RUN --watch --html FILE
 
 A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The page and its plots become the
 artifacts `report/` of each run; --html writes the page to a file, too, and --json gives its figures. Several runs share
-one page, after a comparison. A run's lift is in it once `analysis/lift.py` has measured it. Exit codes: 0 done,
-2 refused, 1 failed.
+one page, after a comparison. A run's lift is in it once `analysis/lift.py` has measured it.
+
+With --watch a bare name means the newest RUNNING run. FILE is written anew after each of its steps, and the browser
+that shows it loads it again. Exit codes: 0 done, 2 refused, 1 failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -21,10 +27,14 @@ from analysis.pages import output, page
 from analysis.pages.run import Report, report
 from analysis.stats.comparison import answer, compare
 from analysis.store.runs import Run, labels, resolve_all
-from guidelines_core.runs.lookup import RunError, open_store
+from guidelines_core.runs.checkpoints import write_atomically
+from guidelines_core.runs.journal import STEP
+from guidelines_core.runs.lookup import RunError, find_run, open_store
 from guidelines_core.terminal import replace_unprintable
 
 FOLDER = "report"
+POLL_S, RELOAD_S = 2.0, 10
+"""Seconds between two looks whether a run has gone on, and between two times that a browser loads its page."""
 
 
 def main() -> int:
@@ -34,13 +44,20 @@ def main() -> int:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id or name")
     output.add_json(parser)
     output.add_html(parser)
+    parser.add_argument("--watch", action="store_true", help="write the page of a run that goes on after each step")
     options = parser.parse_args()
+    if options.watch and (len(options.runs) > 1 or not options.html or options.json):
+        parser.error("--watch: expected one RUN and --html FILE, without --json")
     try:
         output.check_folders(options)
+        if options.watch:
+            return watch(Run(client := open_store(), find_run(options.runs[0], client, "RUNNING")), options.html)
         runs = resolve_all(options.runs, open_store())
     except RunError as error:
         Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
+    except KeyboardInterrupt:
+        return 130
     console = output.console(options)
     reports = {name: report(run, name) for name, run in zip(labels(runs), runs, strict=True)}
     made = as_page(runs, reports)
@@ -53,6 +70,29 @@ def main() -> int:
     if options.html:
         options.html.write_text(made, encoding="utf-8")
     return 0
+
+
+def watch(run: Run, file: Path) -> int:
+    """Write a run's page after each of its steps until the run ends, then attach it; return the exit code."""
+    Console().print(f"{run.name} ({run.status}): {file} is written after each step", markup=False, highlight=False)
+    while True:
+        found = report(run, run.name)
+        going_on = run.status == "RUNNING"
+        lead = f"MLflow run {run.id}, {run.status}"
+        made = page.page(f"Report of {run.name}", lead, found.sections, RELOAD_S if going_on else None)
+        write_atomically(file.resolve(), made)
+        if not going_on:
+            attach(run, found, made)
+            return 0
+        before = state(run)
+        while state(run) == before:
+            time.sleep(POLL_S)
+            run = replace(run, entity=run.client.get_run(run.id))
+
+
+def state(run: Run) -> tuple[str, float | None]:
+    """Return what a new page is written for when it changes: the run's status and last step."""
+    return run.status, run.final.get(STEP)
 
 
 def as_page(runs: list[Run], reports: Mapping[str, Report]) -> str:

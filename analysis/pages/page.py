@@ -67,9 +67,9 @@ class Section:
     parts: Sequence[str]
 
 
-def page(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """Return the whole page; sections without parts are left out."""
-    return _TEMPLATES.get_template("page.html").render(title=title, lead=lead, sections=sections)
+def page(title: str, lead: str, sections: Sequence[Section], reload_s: int | None = None) -> str:
+    """Return the whole page; sections without parts are left out. A browser loads it again every `reload_s` seconds."""
+    return _TEMPLATES.get_template("page.html").render(title=title, lead=lead, sections=sections, reload_s=reload_s)
 
 
 def text(words: str) -> Markup:
@@ -102,6 +102,11 @@ def facts(known: Mapping[str, object]) -> Markup:
 def card(heading: str, sides: Sequence[tuple[str, bool | None, str]]) -> Markup:
     """Return a card: a heading over texts side by side, each with a title, and whether it is good (None: neither)."""
     return _part("card", heading, [(title, _MARKS[good], words) for title, good, words in sides])
+
+
+def changes(pieces: Sequence[tuple[str, str]]) -> Markup:
+    """Return a text whose pieces are `same`, `added` or `removed`, for a block of code or the side of a card."""
+    return _part("changes", pieces)
 
 
 def _part(macro: str, *values: object) -> Markup:

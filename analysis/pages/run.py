@@ -15,6 +15,7 @@ from analysis.diagnosis import page as diagnosis_page
 from analysis.diagnosis import report as diagnosis_report
 from analysis.lifts.section import lift_sections, short
 from analysis.pages.cost import cost_sections
+from analysis.pages.over_steps import over_steps
 from analysis.pages.page import Section, card, code, facts, plot, table, text
 from analysis.pages.tables import interval, number, records
 from analysis.stats import signal
@@ -87,6 +88,7 @@ def report(run: Run, name: str) -> Report:
         *cost_sections(run),
         *lift_sections(run),
         Section("One problem, two guidelines", side_by_side(run)),
+        Section("The same problem over the steps", over_steps(run)),
         *bottleneck(run),
         Section("What exact match wronged", wronged(judged)),
         Section("To do it again", reproducibility(run, settings)),

@@ -41,10 +41,10 @@ def open_store() -> MlflowClient:
     return MlflowClient(uri)
 
 
-def find_run(text: str, client: MlflowClient) -> Run:
+def find_run(text: str, client: MlflowClient, status: str = "FINISHED") -> Run:
     """Return the run that `text` names: an id, a checkpoint directory, or a name.
 
-    A name means its newest FINISHED top-level run.
+    A name means its newest top-level run of that status.
 
     Raises:
         RunError: `text` names no run, or runs in several MLflow experiments; the message lists the candidates.
@@ -56,7 +56,7 @@ def find_run(text: str, client: MlflowClient) -> Run:
         return _by_id(text, text, client)
     if "'" in text or not text:
         raise RunError(f"run {text!r}: expected a run's id, its checkpoint directory, or its name, which has no quotes")
-    return _by_name(text, client)
+    return _by_name(text, client, status)
 
 
 def _by_id(run_id: str, text: str, client: MlflowClient) -> Run:
@@ -67,22 +67,22 @@ def _by_id(run_id: str, text: str, client: MlflowClient) -> Run:
         raise RunError(f"run {run_id}{named}: no run of this id in {masked(client.tracking_uri)}") from None
 
 
-def _by_name(name: str, client: MlflowClient) -> Run:
+def _by_name(name: str, client: MlflowClient, status: str) -> Run:
     experiments = [str(experiment.experiment_id) for experiment in client.search_experiments()]
     named = f"attributes.run_name = '{name}'"
     top = f"{named} AND tags.`{PARENT}` IS NULL"
-    finished = f"{top} AND attributes.status = 'FINISHED'"
-    newest = [run for experiment in experiments for run in _search(client, [experiment], finished, 1)]
+    wanted = f"{top} AND attributes.status = '{status}'"
+    newest = [run for experiment in experiments for run in _search(client, [experiment], wanted, 1)]
     if len(newest) > 1:
         raise RunError(
-            f"run {name!r}: {len(newest)} MLflow experiments have finished runs of this name; give an id:"
+            f"run {name!r}: {len(newest)} MLflow experiments have {status.lower()} runs of this name; give an id:"
             + _listing(newest)
         )
     if newest:
         return newest[0]
-    if unfinished := _search(client, experiments, top):
+    if others := _search(client, experiments, top):
         raise RunError(
-            f"run {name!r}: none of this name is FINISHED; give an id to read one all the same:" + _listing(unfinished)
+            f"run {name!r}: none of this name is {status}; give an id to read one all the same:" + _listing(others)
         )
     if trials := _search(client, experiments, named):
         raise RunError(

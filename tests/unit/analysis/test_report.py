@@ -15,6 +15,7 @@ from analysis.lifts.section import cards, chosen
 from analysis.pages.cost import per_point
 from analysis.store.runs import artifact, resolve, rows
 from guidelines_core.runs import cost
+from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.mlflow_sync import ALARM, ALARMS
 
 
@@ -198,3 +199,37 @@ def test_a_report_says_what_the_run_cost_and_its_alarms(
         "3 GPU-seconds",
     ):
         assert words in made
+
+
+def test_a_page_follows_a_run_that_goes_on_and_is_attached_at_its_end(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    experiment = client.get_experiment_by_name("query-conditioned-guidelines").experiment_id
+    run_id = client.create_run(experiment, run_name="going-on").info.run_id
+    monkeypatch.setattr(report, "POLL_S", 0.0)
+    written: list[str] = []
+
+    def write(file: Path, made: str) -> None:
+        """Take a page, and let the run go on: a second step, then its end."""
+        written.append(made)
+        if len(written) < 3:
+            client.log_metric(run_id, STEP, len(written), step=len(written))
+            client.log_metric(run_id, "1_outcome/reward", len(written) / 8, step=len(written))
+        else:
+            client.set_terminated(run_id, "KILLED")
+        file.write_text(made)
+
+    monkeypatch.setattr(report, "write_atomically", write)
+    assert call(monkeypatch, "going-on", "--watch", "--html", tmp_path / "page.html") == 0
+    assert ["RUNNING" in made for made in written] == [True, True, True, False]
+    assert ['http-equiv="refresh"' in made for made in written] == [True, True, True, False]
+    assert "Mean reward went from 0.125 to 0.250" in written[2]
+    assert artifact(resolve(run_id, client), "report/report.html").read_text() == written[-1]
+    assert call(monkeypatch, "going-on", "--watch", "--html", tmp_path / "page.html") == 2
+
+
+@pytest.mark.parametrize("words", [["a", "b", "--html", "p.html"], ["a"], ["a", "--html", "p.html", "--json"]])
+def test_one_run_is_watched_and_written_to_one_page(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        call(monkeypatch, *words, "--watch")
+    assert refused.value.code == 2
