@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.hardware import energy
 from guidelines_core.launch import processes, shared_memory
 from guidelines_core.launch.environment import of_run, temporary_root
 from guidelines_core.launch.start_watch import FIRST_STEP, STAGES_FILE, StartWatch
@@ -178,6 +179,7 @@ class Training:
                 STOP_FILE: str(self._stop_file),
                 ENDED: str(self._driver.folder / STAGES_FILE),
                 **self._driver.start.environment(),
+                **energy.environment(),
             },
         )
         if self.watches_start:

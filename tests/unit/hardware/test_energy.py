@@ -32,6 +32,10 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     monkeypatch.setitem(sys.modules, "pynvml", driver)
     monkeypatch.setattr(energy, "find_spec", lambda name: object())
     monkeypatch.setattr(energy, "devices", lambda: [Device(i, uuid, "H100", 1, 1) for i, uuid in enumerate(counters)])
+    # As Ray leaves it to an actor without GPUs.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for name, value in energy.environment().items():
+        monkeypatch.setenv(name, value)
     return counters
 
 
@@ -56,3 +60,8 @@ def test_nothing_is_said_where_the_runs_gpus_are_not_those_of_this_machine(two_g
 def test_without_nvml_nothing_is_said(two_gpus: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "find_spec", lambda name: None)
     assert energy.joules_of(2)() is None
+
+
+def test_where_the_launcher_handed_no_gpus_over_nothing_is_said(two_gpus: dict[str, int]) -> None:
+    assert energy.joules_of(2, {})() is None
+    assert energy.joules_of(0, {energy.GPUS: ""})() is None
