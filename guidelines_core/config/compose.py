@@ -41,6 +41,7 @@ OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True
 OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
 # What one engine works on at once, by the whole configuration, and the CUDA graphs for it.
 OmegaConf.register_new_resolver("rollout_sequences", lambda *, _root_: layout.rollout_sequences(_root_), replace=True)
+OmegaConf.register_new_resolver("solution_tokens", lambda *, _root_: layout.solution_tokens(_root_), replace=True)
 OmegaConf.register_new_resolver("solver_sequences", lambda *, _root_: layout.solver_sequences(_root_), replace=True)
 OmegaConf.register_new_resolver("graph_sizes", lambda most: ListConfig(layout.graph_sizes(most)), replace=True)
 # What Ray takes only for a cluster that it starts itself.

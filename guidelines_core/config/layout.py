@@ -81,6 +81,13 @@ def solver_samples(config: DictConfig) -> int:
     return int(getattr(config.guidelines.solver, "samples", None) or 1)
 
 
+def solution_tokens(config: DictConfig) -> int:
+    """Return the longest solution that the solver may write, in training or in validation."""
+    solver = config.guidelines.solver
+    # The configuration of an older run has no such key.
+    return int(max(solver.max_tokens, solver.get("val_max_tokens") or 0))
+
+
 MOST_SEQUENCES = 1024
 """Sequences that an engine works on at once, at most: vLLM's own default in verl (`rollout.yaml`)."""
 

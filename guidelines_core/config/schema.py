@@ -64,6 +64,7 @@ class SolverConfig:
         max_tokens: longest solution, in tokens.
         samples: solutions to each guideline in training; the reward is the share that is right.
         temperature: of sampling in training; 0 is greedy.
+        val_max_tokens: longest solution in validation; `max_tokens` unless given.
         val_samples: solutions to each guideline in validation.
         val_temperature: of sampling in validation.
         seed: seeds each request's sampling together with its text; None leaves vLLM its own state, which is quicker
@@ -81,6 +82,7 @@ class SolverConfig:
     max_tokens: int = MISSING
     samples: int = 1
     temperature: float = 0.0
+    val_max_tokens: int = MISSING
     val_samples: int = 1
     val_temperature: float = 0.0
     seed: int | None = 0
@@ -260,6 +262,7 @@ def bad_values(config: DictConfig) -> Iterator[str]:
         "data.size",
         "data.val_size",
         "solver.max_tokens",
+        "solver.val_max_tokens",
         "solver.max_concurrency",
         "solver.deadline_s",
         "solver.step_deadline_s",

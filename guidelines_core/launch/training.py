@@ -234,7 +234,7 @@ class Training:
         if self._stop.last is not None:
             return Outcome("KILLED", f"stopped by {signal.Signals(self._stop.last).name}, saved at step {saved}")
         if self._given_up is not None:
-            return Outcome("FAILED", f"{self._given_up}; the log's last word: {self.failure()}")
+            return Outcome("FAILED", f"{self._given_up}; the log ends with: {last_line(self.log)}")
         if code != 0:
             killed = processes.memory_kills() - self._kills_before
             memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""
@@ -262,6 +262,12 @@ def exit_text(code: int | None) -> str:
 
 SYMPTOMS = re.compile(r"EngineDead|EngineGenerate|RayTask|RayActor|ActorDied|ActorUnavailable|WorkerCrashed|NodeDied")
 """In the names of exceptions that say that another process failed, and not why."""
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log that says something."""
+    lines = (ACTOR.sub("", line).strip() for line in reversed(log.read_text(errors="replace").splitlines()))
+    return next(filter(None, lines), "nothing")[:300]
 
 
 def failure_line(log: Path) -> str:

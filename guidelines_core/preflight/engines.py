@@ -97,11 +97,12 @@ def _separate_findings(config: DictConfig) -> Iterator[Finding]:
 
 def _context_findings(config: DictConfig, planner: Shape | None, solver: Shape | None) -> Iterator[Finding]:
     data, rollout, solving = config.data, config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
-    tokens = config.guidelines.solver.max_tokens
+    tokens = layout.solution_tokens(config)
+    longer = "val_max_tokens" if tokens > config.guidelines.solver.max_tokens else "max_tokens"
     asked = data.max_prompt_length + data.max_response_length
     for key, engine, needed, what, shape in (
         (ROLLOUT, rollout, asked, "data.max_prompt_length + data.max_response_length", planner),
-        (SOLVER, solving, asked + tokens, "question and guideline + guidelines.solver.max_tokens", solver),
+        (SOLVER, solving, asked + tokens, f"question and guideline + guidelines.solver.{longer}", solver),
     ):
         length = engine.max_model_len
         if length is None or length < needed:
@@ -114,7 +115,7 @@ def _context_findings(config: DictConfig, planner: Shape | None, solver: Shape |
                 f"{key}.max_model_len",
                 length,
                 f"the model's context is {shape.context} tokens",
-                "lower data.max_prompt_length, data.max_response_length or guidelines.solver.max_tokens",
+                f"lower data.max_prompt_length, data.max_response_length or guidelines.solver.{longer}",
             )
         if not engine.enable_chunked_prefill and engine.max_num_batched_tokens < length:
             yield error(

@@ -24,6 +24,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from sqlalchemy.engine import make_url
 
+from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import config_file
 from guidelines_core.paths import MLFLOW_DATABASE, anchored
 from guidelines_core.preflight.files import model_keys
@@ -214,7 +215,7 @@ def prompt_findings(config: DictConfig) -> Iterator[Finding]:
         - own
         + chat_tokens(solver, solver_messages("", "", style))
         + data.max_response_length
-        + config.guidelines.solver.max_tokens
+        + layout.solution_tokens(config)
     )
     if engine.max_model_len < needed:
         yield error("reward.reward_model.rollout.max_model_len", engine.max_model_len,

@@ -117,11 +117,15 @@ class Scorer:
         question, validating = extra_info["question"], extra_info["split"] == "val"
         temperature = solver["val_temperature" if validating else "temperature"]
         samples = solver["val_samples" if validating else "samples"]
+        max_tokens = solver["val_max_tokens" if validating else "max_tokens"]
 
         asked_at, asked = datetime.now(timezone.utc), time.monotonic()
         try:
             solutions = await self.client.solve(
-                solver_messages(question, solution_str, prompts["style"]), temperature=temperature, samples=samples
+                solver_messages(question, solution_str, prompts["style"]),
+                temperature=temperature,
+                samples=samples,
+                max_tokens=max_tokens,
             )
         except SolverError as error:
             raise self.lost(Reason.SOLVER_ERROR.value, f"problem {extra_info['problem_id']}: {error}") from error
@@ -141,7 +145,7 @@ class Scorer:
             verdicts,
             grader=grader["name"],
             leak_policy=grader["leak"],
-            solver_sampling=sampling_in_words(temperature, solutions[0].seed, solver["max_tokens"]),
+            solver_sampling=sampling_in_words(temperature, solutions[0].seed, max_tokens),
             asked_at=asked_at.isoformat(),
             solver_s=answered - asked,
             grader_s=graded_at - answered,

@@ -152,8 +152,12 @@ class Solver:
         """Ask these servers from now on, retries of requests under way included."""
         self._in_flight = dict.fromkeys(addresses, 0) | {a: n for a, n in self._in_flight.items() if a in addresses}
 
-    async def solve(self, messages: list[Message], *, temperature: float, samples: int = 1) -> list[Solution]:
+    async def solve(
+        self, messages: list[Message], *, temperature: float, samples: int = 1, max_tokens: int | None = None
+    ) -> list[Solution]:
         """Return the solver's `samples` answers to `messages`, from one request, which reads the prompt once.
+
+        Each has at most `max_tokens` tokens, the client's own limit unless given.
 
         Raises:
             SolverError: no answer came before a deadline, or the server refused the request.
@@ -161,7 +165,7 @@ class Solver:
         request = {
             "model": self._model,
             "messages": messages,
-            "max_tokens": self._max_tokens,
+            "max_tokens": max_tokens or self._max_tokens,
             "temperature": temperature,
             **({} if self._seed is None else {"seed": request_seed(self._seed, messages)}),
             **({"n": samples} if samples > 1 else {}),

@@ -21,6 +21,16 @@ def test_every_experiment_composes(name: str) -> None:
     assert compose(name).trainer.experiment_name == name
 
 
+def test_validation_may_have_longer_solutions_and_the_solvers_context_has_room_for_them() -> None:
+    usual = compose("quickstart")
+    assert usual.guidelines.solver.val_max_tokens == usual.guidelines.solver.max_tokens
+    for tokens, more in ((500, 500 - usual.guidelines.solver.max_tokens), (20, 0)):
+        config = compose("quickstart", [f"guidelines.solver.val_max_tokens={tokens}"])
+        assert config.guidelines.solver.max_tokens == usual.guidelines.solver.max_tokens
+        length = config.reward.reward_model.rollout.max_model_len
+        assert length == usual.reward.reward_model.rollout.max_model_len + more
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
@@ -36,6 +46,7 @@ def test_every_experiment_composes(name: str) -> None:
         ("guidelines.grader.deadline_s=0", "expected more than 0"),
         ("guidelines.grader.leak=maybe", "expected one of flag, zero"),
         ("guidelines.solver.max_tokens=-1", "expected more than 0"),
+        ("guidelines.solver.val_max_tokens=0", "expected more than 0"),
         ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
         ("guidelines.traces.train=-1", "expected 0 or more"),
         ("guidelines.cost.gpu_hour=-2", "expected more than 0"),

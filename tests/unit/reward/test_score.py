@@ -24,6 +24,7 @@ SOLVER = {
     "ignore_eos": False,
     "samples": 1,
     "temperature": 0.7,
+    "val_max_tokens": 96,
     "val_samples": 1,
     "val_temperature": 0.0,
 }
@@ -58,10 +59,12 @@ def test_a_rollout_gets_the_graders_word_and_how_it_was_sampled(server: Server) 
     assert "n" not in server.requests[0]
 
 
-def test_validation_is_greedy(server: Server) -> None:
+def test_validation_is_greedy_and_has_a_length_of_its_own(server: Server) -> None:
     [row] = rows_of(asyncio.run(score(scorer(server.address, samples=4), split="val")))
     assert row.solver_sampling.startswith("temperature 0, seed ")
+    assert row.solver_sampling.endswith(", at most 96 tokens")
     assert server.requests[0]["temperature"] == 0.0
+    assert server.requests[0]["max_tokens"] == 96
 
 
 def test_the_reward_of_several_solutions_is_the_share_that_is_right(server: Server) -> None:
