@@ -83,8 +83,11 @@ BROKEN = (
 
 def experiments() -> dict[str, str]:
     """Return every named experiment with its line of description, or with what is wrong with its file."""
-    names = sorted(file.stem for file in CONF.glob("*.yaml") if file.stem != "base")
-    return {name: _description(CONF / f"{name}.yaml") for name in names}
+    return {name: _description(CONF / f"{name}.yaml") for name in _names()}
+
+
+def _names() -> list[str]:
+    return sorted(file.stem for file in CONF.glob("*.yaml") if file.stem != "base")
 
 
 def _description(file: Path) -> str:
@@ -142,8 +145,8 @@ def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, s
     Raises:
         ConfigError: the name, a key or a value is wrong.
     """
-    if name not in experiments():
-        raise ConfigError(f"no experiment is called {name!r}: expected one of {', '.join(experiments())}")
+    if name not in _names():
+        raise ConfigError(f"no experiment is called {name!r}: expected one of {', '.join(_names())}")
     with initialize_config_dir(str(CONF), version_base=None):
         plain = _plain(name)
         findings = list(override_findings(plain, overrides))

@@ -43,4 +43,4 @@ def test_a_row_that_is_not_well_is_shown_as_such() -> None:
 
 
 def test_of_two_starts_in_one_moment_one_gets_the_directory(tmp_path: Path) -> None:
-    assert two_starts(Loop(tmp_path), None, times=8)["wrong"] == []
+    assert two_starts(Loop(tmp_path), None, times=3)["wrong"] == []

@@ -14,6 +14,7 @@ from guidelines_core.config.compose import ConfigError, changed, compose, experi
 from guidelines_core.paths import CONF, ROOT
 from guidelines_core.runs.alarms import RULES
 from guidelines_core.runs.provenance import parameters
+from tests.support.composing import compose_as_hydra_does
 
 
 @pytest.mark.parametrize("name", sorted(experiments()))
@@ -255,3 +256,18 @@ def test_every_rule_of_the_alarms_has_its_limits() -> None:
     assert set(compose("quickstart").guidelines.alarms.limits) == set(RULES)
     with pytest.raises(ConfigError, match="stop_on=leak: expected names of alarms"):
         compose("quickstart", ["guidelines.alarms.limits.leak=null", "guidelines.alarms.stop_on=[leak]"])
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("tiny", ["+guidelines.environment.X=1", "~guidelines.environment.OMP_NUM_THREADS", "trainer.logger=[file]"]),
+        ("numinamath30k-3b-300steps-mathverify-fast", ["layout=1p1", "guidelines.grader.leak=zero", "data.seed=3"]),
+    ],
+)
+def test_the_tests_compose_what_hydra_composes(
+    name: str, overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = compose(name, overrides, environ={})
+    compose_as_hydra_does(monkeypatch)
+    assert compose(name, overrides, environ={}) == fast

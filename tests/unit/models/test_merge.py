@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.models.merge import MergeError, main, merge
-from guidelines_core.paths import ROOT
 
-SHARD = """
-import sys, torch
-import torch.distributed as dist
-from torch.distributed.fsdp import fully_shard
-from transformers import AutoModelForCausalLM
-rank, port, model_folder, out = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-mesh = dist.init_device_mesh("cpu", (2,), mesh_dim_names=("fsdp",))
-model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-with torch.no_grad():
-    for number, weight in enumerate(model.parameters()):
-        weight += 1e-6 * (number + 1)  # as little as a step changes, and nothing that bfloat16 could hold
-torch.save({name: weight.clone() for name, weight in model.state_dict().items()}, f"{out}/whole.pt")
-fully_shard(model, mesh=mesh)
-torch.save(model.state_dict(), f"{out}/actor/model_world_size_2_rank_{rank}.pt")
-dist.barrier()
-"""
+
+def save_shard(rank: int, model_folder: Path, out: Path) -> None:
+    """Write what rank `rank` of two holds of a model, and the whole of it.
+
+    Each rank cuts its part out of the whole, so that nothing is sent between them.
+    """
+    dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=2)
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    with torch.no_grad():
+        for number, weight in enumerate(model.parameters()):
+            weight += 1e-6 * (number + 1)  # as little as a step changes, and nothing that bfloat16 could hold
+    torch.save({name: weight.clone() for name, weight in model.state_dict().items()}, out / "whole.pt")
+    fully_shard(model, mesh=init_device_mesh("cpu", (2,), mesh_dim_names=("fsdp",)))
+    torch.save(model.state_dict(), out / f"actor/model_world_size_2_rank_{rank}.pt")
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +46,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # As verl leaves it after a run with packed attention.
     config = folder / "actor/huggingface/config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "attn_implementation": "torch_varlen"}))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-c", SHARD]
-    ranks = [subprocess.Popen([*command, str(rank), port, str(model), str(folder)], cwd=ROOT) for rank in range(2)]
-    assert [rank.wait(timeout=300) for rank in ranks] == [0, 0]
+    for rank in range(2):
+        save_shard(rank, model, folder)
     return folder
 
 
@@ -77,8 +72,6 @@ def test_it_can_be_rounded(checkpoint: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_transformers_loads_it_in_the_trained_type(checkpoint: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     folder = merge(checkpoint, tmp_path / "planner")
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.dtype == torch.float32

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
+from guidelines_core.runs import replay
 from guidelines_core.runs.journal import LOGGED_AT, STEP
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.tracking import ClaimError, Run, claim
@@ -91,7 +92,9 @@ def test_two_runs_write_at_once_while_the_server_dies_and_comes_back(server: Ser
     assert all(failures), "the store was away while they trained"
 
 
-def test_replay_brings_a_run_whose_store_was_away_at_its_end(server: Server, config: DictConfig) -> None:
+def test_replay_brings_a_run_whose_store_was_away_at_its_end(
+    server: Server, config: DictConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = claimed(config)
     recorder = Recorder(run)
     train(run, range(1, 3))
@@ -110,10 +113,10 @@ def test_replay_brings_a_run_whose_store_was_away_at_its_end(server: Server, con
     assert refused.returncode == 1
     assert PASSWORD not in refused.stdout + refused.stderr
     server.start()
+    monkeypatch.setattr(sys, "argv", ["replay", str(run.directory)])
     for _ in range(2):
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "KILLED" in done.stdout
+        assert replay.main() == 0
+        assert "KILLED" in capsys.readouterr().out
         assert losses(run) == [(step, step / 7) for step in range(1, 6)]
     assert run.client.get_run(run.claim.run_id).data.tags["guidelines.end"] == "stopped by SIGTERM"
 

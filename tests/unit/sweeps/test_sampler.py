@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import optuna
 import pytest
+import yaml
 
 from sweeps.sampler import encode, fits
 from sweeps.space import Space
@@ -33,7 +36,11 @@ def test_twenty_trials_find_the_best_and_seldom_run_out_of_memory(space: Space) 
     assert failures["default"] <= failures["random"] / 3
 
 
-def test_a_surface_has_noise_cut_texts_and_memory_that_runs_out(space: Space) -> None:
+def test_a_surface_has_noise_cut_texts_and_memory_that_runs_out(space: Space, tmp_path: Path) -> None:
+    some = {axis: [*values[::3], values[-1]] for axis, values in space.axes.items()}
+    file = tmp_path / "some.yaml"
+    file.write_text(yaml.safe_dump({"axes": some}))
+    space = Space.load(file, space.experiment, space.overrides, space.machine)
     surface = Surface(space, 0)
     answers = [surface.exact(point) for point in space.points()]
     assert 0.05 < np.mean([answer.out_of_memory for answer in answers]) < 0.6
