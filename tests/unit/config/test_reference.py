@@ -127,7 +127,7 @@ def attention_name() -> str:
 
 
 def differences(one: str, other: str) -> set[str]:
-    a, b = (flat(OmegaConf.to_object(composed(name))) for name in (one, other))  # type: ignore[arg-type]
+    a, b = (flat(OmegaConf.to_container(composed(name))) for name in (one, other))  # type: ignore[arg-type]
     return {key for key in a | b if a.get(key, "absent") != b.get(key, "absent")}
 
 
