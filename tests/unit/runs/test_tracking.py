@@ -47,7 +47,7 @@ def test_a_run_says_what_it_trains_and_how_it_was_called(config: DictConfig, mon
         "python experiments/run.py --name name 'guidelines.description=a b'"
     )
     experiment = run.client.get_experiment(recorded.info.experiment_id)
-    assert "Metrics by their first word" in experiment.tags["mlflow.note.content"]
+    assert "Metrics come in groups" in experiment.tags["mlflow.note.content"]
     tags = about(compose("quickstart-exactmatch", ["data.train_batch_size=8"]))
     assert tags["guidelines.grader"] == "exact_match"
     assert tags["guidelines.solver"] == "SmolLM2-135M-Instruct"
