@@ -20,8 +20,8 @@ LOOK_S = 30.0
 """Seconds between two looks at what a start has done."""
 
 CORES, BYTES_A_S = 0.1, 1e6
-"""The work of a start that goes on, between two looks: cores in use, or bytes read in a second. Ray's idle processes
-and polling workers do less: `tests/e2e/test_start.py`."""
+"""The work of a start that goes on, between two looks: cores in use, or bytes read in a second. A start of `tiny` whose
+Ray cluster had one CPU too few did less, for 90 s on two busy cores."""
 
 STAGES_FILE = "stages"
 """The file, in an attempt's folder, that lists the stages that have ended."""

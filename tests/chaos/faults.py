@@ -71,7 +71,6 @@ def kill(seed: str, loop: Loop, theirs: Any) -> Row:
     """Kill one process of a run, drawn from `seed`, and resume."""
     draw = random.Random(seed)
     target, moment = draw.choice(list(TARGETS)), draw.choice(MOMENTS)
-    began = time.time()
     loop.start()
     struck = hit(loop, target, moment, draw)
     code = loop.wait()
@@ -79,13 +78,13 @@ def kill(seed: str, loop: Loop, theirs: Any) -> Row:
         "what": f"SIGKILL to {target}",
         "when": moment,
         **(struck or {}),
-        **resumed(loop, theirs, code, began, struck),
+        **resumed(loop, theirs, code, struck),
     }
 
 
-def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = True, may_lose: int = SAVE_FREQ) -> Row:
+def resumed(loop: Loop, theirs: Any, code: int, struck: object = True, may_lose: int = SAVE_FREQ) -> Row:
     """Return the results of a run that just ended with exit code `code`, and of the same run resumed to its end."""
-    left = loop.leftovers(began)
+    left = loop.leftovers()
     status, reason, done = loop.status, loop.reason, loop.steps_done()
     halves = loop.unsealed()
     starts = loop.finish()
@@ -114,7 +113,6 @@ def resumed(loop: Loop, theirs: Any, code: int, began: float, struck: object = T
 
 def taking_weights(loop: Loop, theirs: Any) -> Row:
     """Kill the rollout server while the training process sends it weights, and resume."""
-    began = time.time()
     loop.start()
     loop.until(lambda: loop.steps_done() == 2)
     (server,), (sender,) = loop.processes()["rollout server"], loop.processes()["actor"]
@@ -122,13 +120,12 @@ def taking_weights(loop: Loop, theirs: Any) -> Row:
     struck = loop.until(lambda: "update_weights" in " ".join(sender.cmdline()), pause=0.0)
     server.kill()
     code = loop.wait()
-    row = resumed(loop, theirs, code, began, struck)
+    row = resumed(loop, theirs, code, struck)
     return {"what": "SIGKILL to rollout server", "when": "taking weights", **row}
 
 
 def broken(breakage: Callable[[Path], object], loop: Loop, theirs: Any) -> Row:
     """Kill a run after its fourth step's checkpoint, break that checkpoint, and resume."""
-    began = time.time()
     loop.start()
     loop.until(lambda: loop.checkpoint() == 4)
     assert loop.process is not None
@@ -136,7 +133,7 @@ def broken(breakage: Callable[[Path], object], loop: Loop, theirs: Any) -> Row:
     code = loop.wait()
     breakage(loop.directory / "global_step_4" / MODEL_SHARD)
     # The checkpoint's own steps are lost, besides those after it.
-    row = resumed(loop, theirs, code, began, may_lose=2 * SAVE_FREQ)
+    row = resumed(loop, theirs, code, may_lose=2 * SAVE_FREQ)
     return {
         "what": "the newest checkpoint broken",
         "when": "between two starts",
@@ -261,14 +258,13 @@ def full_disk(loop: Loop, theirs: Any) -> Row:
     mount("-t", "tmpfs", "-o", "size=512m", "tmpfs", str(checkpoints))
     try:
         loop.directory = checkpoints / "run"
-        began = time.time()
         loop.start()
         loop.until(lambda: loop.checkpoint() == SAVE_FREQ)
         used = shutil.disk_usage(checkpoints).used
         mount("-o", f"remount,size={int(used * 1.4)}", str(checkpoints))
         code = loop.wait()
         mount("-o", "remount,size=2g", str(checkpoints))
-        row = resumed(loop, theirs, code, began)
+        row = resumed(loop, theirs, code)
         full = " is full; " in row["reason"]
         return {"what": "disk full", "when": "writing a checkpoint", **row, "well": row["well"] and full}
     finally:

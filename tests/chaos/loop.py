@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
-from guidelines_core.launch import processes
+from guidelines_core.launch import processes, shared_memory
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
 from guidelines_core.runs.journal import STEP, Entry, Journal, attempts, history
@@ -77,6 +77,8 @@ class Loop:
     directory: Path = Path()
     process: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    overrides: dict[str, object] = field(default_factory=dict)
+    segments: set[shared_memory.Segment] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ class Loop:
         lines = [{"problem": f"Is {n} odd? Say 1 for yes, 0 for no.", "answer": str(n % 2)} for n in range(60)]
         problems.write_text("".join(json.dumps(line) + "\n" for line in lines))
         places = {"guidelines.data.source": problems, "trainer.default_local_dir": self.directory}
-        overrides = [f"{key}={value}" for key, value in {**OVERRIDES, **places}.items()]
+        overrides = [f"{key}={value}" for key, value in {**OVERRIDES, **places, **self.overrides}.items()]
         with (self.folder / "said.log").open("a") as said:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "experiments/run.py"), "--name", "quickstart", *overrides, *words],
@@ -116,11 +118,8 @@ class Loop:
 
     def wait(self, seconds: float = 1200.0) -> int:
         """Wait for the end and return the exit code; a run that hangs is ended and counts as 130."""
-        assert self.process is not None
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return self.end()
+        self.until(lambda: False, seconds, pause=0.5)
+        return self.end()
 
     def end(self) -> int:
         """End the run, if it is running, as Ctrl-C does, and return its exit code."""
@@ -135,10 +134,17 @@ class Loop:
         assert self.process is not None
         deadline = time.monotonic() + seconds
         while not condition():
+            self.note_segments()
             if self.process.poll() is not None or time.monotonic() > deadline:
                 return False
             time.sleep(pause)
         return True
+
+    def note_segments(self) -> None:
+        """Remember the segments of shared memory that the run has noted as its own; its end removes the note."""
+        if (self.directory / "logs").is_dir():
+            for folder in processes.attempt_folders(self.directory):
+                self.segments |= shared_memory.recorded(folder)
 
     def history(self) -> list[Entry]:
         """Return the journal's entries that count."""
@@ -188,15 +194,14 @@ class Loop:
         found["verl's launcher"] = sorted(found["verl's launcher"], key=psutil.Process.create_time)[:1]
         return found
 
-    def leftovers(self, since: float, seconds: float = 20.0) -> list[str]:
+    def leftovers(self, seconds: float = 20.0) -> list[str]:
         """Return what is left of the run that has ended: processes, shared memory, temporary folders."""
         deadline = time.monotonic() + seconds
         while processes.leftovers(self.directory) and time.monotonic() < deadline:
             time.sleep(0.2)
         left = [f"process {process.pid}" for process in processes.leftovers(self.directory)]
-        left += [segment.name for segment in segments_since(since)]
-        folders = Path(os.environ.get("TMPDIR", "/tmp")).glob(f"{processes.TEMPORARY}????????")
-        return left + [folder.name for folder in folders if folder.stat().st_mtime >= since]
+        left += [segment.name for segment in sorted(self.segments & shared_memory.present())]
+        return left + [folder.name for folder in processes.attempt_folders(self.directory) if folder.exists()]
 
     def finish(self, tries: int = 4) -> int:
         """Resume until the run is finished; return how often it took, 0 if it did not get there."""
@@ -209,17 +214,6 @@ class Loop:
     def checkpoint(self) -> int:
         """Return the step of the last whole checkpoint."""
         return last_checkpoint(self.directory)
-
-
-def segments_since(seconds: float) -> list[Path]:
-    """Return the segments of shared memory, as a run names them, that are younger than `seconds` since 1970."""
-    found = []
-    for pattern in ("psm_*", "verl_weights_*", "sem.loky-*"):
-        for segment in Path("/dev/shm").glob(pattern):
-            with contextlib.suppress(FileNotFoundError):
-                if segment.stat().st_mtime >= seconds:
-                    found.append(segment)
-    return found
 
 
 def hit(loop: Loop, target: str, moment: str, draw: random.Random) -> dict[str, object] | None:

@@ -27,6 +27,7 @@ from guidelines_core.paths import ROOT
 from guidelines_core.runs.provenance import provenance
 from tests.chaos.faults import TWO_STARTS, Row, rows, unbroken
 from tests.chaos.loop import Loop
+from tests.chaos.pressure import pressure_rows
 
 out = Console()
 
@@ -37,7 +38,7 @@ def main() -> int:
     # A call that is cut off ends its run, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"rows": {}}
-    every = rows(arguments.seed, arguments.runs)
+    every = {**rows(arguments.seed, arguments.runs), **pressure_rows()}
     wanted = {name: act for name, act in every.items() if not arguments.only or name in arguments.only}
     todo = [name for name in wanted if name not in results["rows"]][: arguments.limit]
     arguments.folder.mkdir(parents=True, exist_ok=True)

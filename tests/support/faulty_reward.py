@@ -2,15 +2,18 @@
 
 It takes the project's place in a run's configuration (`reward.reward_manager`). In the folder that the
 environment's FAULTS names it writes `arrived`, the number of rollouts so far, and `solver.jsonl`, the solver's real
-texts, for a test to compare with what the run stored. Without a file `plan` there, nothing is spoilt.
+texts, for a test to compare with what the run stored. Without a file `plan` there, nothing is spoilt; a word in it is
+the fault of every step.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,9 @@ OUTAGE_S = 30.0
 RAISING = 3
 PLAN = {2: "garbage", 3: "empty", 4: "500s", 5: "half", 6: "raises", 7: "grader killed"}
 """The fault of each step; the others have none."""
+BUSY = (429, 503)
+"""The HTTP statuses of the first answers to each request of a busy solver, which then takes `BUSY_S` seconds."""
+BUSY_S = 1.0
 
 
 class Proxy:
@@ -35,7 +41,10 @@ class Proxy:
 
     def __init__(self, solver: str) -> None:
         self._solver = solver
-        self._plan = PLAN if (FOLDER / "plan").exists() else {}
+        plan = FOLDER / "plan"
+        self._plan = PLAN if plan.exists() else {}
+        self._always = plan.read_text().strip() if plan.exists() else ""
+        self._times: Counter[bytes] = Counter()
         self._rollouts = 0
         self._spoilt: set[bytes] = set()
         self._outage_ends = 0.0
@@ -50,7 +59,7 @@ class Proxy:
 
     @property
     def fault(self) -> str | None:
-        return self._plan.get((self._rollouts - 1) // ROLLOUTS_A_STEP + 1)
+        return self._always or self._plan.get((self._rollouts - 1) // ROLLOUTS_A_STEP + 1)
 
     def arrive(self) -> int:
         """Count a rollout and return its number in its step."""
@@ -69,6 +78,11 @@ class Proxy:
         self._spoilt.add(body)
         if fault == "500s" and time.monotonic() < self._outage_ends:
             return Response("out of order", status_code=500)
+        if fault == "busy":
+            self._times[body] += 1
+            if self._times[body] <= len(BUSY):
+                return Response("too many requests", status_code=BUSY[self._times[body] - 1])
+            await asyncio.sleep(BUSY_S)
         address = f"http://{self._solver}/v1/chat/completions"
         answer = await self._client.post(address, content=body, headers={"content-type": "application/json"})
         if first and fault == "garbage":

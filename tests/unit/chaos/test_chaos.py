@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from tests.chaos.faults import two_starts
+from guidelines_core.launch import processes, shared_memory
+from tests.chaos.faults import rows, two_starts
 from tests.chaos.loop import TARGETS, Loop, differences
+from tests.chaos.pressure import pressure_rows
 from tests.chaos.run import as_table
 
 
@@ -40,6 +43,31 @@ def test_a_row_that_is_not_well_is_shown_as_such() -> None:
         "well": False,
     }
     assert as_table({"kill 0": row}).rows[0].style == "red"
+
+
+def test_what_the_run_noted_as_its_own_is_looked_for_and_nothing_of_others(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    folder = tmp_path / f"{processes.TEMPORARY}12345678"
+    (loop.directory / "logs").mkdir(parents=True)
+    folder.mkdir()
+    processes.note_folder(loop.directory, "attempt-1", folder)
+    own, foreign = (shared_memory.SHARED / f"psm_{tmp_path.parent.name}_{name}" for name in ("own", "foreign"))
+    try:
+        for segment in (own, foreign):
+            segment.touch()
+        (folder / shared_memory.RECORD).write_text(f"{own.stat().st_ino} {own.name}\n")
+        loop.note_segments()
+        assert loop.leftovers(seconds=0) == [own.name, folder.name]
+        shutil.rmtree(folder)
+        own.unlink()
+        assert loop.leftovers(seconds=0) == []
+    finally:
+        own.unlink(missing_ok=True)
+        foreign.unlink()
+
+
+def test_every_row_has_a_name_of_its_own() -> None:
+    assert not rows(0, 20).keys() & pressure_rows().keys()
 
 
 def test_of_two_starts_in_one_moment_one_gets_the_directory(tmp_path: Path) -> None:
