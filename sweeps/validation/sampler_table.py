@@ -1,7 +1,8 @@
-"""The sampler against random and grid search on a computed machine (`surface.py`): throughput found, memory run out of.
+"""The sweep's sampler against Optuna's, random and grid search on a computed machine (`surface.py`).
 
     python -m sweeps.validation.sampler_table [--seeds 50] [--trials 20]
 
+Prints how much of the best throughput each finds, how often it runs out of memory, and the seconds of a proposal.
 Random and grid search take their points from the whole space; what cannot run is a trial of theirs, too.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from sweeps.objective import Measured
 from sweeps.sampler import REFERENCE, FeasibleSampler, distributions
 from sweeps.space import Machine, Point, Space
 from sweeps.study import LIMIT, Failed, Goal, TrialRequest, best, objective
+from sweeps.validation.library_sampler import LibrarySampler
 from sweeps.validation.surface import Surface
 
 WANTED, SHARE_OF_BEST = 0.9, 0.95
@@ -40,10 +43,12 @@ class Search:
     Attributes:
         found: true throughput of the trial that it calls best, as a share of the best possible.
         out_of_memory: trials that ran out of memory.
+        seconds: of the whole study, nearly all of them the sampler's.
     """
 
     found: float
     out_of_memory: int
+    seconds: float
 
 
 def surface_space() -> Space:
@@ -76,10 +81,11 @@ class Listed(BaseSampler):
 
 
 def samplers(space: Space, trials: int) -> dict[str, Callable[[int], BaseSampler]]:
-    """Return each sampler by its name, made for a seed: the sweep's, random search, and a grid as fine as it can be."""
+    """Return each sampler by its name, made for a seed: the sweep's, Optuna's, random search, and a grid."""
     points = list(space.points())
     return {
-        "default": lambda seed: FeasibleSampler(space, seed),
+        "sweep's own": lambda seed: FeasibleSampler(space, seed),
+        "Optuna's GPSampler": lambda seed: LibrarySampler(space, seed),
         "random": lambda seed: Listed(space, random.Random(seed).sample(points, trials)),
         "grid": lambda seed: Listed(space, points[seed % (len(points) // trials) :: len(points) // trials]),
     }
@@ -101,10 +107,12 @@ def search(space: Space, sampler: BaseSampler, seed: int, trials: int) -> Search
             raise Failed("out of memory")
         return Measured(answer.rate, answer.truncated, {})
 
+    began = time.process_time()
     study.optimize(lambda trial: objective(trial, space, Goal(), measure), n_trials=trials)
+    seconds = time.process_time() - began
     chosen = best(study)
     true = surface.exact(chosen.params).true_rate if chosen else 0.0
-    return Search(true / surface.best(), failures)
+    return Search(true / surface.best(), failures, seconds)
 
 
 def compare(space: Space, seeds: int, trials: int) -> dict[str, list[Search]]:
@@ -129,13 +137,25 @@ def main() -> None:
     given = parser.parse_args()
     space = surface_space()
     table = Table(title=f"{given.trials} trials, {given.seeds} seeds, {len(list(space.points()))} points")
-    for column in ("sampler", f">= {SHARE_OF_BEST:.0%} of the best", "median found", "worst found", "out of memory"):
+    for column in (
+        "sampler",
+        f">= {SHARE_OF_BEST:.0%} of the best",
+        "median found",
+        "worst found",
+        "out of memory",
+        "CPU s a trial",
+    ):
         table.add_column(column, justify="right")
     for name, searches in compare(space, given.seeds, given.trials).items():
         found = [one.found for one in searches]
         failures = np.mean([one.out_of_memory for one in searches])
         table.add_row(
-            name, f"{reached(searches):.0%}", f"{np.median(found):.1%}", f"{min(found):.1%}", f"{failures:.2f}"
+            name,
+            f"{reached(searches):.0%}",
+            f"{np.median(found):.1%}",
+            f"{min(found):.1%}",
+            f"{failures:.2f}",
+            f"{np.mean([one.seconds for one in searches]) / given.trials:.2f}",
         )
     Console().print(table)
 
