@@ -17,10 +17,13 @@ from scipy import stats
 
 from guidelines_core.config.compose import ConfigError, changed, compose
 from guidelines_core.paths import CONF
+from sweeps.attributes import RATE, REFERENCE
+from sweeps.axes import LAYOUT, Point
+from sweeps.keys import differences
+from sweeps.loop import TrialRequest
 from sweeps.objective import Measured
-from sweeps.sampler import RATE, REFERENCE
-from sweeps.space import LAYOUT, Point, Space, differences
-from sweeps.study import TrialRequest, best, reference
+from sweeps.space import Space
+from sweeps.study import best, reference
 
 PAIRS = 3
 """How often best point and reference are measured again, one after the other."""
@@ -39,6 +42,23 @@ class ExportError(RuntimeError):
     """The best point cannot be written as an experiment."""
 
 
+def origin(study_name: str) -> str:
+    """Return the comment by which an exported experiment names its study."""
+    return f"# The best point of the study {study_name}"
+
+
+def export_file(name: str, study_name: str) -> Path:
+    """Return the file of an experiment that the study may write.
+
+    Raises:
+        ExportError: another experiment has the name.
+    """
+    file = CONF / f"{name}.yaml"
+    if file.exists() and origin(study_name) not in file.read_text(encoding="utf-8"):
+        raise ExportError(f"--export {name}: {file} is there already: give another name")
+    return file
+
+
 def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> str:
     """Write the best point as experiment `name`, which `experiments/run.py` runs as it is, and return its file.
 
@@ -54,10 +74,7 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
     top = best(study)
     if top is None:
         raise ExportError("no trial kept the limits: raise --trials, or --truncated, or widen the space")
-    file = CONF / f"{name}.yaml"
-    origin = f"# The best point of the study {study.study_name}"
-    if file.exists() and origin not in file.read_text(encoding="utf-8"):
-        raise ExportError(f"--export {name}: {file} is there already: give another name")
+    file = export_file(name, study.study_name)
     trial_space = Space(space.experiment, tuple(overrides), space.axes, space.machine)
     as_it_is = REFERENCE in top.user_attrs
     wanted = trial_space.config(None if as_it_is else top.params)
@@ -78,7 +95,7 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
     if LAYOUT in top.params:
         defaults.append({"override layout": top.params[LAYOUT]})
     text = yaml.safe_dump({"defaults": defaults, **_nested(values)}, sort_keys=False, width=120, allow_unicode=True)
-    file.write_text(f"# @package _global_\n{origin}, trial {top.number}.\n{text}", encoding="utf-8")
+    file.write_text(f"# @package _global_\n{origin(study.study_name)}, trial {top.number}.\n{text}", encoding="utf-8")
     try:
         left = set(differences(compose(name), wanted)) - NAMES
     except ConfigError as error:

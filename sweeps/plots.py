@@ -15,7 +15,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.sampler import RATE
+from sweeps.attributes import RATE
 
 RATES = "rollouts/s"
 EVALUATOR = partial(FanovaImportanceEvaluator, seed=0)

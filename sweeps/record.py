@@ -19,8 +19,8 @@ from guidelines_core.runs.mlflow_sync import BATCH, missing_metrics
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.stores import tracking_uri
 from guidelines_core.runs.tracking import Claim, Run, experiment_id
+from sweeps.attributes import MAKER
 from sweeps.leftovers import identity, this_worker
-from sweeps.study import MAKER
 
 PARENT = "mlflow_run"
 """User attribute of a study: the MLflow run that holds its trials."""
@@ -118,10 +118,10 @@ class Record:
         self.client.set_tag(run_id, END, reason)
         self.client.set_terminated(run_id, status)
 
-    def close(self, status: str, metrics: Mapping[str, float]) -> None:
+    def close(self, status: str, reason: str, metrics: Mapping[str, float]) -> None:
         """Close the study's run, or leave that to the last of the workers that still measure its trials."""
         self._end_the_dead()
         query = f"tags.mlflow.parentRunId = '{self.parent}' and attributes.status = 'RUNNING'"
         others = self.client.search_runs([self._experiment], query)
         if not any(run.data.tags[HOLDER] != this_worker() for run in others):
-            self.end(self.parent, status, f"the sweep ended {status}", metrics)
+            self.end(self.parent, status, reason, metrics)

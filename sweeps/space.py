@@ -1,14 +1,13 @@
-"""The points of a sweep: axes of a named experiment's keys, keys derived from a point, and why one cannot run.
+"""The points of a sweep, the configuration of each, and why one cannot run.
 
-A space is a YAML of `sweeps/spaces/`: each axis a key of the composed configuration and the values it may take.
-Two names are not keys: `layout` picks one of `experiments/conf/layout`, and `updates_per_step` is the number of
-optimizer steps a batch is cut into, from which the mini-batch follows. The experiment's own values join every axis.
+The experiment's own values join every axis that a space's YAML gives.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,57 +15,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from guidelines_core.config import layout
-from guidelines_core.config.compose import ConfigError, finished, own_layout, unresolved
+from guidelines_core.config.compose import ConfigError, finished, unresolved
 from guidelines_core.hardware.footprint import memory
-from guidelines_core.hardware.gpus import devices, known_gpu
 from guidelines_core.hardware.shapes import Gpu, find_shape
 from guidelines_core.hardware.timing import padded_sequences
-from guidelines_core.paths import ROOT
 from guidelines_core.preflight import config_findings
-
-Point = dict[str, Any]
-"""An axis's name to one of its values."""
-
-SPACES = ROOT / "sweeps" / "spaces"
-
-BATCH, ROLLOUTS = "data.train_batch_size", "actor_rollout_ref.rollout.n"
-PROMPT, RESPONSE = "data.max_prompt_length", "data.max_response_length"
-ACTOR, ROLLOUT, REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
-TOKENS, UPDATES, LAYOUT = f"{ACTOR}.ppo_max_token_len_per_gpu", "updates_per_step", "layout"
-MINI = f"{ACTOR}.ppo_mini_batch_size"
-CONCURRENCY = "guidelines.solver.max_concurrency"
-
-MICRO = (
-    f"{ACTOR}.ppo_micro_batch_size_per_gpu",
-    f"{ROLLOUT}.log_prob_micro_batch_size_per_gpu",
-    f"{REF}.log_prob_micro_batch_size_per_gpu",
-)
-
-WARM = frozenset(
-    {BATCH, ROLLOUTS, PROMPT, RESPONSE, TOKENS, UPDATES, MINI, *MICRO, CONCURRENCY, "guidelines.solver.max_tokens"}
-)
-"""Axes that a running trainer can change between two trials; every other axis needs a new start (see `warm.py`)."""
+from sweeps.axes import BATCH, LAYOUT, MINI, UPDATES, WARM, Point, joined, own_value, read_axes, value_findings
+from sweeps.keys import derived_keys, set_point
+from sweeps.machine import Machine
 
 MEMORY_SHARE = 0.95
 """Of a GPU's memory, what the roles' estimated peak may take."""
 
+MOST_POINTS = 100_000
+"""Points of a space at most: the sampler weighs all that are left before each trial."""
 
-@dataclass(frozen=True)
-class Machine:
-    """What is there: the number of GPUs and the figures of one; none of it matters to a layout on a CPU."""
-
-    gpus: int
-    gpu: Gpu
-
-    @classmethod
-    def here(cls) -> Machine:
-        """Return this machine."""
-        found = devices()
-        return cls(len(found), known_gpu(found))
+TRIED_AT_FIRST = 1000
+"""Points, spread evenly over the space, of which one at least must be able to run."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +64,15 @@ class Space:
         Raises:
             ConfigError: the file is no space, or an axis is no key of the experiment.
         """
-        if not file.is_file():
-            raise ConfigError(f"--space {file}: no such file; expected a YAML of axes, such as {SPACES / 'quick.yaml'}")
-        read = yaml.safe_load(file.read_text(encoding="utf-8"))
-        given = read.get("axes") if isinstance(read, dict) else None
-        if not isinstance(given, dict) or not all(isinstance(v, list) and v for v in given.values()):
-            raise ConfigError(f"{file}: expected `axes`, a mapping of keys to lists of values")
+        given = read_axes(file)
         base = unresolved(experiment, overrides)
-        own = {axis: _own(base, axis, experiment, overrides) for axis in given}
-        axes = {axis: _ordered([*values, own[axis]]) for axis, values in given.items()}
+        own = {axis: own_value(base, axis, experiment, overrides) for axis in given}
+        findings = [text for axis, values in given.items() for text in value_findings(axis, values, own[axis])]
+        axes = joined(given, own) if not findings else {}
+        if (points := math.prod(len(values) for values in axes.values())) > MOST_POINTS:
+            findings.append(f"{points} points: expected {MOST_POINTS} at most; leave out values or an axis")
+        if findings:
+            raise ConfigError("\n".join(f"--space {file}: {text}" for text in findings))
         space = cls(experiment, tuple(overrides), axes, machine)
         space.refuse_if_empty()
         return space
@@ -113,7 +81,7 @@ class Space:
     def reference(self) -> Point:
         """The experiment's own values, as a point."""
         base = self._base(None)
-        return {axis: _own(base, axis, self.experiment, self.overrides) for axis in self.axes}
+        return {axis: own_value(base, axis, self.experiment, self.overrides) for axis in self.axes}
 
     def points(self) -> Iterator[Point]:
         """Yield every combination of the axes' values."""
@@ -121,15 +89,17 @@ class Space:
             yield dict(zip(self.axes, values, strict=True))
 
     def refuse_if_empty(self) -> None:
-        """Raise a `ConfigError` that counts the reasons if no point can run."""
+        """Raise a `ConfigError` that counts the reasons if none of `TRIED_AT_FIRST` points can run."""
+        step = math.ceil(math.prod(len(values) for values in self.axes.values()) / TRIED_AT_FIRST)
         reasons: Counter[str] = Counter()
-        for point in self.points():
+        for point in itertools.islice(self.points(), 0, None, step):
             reason = self.reason(point)
             if reason is None:
                 return
             reasons[reason] += 1
         counted = "\n".join(f"  {count} x {reason}" for reason, count in reasons.most_common(5))
-        raise ConfigError(f"no point of the space can run on this machine:\n{counted}\nWiden an axis, or take another")
+        which = "no point of the space" if step == 1 else f"none of {reasons.total()} points (one in {step} was tried)"
+        raise ConfigError(f"{which} can run on this machine:\n{counted}\nWiden an axis, or take another")
 
     def reason(self, point: Point) -> str | None:
         """Return why a point cannot run, None if it can as far as can be known before."""
@@ -176,14 +146,14 @@ class Space:
             self._reused[name] = copy.deepcopy(self._base(name))
         config = self._reused[name]
         # Every point sets the same keys, so nothing of the last one is left.
-        _set(config, {**point, **derived_keys(self._base(name), point)})
+        set_point(config, {**point, **derived_keys(self._base(name), point)})
         return config
 
     def config(self, point: Point | None) -> DictConfig:
         """Return a point's whole configuration, resolved; the experiment's own for None."""
         config = copy.deepcopy(self._base(None if point is None else point.get(LAYOUT)))
         if point is not None:
-            _set(config, {**point, **derived_keys(config, point)})
+            set_point(config, {**point, **derived_keys(config, point)})
         return finished(config)
 
     def values(self, point: Point) -> Point:
@@ -204,74 +174,9 @@ class Space:
         return self._bases[name]
 
 
-def _own(config: DictConfig, axis: str, experiment: str, overrides: Sequence[str]) -> Any:
-    """Return the experiment's own value of an axis."""
-    if axis == LAYOUT:
-        return own_layout(experiment, overrides)
-    if axis == UPDATES:
-        return max(1, round(config.data.train_batch_size / config.actor_rollout_ref.actor.ppo_mini_batch_size))
-    value = OmegaConf.select(config, axis, default=None)
-    if value is None:
-        raise ConfigError(f"axis {axis}: there is no such key in {experiment}; run it with --dry-run to see every key")
-    return value
-
-
-def _ordered(values: list[Any]) -> tuple[Any, ...]:
-    """Return the different values, numbers in ascending order."""
-    different = list(dict.fromkeys(values))
-    return tuple(sorted(different) if all(isinstance(value, int | float) for value in different) else different)
-
-
-def _set(config: DictConfig, values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if key not in (LAYOUT, UPDATES):
-            OmegaConf.update(config, key, value)
-
-
-def derived_keys(config: DictConfig, point: Point) -> Point:
-    """Return the keys that are derived from a point: mini- and micro-batches that pad nothing, and dynamic batches.
-
-    The mini-batch is the batch, or an equal part of it. A micro-batch is the largest divisor of a GPU's share that is
-    not larger than the experiment's own. `separate_async` takes as many batches a step as it makes updates.
-    """
-    batch = point.get(BATCH, config.data.train_batch_size)
-    n = point.get(ROLLOUTS, config.actor_rollout_ref.rollout.n)
-    updates = point.get(UPDATES, 1)
-    mini = point.get(MINI, batch // updates)
-    found: Point = {MINI: mini}
-    if layout.separate(config):
-        found["trainer.v1.separate_async.parameter_sync_step"] = updates
-    if TOKENS in point:
-        return {**found, f"{ACTOR}.use_dynamic_bsz": True}
-    workers = layout.training_gpus(config)
-    for key, sequences in zip(MICRO, (mini * n, batch * n, batch * n), strict=True):
-        own = OmegaConf.select(config, key)
-        if own is not None and key not in point:
-            share = sequences // workers
-            found[key] = max(size for size in range(1, own + 1) if share % size == 0)
-    return found
-
-
 def memory_shares(config: DictConfig, gpu: Gpu) -> dict[str, float]:
     """Return the share of a GPU's memory that each role takes as estimated; nothing where nothing is known."""
     planner = find_shape(config.actor_rollout_ref.model.path)
     if config.trainer.device != "cuda" or planner is None:
         return {}
     return {role: gib / gpu.memory for role, gib in memory(config, planner, gpu).items()}
-
-
-def differences(launched: DictConfig, wanted: DictConfig) -> dict[str, Any]:
-    """Return the values of `wanted`, by dotted key, that `launched` lacks or has with another value."""
-    was, becomes = dict(_leaves(launched)), dict(_leaves(wanted))
-    return {key: value for key, value in becomes.items() if key not in was or was[key] != value}
-
-
-def _leaves(config: DictConfig, prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        key = str(name)
-        if isinstance(value, DictConfig):
-            found += _leaves(value, f"{prefix}{key}.")
-        else:
-            found.append((f"{prefix}{key}", OmegaConf.to_container(value) if OmegaConf.is_config(value) else value))
-    return found

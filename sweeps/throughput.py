@@ -4,8 +4,8 @@
         [--pareto] [--truncated 0.05] [--warm-up 1] [--steps 3] [--export NAME] [--confirm]
         [--ray ADDRESS --workers N] [key=value …]
 
-The study goes on where it stopped when the command is given again. Exit codes: 0 the trials are done, 2 refused,
-1 failed, 130 interrupted.
+The study goes on where it stopped when the command is given again. Exit codes: 0 the trials are done and one of them is
+the best, 2 refused, 1 failed, or no trial has a result, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.preflight import Refused, check, prepare
 from guidelines_core.runs.stores import tracking_uri
 from guidelines_core.terminal import keep_output
+from sweeps.arguments import parse_arguments, refuse
+from sweeps.board import Board
 from sweeps.cluster import environment, needs, refuse_local_stores, run_workers
-from sweeps.export import ExportError, confirm, export
-from sweeps.objective import OBJECTIVES
+from sweeps.export import ExportError, confirm, export, export_file
+from sweeps.failures import Failed
+from sweeps.loop import NothingWorks, run
+from sweeps.machine import Machine
 from sweeps.record import Record
 from sweeps.sampler import Exhausted
-from sweeps.show import Board, closing
-from sweeps.space import SPACES, Machine, Space
-from sweeps.study import Failed, Goal, open_study, run, storage, study_folder
+from sweeps.space import Space
+from sweeps.storage import open_storage
+from sweeps.study import Goal, open_study, study_folder, study_name
+from sweeps.summary import closing, without_result
 from sweeps.trial import Steps, Trials
 
 out = Console()
@@ -52,19 +57,21 @@ def main() -> int:
     goal = Goal(given.objective, given.pareto, given.truncated)
     steps = Steps(given.warm_up, given.steps)
     try:
+        refuse(given)
         space = Space.load(given.space, given.name, (*given.overrides, *steps.overrides()), Machine.here())
+        if given.export:
+            export_file(given.export, study_name(space, goal))
         experiment = space.config(None)
         prepare(experiment, check(experiment, dry_run=False, resume=False))
-        study = open_study(space, goal, storage(given.storage))
-    except (ConfigError, Refused) as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
+        study = open_study(space, goal, open_storage(given.storage))
+    except (ConfigError, ExportError, Refused) as error:
+        return refused(error)
     local = Path(experiment.trainer.default_local_dir)
     folder = study_folder(local.with_name(f"{local.name}-sweep"), study)
     record = Record(study, experiment.trainer.project_name, folder)
     trials = Trials(space, goal, steps, record, folder)
     out.print(f"[bold]{study.study_name}[/] · MLflow run {record.parent} · {folder}", soft_wrap=True)
-    status, found = "FAILED", dict[str, float]()
+    status, reason, found = "FAILED", "an error", dict[str, float]()
     try:
         with Board(study, space, goal, trials, given.trials, out) as board:
             try:
@@ -72,24 +79,33 @@ def main() -> int:
             except Exhausted as nothing_left:
                 out.print(str(nothing_left), style="yellow", soft_wrap=True)
         found = closing(study, space, goal, record, folder, out)
+        if not found and not (goal.pareto and study.best_trials):
+            raise NothingWorks(without_result(study, goal))
         if given.export:
             out.print(f"Exported: {export(study, space, given.export, given.overrides)}", soft_wrap=True)
         if given.confirm:
             ratio = confirm(study, space, trials.measure, f"{int(time.time())}")
             found |= {"sweep/confirmed_ratio": ratio.value, "sweep/confirmed_low": ratio.low}
             out.print(f"Confirmed: best by reference {ratio}")
-        status = "FINISHED"
-    except (ConfigError, ExportError, Failed) as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        status, reason = "FINISHED", "its trials are done"
+    except (ConfigError, ExportError, Failed, NothingWorks) as error:
+        reason = str(error)
+        err.print(reason, style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        status = "KILLED"
+        status, reason = "KILLED", "stopped on request"
         out.print("Stopped; the same command goes on.")
         return 130
     finally:
         trials.close()
-        record.close(status, found)
+        record.close(status, reason, found)
     return 0
+
+
+def refused(error: Exception) -> int:
+    """Print why the command was refused and return the exit code for it."""
+    err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    return 2
 
 
 def on_cluster(given: argparse.Namespace) -> int:
@@ -97,13 +113,11 @@ def on_cluster(given: argparse.Namespace) -> int:
     try:
         config = compose(given.name, given.overrides)
         refuse_local_stores(given.storage, tracking_uri())
-        if given.workers < 1:
-            raise ConfigError(f"--workers={given.workers}: expected 1 or more")
         if given.confirm or given.export:
             raise ConfigError("--ray with --export or --confirm: expected neither; give them without --ray afterwards")
+        refuse(given)
     except ConfigError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
+        return refused(error)
     words = ["--name", given.name, "--trials", str(given.trials), "--storage", given.storage]
     words += ["--space", str(given.space.resolve()), "--objective", given.objective, *["--pareto"] * given.pareto]
     words += ["--truncated", str(given.truncated), "--warm-up", str(given.warm_up), "--steps", str(given.steps)]
@@ -111,33 +125,11 @@ def on_cluster(given: argparse.Namespace) -> int:
     try:
         codes = run_workers(given.ray, command, given.workers, needs(config), environment())
     except ConfigError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
-        return 2
+        return refused(error)
     except KeyboardInterrupt:
         out.print("Stopped; the same command goes on.")
         return 130
     return next((code for code in codes if code), 0)
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Return the command line's arguments; `overrides` holds its key=value words."""
-    parser = argparse.ArgumentParser(description="Find the point of a space with the most graded rollouts a second.")
-    add = parser.add_argument
-    add("--name", required=True, help="the experiment")
-    add("--trials", required=True, type=int, help="trials of the study, those of earlier starts included")
-    add("--storage", help="Optuna's database (default: optuna.db at the repository's root); postgresql://… for several")
-    add("--space", type=Path, default=SPACES / "quick.yaml", help="a YAML of axes (default %(default)s)")
-    add("--objective", choices=sorted(OBJECTIVES), default="graded", help="effective counts only groups that teach")
-    add("--pareto", action="store_true", help="truncation as a second objective, not as a limit")
-    add("--truncated", type=float, default=0.05, help="truncated share that is allowed (default %(default)s)")
-    add("--warm-up", type=int, default=1, help="steps of a trial that are not measured (default %(default)s)")
-    add("--steps", type=int, default=3, help="steps of a trial that are measured (default %(default)s)")
-    add("--export", metavar="NAME", help="write the best point as experiments/conf/NAME.yaml")
-    add("--confirm", action="store_true", help="measure the best point against the reference again, alternating")
-    add("--ray", metavar="ADDRESS", help="run the sweep in tasks of this Ray cluster: `auto`, or HOST:6379")
-    add("--workers", type=int, default=1, help="with --ray: how many measure at once (default %(default)s)")
-    add("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration, for every trial")
-    return parser.parse_intermixed_args()
 
 
 if __name__ == "__main__":

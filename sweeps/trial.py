@@ -1,11 +1,9 @@
-"""A trial as the sweep sees it: a trainer kept as long as it can be, a watchdog, and a cause for each failure."""
+"""Measures trials with a trainer that is kept as long as possible; each step has a deadline, each failure a cause."""
 
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from guidelines_core.config.compose import changed
 from guidelines_core.hardware.kv_cache import with_cache_sizes
 from guidelines_core.launch.attempt import Launch, attempt_config
-from guidelines_core.launch.processes import alive
-from guidelines_core.launch.stop import StopRequests
-from guidelines_core.launch.training import Outcome, PrelaunchedDriver, Training
 from guidelines_core.verl_adapter.trials import GAP, WALL
-from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
-from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
+from sweeps.axes import BATCH, PROMPT, RESPONSE, ROLLOUTS, Point
+from sweeps.channel import Lines, stop_file
+from sweeps.failures import Failed, TooSlow, with_cause
+from sweeps.leftovers import await_free_gpus, clear_leftovers
+from sweeps.loop import TrialRequest
 from sweeps.objective import Measured, Step, measure, rate
 from sweeps.peaks import Peaks
 from sweeps.record import Record, journal_of
-from sweeps.space import BATCH, PROMPT, RESPONSE, ROLLOUTS, Point, Space
-from sweeps.study import Failed, Goal, TooSlow, TrialRequest
-
-POLL_S = 0.02
-START_S = 1200.0
-"""Seconds that a trainer may take to be ready."""
+from sweeps.space import Space
+from sweeps.study import Goal
+from sweeps.trainer import TrainerProcess
 
 STALL_S, STALL_FACTOR, STALL_MIN_S = 1800.0, 10.0, 120.0
 """How long a step may take before one was seen; afterwards, as a multiple of the longest one, and at least."""
@@ -47,16 +42,6 @@ ENGINE_LIMITS = tuple(
 
 SIZES = (PROMPT, RESPONSE, "guidelines.solver.max_tokens", BATCH, ROLLOUTS)
 """The axes that `ENGINE_LIMITS` follow from."""
-
-CAUSES = {
-    "out of memory": r"out of memory|OutOfMemory|No available memory for the cache|MemoryError|running low on memory",
-    "solver lost": r"SolverError|no solution within|solver's server|no materializable trajectories|EngineDeadError|"
-    r"SolverLostError|ProcessDiedError: the (rollout|solver's) server|class_name: vLLMHttpServer",
-}
-"""What a log says of a failure; the first that is found is its cause."""
-
-ENGINES = ("ray::vLLM", "VLLM::")
-"""Prefixes of the engines' process titles."""
 
 
 @dataclass(frozen=True)
@@ -75,74 +60,6 @@ class Steps:
             "trainer.test_freq=-1",
             "trainer.val_before_train=False",
         )
-
-
-class TrainerProcess(Training):
-    """verl's processes, measuring trial after trial.
-
-    Attributes:
-        cold: the cold values that it was started with.
-        ready_s: seconds from its start until it took trials.
-        module: what is run in verl's process.
-    """
-
-    module = "sweeps.warm"
-    # Its start has a limit of its own, and its steps go to the trials' journals.
-    watches_start = False
-
-    def __init__(self, config: DictConfig, cold: Any, record: Record, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        os.environ[FOLDER], os.environ[WORKER] = str(folder), identity(psutil.Process())
-        super().__init__(config, record.trainer(folder), PrelaunchedDriver(config, self.module), StopRequests())
-        self.cold = cold
-        self.folder = folder
-        self.commands, self.events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
-        self.ready_s = 0.0
-        self._engines: list[psutil.Process] = []
-
-    def launch(self) -> None:
-        """Start it and wait until it takes trials.
-
-        Raises:
-            Failed: it ended, or took longer than `START_S`.
-        """
-        began = time.monotonic()
-        self._stop.__enter__()
-        self.start()
-        for _ in self.ticks():
-            if self.events.new():
-                break
-            if time.monotonic() - began > START_S:
-                raise Failed(f"timeout: the trainer was not ready after {START_S:.0f} s")
-        self.ready_s = time.monotonic() - began
-        self._engines = [process for process in psutil.Process().children(recursive=True) if is_engine(process)]
-
-    def end(self) -> Outcome:
-        """End it, clear up, and leave signals to whom they went before."""
-        outcome = super().end()
-        self._stop.__exit__()
-        return outcome
-
-    def ticks(self) -> Iterator[None]:
-        """Yield every `POLL_S` seconds as long as all is well.
-
-        Raises:
-            Failed: the trainer or an engine ended.
-            KeyboardInterrupt: the user asked to stop.
-        """
-        looked = time.monotonic()
-        while True:
-            yield
-            if self._stop.last is not None:
-                raise KeyboardInterrupt
-            if not self.running:
-                raise Failed(f"the trainer ended: {self.failure()}")
-            if time.monotonic() - looked > 1:
-                looked = time.monotonic()
-                lost = [engine.pid for engine in self._engines if not alive(engine)]
-                if lost:
-                    raise Failed(f"solver lost: process {lost[0]} of an engine ended")
-            time.sleep(POLL_S)
 
 
 class Trials:
@@ -292,23 +209,6 @@ class Trials:
         return None
 
 
-def with_cause(reason: str, log: Path | None) -> str:
-    """Return a failure's reason with its cause before it: one that is known, found in what was said, or `error`."""
-    if reason.startswith(("timeout:", "error:", *(f"{name}:" for name in CAUSES))):
-        return reason
-    said = [reason, *(log.read_text(errors="replace").splitlines()[-200:] if log else [])]
-    known = (name for name, pattern in CAUSES.items() if re.search(pattern, "\n".join(said), re.IGNORECASE))
-    return f"{next(known, 'error')}: {reason}"
-
-
 def patience(longest: float) -> float:
     """Return the seconds after which a step has stalled, if the longest one seen took `longest` (0: none was)."""
     return max(STALL_MIN_S, STALL_FACTOR * longest) if longest else STALL_S
-
-
-def is_engine(process: psutil.Process) -> bool:
-    """Say whether a process is an engine's."""
-    try:
-        return " ".join(process.cmdline()).startswith(ENGINES)
-    except psutil.Error:
-        return False

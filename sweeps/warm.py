@@ -22,7 +22,7 @@ from guidelines_core.launch import driver
 from guidelines_core.verl_adapter import trials
 from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
-from sweeps.space import differences
+from sweeps.keys import differences
 
 POLL_S = 0.02
 DRAIN_S = 60.0

@@ -40,6 +40,11 @@ def devices(environ: Mapping[str, str] = os.environ) -> list[Device]:
     return visible(parse_devices(rows, apps), environ.get("CUDA_VISIBLE_DEVICES"))
 
 
+def driver_version() -> str:
+    """Return the version of NVIDIA's driver; empty where there is none."""
+    return next(iter(_nvidia_smi("--query-gpu=driver_version")), "").strip()
+
+
 def named_machine(text: str) -> list[Device]:
     """Return the free GPUs of a machine that is named as `4xH100`.
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from guidelines_core.runs.stores import masked, sqlite_file, tracking_uri
+from guidelines_core.runs.stores import masked, sqlite_file, tracking_uri, unreachable
 from guidelines_core.runs.tracking import CLAIM
 
 PARENT = "mlflow.parentRunId"
@@ -30,7 +30,7 @@ def open_store() -> MlflowClient:
     """Return the client of the MLflow store; a SQLite file that does not exist is not created.
 
     Raises:
-        RunError: the SQLite file of the store does not exist.
+        RunError: the SQLite file of the store does not exist, or the store cannot be reached.
     """
     uri = tracking_uri()
     file = sqlite_file(uri)
@@ -38,6 +38,8 @@ def open_store() -> MlflowClient:
         raise RunError(
             f"MLFLOW_TRACKING_URI={uri}: there is no such file, so no run; start one with experiments/run.py"
         )
+    if reason := unreachable(uri):
+        raise RunError(f"MLFLOW_TRACKING_URI={masked(uri)}: {reason}; start that server, or unset it for mlflow.db here")
     return MlflowClient(uri)
 
 

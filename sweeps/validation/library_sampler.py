@@ -17,8 +17,10 @@ from optuna.samplers import BaseSampler, GPSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.sampler import CAUSE, RATE, TRUNCATED, distributions
-from sweeps.space import Point, Space
+from sweeps.attributes import CAUSE, RATE, TRUNCATED
+from sweeps.axes import Point
+from sweeps.candidates import distributions
+from sweeps.space import Space
 
 STARTUP = 4
 """Random trials before the first proposal of the model, as many as the sweep's own sampler makes."""
@@ -73,11 +75,11 @@ class LibrarySampler(BaseSampler):
             proposed = self._inner.ask(self._indices)
             self._inner.tell(proposed, state=TrialState.FAIL)
             point = {axis: values[proposed.params[axis]] for axis, values in self._space.axes.items()}
-            other = tried.get(tuple(point.values()))
-            if other is None and self._space.reason(point) is None:
+            repeated = tried.get(tuple(point.values()))
+            if repeated is None and self._space.reason(point) is None:
                 return point
             if len(finished) >= STARTUP:
-                self._tell(point, other)
+                self._tell(point, repeated)
         raise RuntimeError(f"{TRIES} proposals in a row cannot run")
 
     def _tell(self, point: Point, trial: FrozenTrial | None) -> None:

@@ -26,10 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.hardware.shapes import gpus
+from sweeps.attributes import LIMIT, REFERENCE
+from sweeps.axes import Point
+from sweeps.candidates import distributions
+from sweeps.failures import OUT_OF_MEMORY, Failed
+from sweeps.loop import TrialRequest, objective
+from sweeps.machine import Machine
 from sweeps.objective import Measured
-from sweeps.sampler import REFERENCE, FeasibleSampler, distributions
-from sweeps.space import Machine, Point, Space
-from sweeps.study import LIMIT, Failed, Goal, TrialRequest, best, objective
+from sweeps.sampler import FeasibleSampler
+from sweeps.space import Space
+from sweeps.study import Goal, best
 from sweeps.validation.library_sampler import LibrarySampler
 from sweeps.validation.surface import Surface
 
@@ -91,9 +97,9 @@ def samplers(space: Space, trials: int) -> dict[str, Callable[[int], BaseSampler
     }
 
 
-def search(space: Space, sampler: BaseSampler, seed: int, trials: int) -> Search:
-    """Run one study of so many trials on the machine of a seed."""
-    surface = Surface(space, seed)
+def search(space: Space, sampler: BaseSampler, surface: Surface, trials: int) -> Search:
+    """Run one study of so many trials on a computed machine; every study on one machine meets the same noise."""
+    noise = np.random.default_rng([surface.seed, 1])
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.set_user_attr(LIMIT, Goal().limit)
     study.enqueue_trial(space.reference, user_attrs={REFERENCE: True})
@@ -101,10 +107,10 @@ def search(space: Space, sampler: BaseSampler, seed: int, trials: int) -> Search
 
     def measure(request: TrialRequest) -> Measured:
         nonlocal failures
-        answer = surface.ask(request.point)
+        answer = surface.ask(request.point, noise)
         if answer.out_of_memory:
             failures += 1
-            raise Failed("out of memory")
+            raise Failed(f"{OUT_OF_MEMORY}: computed")
         return Measured(answer.rate, answer.truncated, {})
 
     began = time.process_time()
@@ -118,10 +124,13 @@ def search(space: Space, sampler: BaseSampler, seed: int, trials: int) -> Search
 def compare(space: Space, seeds: int, trials: int) -> dict[str, list[Search]]:
     """Return every sampler's searches, one for each seed."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return {
-        name: [search(space, make(seed), seed, trials) for seed in range(seeds)]
-        for name, make in samplers(space, trials).items()
-    }
+    made = samplers(space, trials)
+    found: dict[str, list[Search]] = {name: [] for name in made}
+    for seed in range(seeds):
+        surface = Surface(space, seed)
+        for name, make in made.items():
+            found[name].append(search(space, make(seed), surface, trials))
+    return found
 
 
 def reached(searches: list[Search]) -> float:

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from guidelines_core.config.layout import rollout_engines
 from guidelines_core.hardware.footprint import memory, micro_batch_tokens
 from guidelines_core.hardware.timing import MEASURED, Lengths, phases, shapes_of, step_seconds
-from sweeps.space import Point, Space
+from sweeps.axes import Point
+from sweeps.space import Space
 
 SPREAD_OF_LENGTHS = 0.5
 """Standard deviation of the logarithm of a text's length."""
@@ -38,8 +39,7 @@ class Surface:
     """The machine of one seed."""
 
     def __init__(self, space: Space, seed: int) -> None:
-        self._space = space
-        self._noise = np.random.default_rng([seed, 1])
+        self._space, self.seed = space, seed
         draw = np.random.default_rng([seed, 0])
         off = draw.lognormal(0, 0.25, size=5)
         self._efficiency = replace(
@@ -65,10 +65,10 @@ class Surface:
             self._known[key] = self._exact(read(self._space, point))
         return self._known[key]
 
-    def ask(self, point: Point) -> Answer:
-        """Return what a trial at the point says, noise included."""
+    def ask(self, point: Point, noise: np.random.Generator) -> Answer:
+        """Return what a trial at the point says, with a noise of 3 %."""
         exact = self.exact(point)
-        return replace(exact, rate=exact.rate * self._noise.lognormal(0, 0.03))
+        return replace(exact, rate=exact.rate * noise.lognormal(0, 0.03))
 
     def best(self) -> float:
         """Return the highest true rate of a point that can run, does not run out of memory and truncates little."""

@@ -21,10 +21,14 @@ from rich.console import Console
 
 from guidelines_core.preflight import check, prepare
 from guidelines_core.verl_adapter.trials import GAP
+from sweeps.axes import SPACES, Point
 from sweeps.export import Ratio, ratio
+from sweeps.loop import TrialRequest
+from sweeps.machine import Machine
 from sweeps.record import Record
-from sweeps.space import SPACES, Machine, Point, Space
-from sweeps.study import Goal, TrialRequest, open_study, storage
+from sweeps.space import Space
+from sweeps.storage import open_storage
+from sweeps.study import Goal, open_study
 from sweeps.trial import Steps, Trials
 
 
@@ -53,7 +57,7 @@ def compare(name: str, overrides: list[str], times: int) -> Check:
     folder = Path(f"{config.trainer.default_local_dir}-warm-check-{os.getpid()}")
     folder.mkdir(parents=True)
     goal = Goal(limit=1.0)
-    study = open_study(space, goal, storage(f"sqlite:///{folder / 'optuna.db'}"))
+    study = open_study(space, goal, open_storage(f"sqlite:///{folder / 'optuna.db'}"))
     record = Record(study, config.trainer.project_name, folder)
     others = (point for point in space.points() if point != space.reference and space.reason(point) is None)
     rates: dict[str, list[float]] = {"warm": [], "cold": []}
@@ -83,7 +87,7 @@ def compare(name: str, overrides: list[str], times: int) -> Check:
             cold.close()
         rates["cold"].append(rate)
         seconds["cold"].append(took)
-    record.close("FINISHED", {})
+    record.close("FINISHED", "measured", {})
     return Check(
         ratio(rates["warm"], rates["cold"]),
         statistics.median(seconds["warm"]),

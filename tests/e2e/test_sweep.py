@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 from guidelines_core.launch.processes import alive
 from guidelines_core.paths import CONF, ROOT
 from guidelines_core.verl_adapter.trials import GAP, WALL
+from sweeps.attributes import CAUSE, REFERENCE
 from sweeps.leftovers import WORKER
-from sweeps.sampler import CAUSE, REFERENCE
 from sweeps.study import counted
-from sweeps.trial import is_engine
+from sweeps.trainer import is_engine
 from tests.e2e.conftest import problems
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.space import SPACES, Space
+from sweeps.axes import SPACES
+from sweeps.space import Space
 from tests.support.study import HERE, kill_and_continue
 
 pytestmark = pytest.mark.slow

@@ -14,10 +14,14 @@ from optuna.trial import TrialState
 
 from guidelines_core.hardware.shapes import gpus
 from guidelines_core.paths import ROOT
-from sweeps import study as studies
+from sweeps.attributes import INTERRUPTED
+from sweeps.axes import BATCH, RESPONSE, ROLLOUTS, Point
+from sweeps.loop import TrialRequest
+from sweeps.machine import Machine
 from sweeps.objective import Measured
-from sweeps.space import BATCH, RESPONSE, ROLLOUTS, Machine, Point, Space
-from sweeps.study import Goal, TrialRequest, counted, open_study, storage
+from sweeps.space import Space
+from sweeps.storage import open_storage
+from sweeps.study import Goal, counted, open_study
 
 HERE = Machine(0, gpus()["H100"])
 
@@ -37,16 +41,19 @@ def measured(request: TrialRequest) -> Measured:
 
 WORKER = """
 import time
-from sweeps.space import SPACES, Space
+from sweeps.axes import SPACES
+from sweeps.space import Space
 from tests.support.study import HERE, measured
-from sweeps import study as s
-s.HEARTBEAT_S, s.GRACE_S = 1, 3
+from sweeps import storage
+from sweeps.loop import run
+from sweeps.study import Goal, open_study
+storage.HEARTBEAT_S, storage.GRACE_S = 1, 3
 space = Space.load(SPACES / "quick.yaml", "quickstart", (), HERE)
-study = s.open_study(space, s.Goal(), s.storage({url!r}))
+study = open_study(space, Goal(), storage.open_storage({url!r}))
 def slowly(request):
     time.sleep(0.4)
     return measured(request)
-s.run(study, space, s.Goal(), {trials}, slowly)
+run(study, space, Goal(), {trials}, slowly)
 """
 
 
@@ -62,7 +69,7 @@ def worker(url: str, trials: int) -> subprocess.Popen[bytes]:
 
 def check_nothing_lost(url: str, space: Space, trials: int, kills: int) -> None:
     """Check that so many trials count, each with one end, and that each that was killed is queued again once."""
-    found = open_study(space, Goal(), storage(url)).get_trials()
+    found = open_study(space, Goal(), open_storage(url)).get_trials()
     real = counted(found)
     lost = [trial for trial in real if trial.state == TrialState.FAIL]
     assert len(real) == trials
@@ -70,7 +77,7 @@ def check_nothing_lost(url: str, space: Space, trials: int, kills: int) -> None:
     assert len(lost) <= kills // 2  # killed twice: given up
     retried = [trial.system_attrs["failed_trial"] for trial in found if "failed_trial" in trial.system_attrs]
     assert len(retried) == len(set(retried))
-    too_many = [trial for trial in found if studies.INTERRUPTED in trial.user_attrs]
+    too_many = [trial for trial in found if INTERRUPTED in trial.user_attrs]
     assert len(found) - len(real) == len(retried) + len(too_many)
     assert all(trial.values == [rollouts(trial.params)] for trial in real if trial not in lost)
 
@@ -79,7 +86,7 @@ def kill_and_continue(space: Space, tmp_path: Path, kills: int, trials: int) -> 
     """Kill the study's worker at random moments of its trials, then let one finish, and check what it left."""
     url = f"sqlite:///{tmp_path / 'optuna.db'}"
     chance = random.Random(0)
-    study = open_study(space, Goal(), storage(url))
+    study = open_study(space, Goal(), open_storage(url))
     for _ in range(kills):
         process, before = worker(url, trials), len(study.get_trials(deepcopy=False))
         while process.poll() is None and len(study.get_trials(deepcopy=False)) == before:

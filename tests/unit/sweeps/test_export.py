@@ -12,11 +12,17 @@ import pytest
 from guidelines_core.config.compose import compose
 from guidelines_core.hardware.shapes import gpus
 from guidelines_core.paths import CONF
+from sweeps.attributes import REFERENCE
+from sweeps.axes import BATCH, LAYOUT, RESPONSE, ROLLOUTS, UPDATES
+from sweeps.candidates import distributions
 from sweeps.export import NAMES, ExportError, confirm, export, ratio
+from sweeps.keys import differences
+from sweeps.loop import TrialRequest
+from sweeps.machine import Machine
 from sweeps.objective import Measured
-from sweeps.sampler import REFERENCE, distributions
-from sweeps.space import BATCH, LAYOUT, RESPONSE, ROLLOUTS, UPDATES, Machine, Space, differences
-from sweeps.study import Goal, TrialRequest, open_study, storage
+from sweeps.space import Space
+from sweeps.storage import open_storage
+from sweeps.study import Goal, open_study
 from sweeps.trial import Steps
 
 BASE = "numinamath30k-3b-300steps-mathverify"
@@ -39,7 +45,7 @@ def space() -> Space:
 
 @pytest.fixture
 def study(space: Space, tmp_path: Path) -> optuna.Study:
-    made = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    made = open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
     for point, rate, attributes in ((space.reference, 2.0, {REFERENCE: True}), (POINT, 5.0, {})):
         made.add_trial(
             optuna.create_trial(
@@ -66,7 +72,7 @@ def test_the_export_is_the_point_to_the_key_and_no_trial(study: optuna.Study, sp
 
 
 def test_the_reference_is_exported_as_it_is(space: Space, tmp_path: Path, name: str) -> None:
-    made = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    made = open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
     attributes = {REFERENCE: True, "rate": 2.0, "truncated": 0.0}
     made.add_trial(
         optuna.create_trial(
@@ -80,7 +86,7 @@ def test_the_reference_is_exported_as_it_is(space: Space, tmp_path: Path, name: 
 def test_a_larger_batch_takes_the_epochs_that_its_steps_need(name: str, tmp_path: Path) -> None:
     axes = {BATCH: (30, 120)}
     space = Space(BASE, ("trainer.total_epochs=1",), axes, Machine(4, gpus()["H100"]))
-    made = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    made = open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
     attributes = {"rate": 2.0, "truncated": 0.0}
     found = optuna.create_trial(
         value=2.0, params={BATCH: 120}, distributions=distributions(space), user_attrs=attributes
@@ -97,7 +103,7 @@ def test_another_experiments_name_is_refused(study: optuna.Study, space: Space) 
 
 
 def test_a_study_without_a_best_point_exports_nothing(space: Space, tmp_path: Path, name: str) -> None:
-    empty = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'empty.db'}"))
+    empty = open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'empty.db'}"))
     with pytest.raises(ExportError, match="no trial kept the limits"):
         export(empty, space, name, [])
 

@@ -11,7 +11,9 @@ from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.hardware.shapes import gpus
 from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight import config_findings
-from sweeps.space import BATCH, LAYOUT, MINI, RESPONSE, ROLLOUTS, SPACES, TOKENS, UPDATES, Machine, Point, Space
+from sweeps.axes import BATCH, LAYOUT, MINI, RESPONSE, ROLLOUTS, SPACES, TOKENS, UPDATES, Point
+from sweeps.machine import Machine
+from sweeps.space import Space
 
 EXPERIMENT = "numinamath30k-3b-300steps-mathverify"
 FOUR = Machine(4, gpus()["H100"])

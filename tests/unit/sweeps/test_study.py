@@ -12,23 +12,16 @@ import pytest
 from optuna.trial import TrialState
 
 from guidelines_core.paths import ROOT
-from sweeps import study as studies
+from sweeps.attributes import CAUSE, REFERENCE
+from sweeps.axes import BATCH, RESPONSE, ROLLOUTS, SPACES, Point
+from sweeps.candidates import no_smaller
+from sweeps.failures import Failed, TooSlow
+from sweeps.loop import TrialRequest, run
 from sweeps.objective import Measured
-from sweeps.sampler import CAUSE, REFERENCE, Exhausted, no_smaller
-from sweeps.space import BATCH, RESPONSE, ROLLOUTS, SPACES, Point, Space
-from sweeps.study import (
-    Failed,
-    Goal,
-    TooSlow,
-    TrialRequest,
-    best,
-    counted,
-    open_study,
-    reference,
-    run,
-    storage,
-    study_folder,
-)
+from sweeps.sampler import Exhausted
+from sweeps.space import Space
+from sweeps.storage import open_storage
+from sweeps.study import Goal, best, counted, open_study, reference, study_folder, study_name
 from tests.support.study import HERE, kill_and_continue, measured, rollouts, truncated
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -40,7 +33,7 @@ def space() -> Space:
 
 
 def opened(space: Space, tmp_path: Path, goal: Goal = Goal()) -> optuna.Study:  # noqa: B008, frozen
-    return open_study(space, goal, storage(f"sqlite:///{tmp_path / 'optuna.db'}"), seed=0)
+    return open_study(space, goal, open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"), seed=0)
 
 
 def test_the_first_trial_is_the_reference_and_the_best_keeps_the_limit(space: Space, tmp_path: Path) -> None:
@@ -145,7 +138,7 @@ def test_a_stop_on_request_queues_the_point_again(space: Space, tmp_path: Path) 
 
 def test_another_space_or_goal_is_another_study(space: Space, tmp_path: Path) -> None:
     other = Space(space.experiment, ("data.seed=1",), space.axes, HERE)
-    names = [studies.study_name(*of) for of in ((space, Goal()), (other, Goal()), (space, Goal(limit=0.1)))]
+    names = [study_name(*of) for of in ((space, Goal()), (other, Goal()), (space, Goal(limit=0.1)))]
     assert len(set(names)) == 3
 
 
@@ -164,13 +157,6 @@ def test_a_study_owns_its_folder(space: Space, tmp_path: Path) -> None:
 def folder_in_another_process(parent: str) -> Path:
     """Return the folder of the same study, opened by another command."""
     return study_folder(Path(parent), opened(Space.load(SPACES / "quick.yaml", "quickstart", (), HERE), Path(parent)))
-
-
-def test_a_postgresql_url_takes_the_driver_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = []
-    monkeypatch.setattr(studies, "RDBStorage", lambda url, **_: urls.append(url))
-    storage("postgresql://me:secret@db.example/optuna")
-    assert urls == ["postgresql+psycopg2://me:secret@db.example/optuna"]
 
 
 def test_killed_and_continued_no_trial_is_lost_or_counted_twice(space: Space, tmp_path: Path) -> None:

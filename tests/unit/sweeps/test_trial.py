@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 
 from guidelines_core.verl_adapter.reconfigure import set_values
 from sweeps import leftovers, trial
+from sweeps.failures import with_cause
+from sweeps.keys import differences
 from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
-from sweeps.space import differences
-from sweeps.trial import patience, with_cause
+from sweeps.trial import patience
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,17 @@ from mlflow import MlflowClient
 from guidelines_core.hardware.shapes import gpus
 from guidelines_core.paths import ROOT
 from sweeps import trial
+from sweeps.axes import BATCH, Point
+from sweeps.failures import Failed, TooSlow
 from sweeps.leftovers import this_worker
+from sweeps.loop import TrialRequest
+from sweeps.machine import Machine
 from sweeps.record import HOLDER, PARENT, Record, journal_of
-from sweeps.space import BATCH, Machine, Point, Space
-from sweeps.study import Failed, Goal, TooSlow, TrialRequest, open_study, storage
-from sweeps.trial import Steps, TrainerProcess, Trials
+from sweeps.space import Space
+from sweeps.storage import open_storage
+from sweeps.study import Goal, open_study
+from sweeps.trainer import TrainerProcess
+from sweeps.trial import Steps, Trials
 from tests.support.stub_trainer import DIES, ENDLESS, FINE, OUT_OF_MEMORY, STALLS, figures
 
 SEED, SHARE = "data.seed", "actor_rollout_ref.rollout.gpu_memory_utilization"
@@ -44,7 +50,7 @@ def space() -> Space:
 def record(space: Space, tmp_path_factory: pytest.TempPathFactory) -> Record:
     folder = tmp_path_factory.mktemp("record")
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-    study = open_study(space, Goal(), storage(f"sqlite:///{folder / 'optuna.db'}"))
+    study = open_study(space, Goal(), open_storage(f"sqlite:///{folder / 'optuna.db'}"))
     made = Record(study, "sweeps", folder)
     del os.environ["MLFLOW_TRACKING_URI"]
     return made
@@ -113,7 +119,7 @@ def test_the_runs_of_killed_sweeps_are_closed_and_those_of_living_ones_not(
     record.client.set_terminated(dead, "FINISHED")  # as verl does when it is ended
     record.client.set_tag(dead, HOLDER, f"{socket.gethostname()} 999999:0.00")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", record.uri)
-    study = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    study = open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
     study.set_user_attr(PARENT, record.parent)
     assert Record(study, "sweeps", tmp_path).parent == record.parent
     assert [record.client.get_run(run).info.status for run in (dead, living)] == ["KILLED", "RUNNING"]
@@ -124,7 +130,7 @@ def test_of_two_workers_the_one_that_made_the_study_makes_its_run(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    study = open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
+    study = open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"))
     workers = {threading.current_thread().name: this_worker()}
     monkeypatch.setattr(
         "sweeps.record.this_worker", lambda: workers.get(threading.current_thread().name, "another machine")
@@ -143,7 +149,7 @@ def test_the_last_worker_that_measures_closes_the_studys_run(
     space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    record = Record(open_study(space, Goal(), storage(f"sqlite:///{tmp_path / 'optuna.db'}")), "sweeps", tmp_path)
+    record = Record(open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'optuna.db'}")), "sweeps", tmp_path)
 
     def status() -> str:
         return str(record.client.get_run(record.parent).info.status)
@@ -151,11 +157,11 @@ def test_the_last_worker_that_measures_closes_the_studys_run(
     others = record.begin("another-workers", {})
     record.client.set_tag(others, HOLDER, "elsewhere 1:0.00")
     ours = record.begin("ours", {})
-    record.close("FINISHED", {})
+    record.close("FINISHED", "done", {})
     assert status() == "RUNNING"
     record.end(ours, "FINISHED", "", {})
     record.end(others, "FINISHED", "", {})
-    record.close("FINISHED", {"sweep/best": 1.0})
+    record.close("FINISHED", "done", {"sweep/best": 1.0})
     assert status() == "FINISHED"
     assert record.client.get_run(record.parent).data.metrics == {"sweep/best": 1.0}
     record.end(record.begin("of-one-that-goes-on", {}), "FINISHED", "", {})

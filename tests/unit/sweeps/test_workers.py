@@ -14,9 +14,11 @@ import pytest
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.paths import ROOT
 from sweeps import throughput
+from sweeps.axes import SPACES
 from sweeps.cluster import refuse_local_stores
-from sweeps.space import SPACES, Space
-from sweeps.study import Goal, open_study, storage
+from sweeps.space import Space
+from sweeps.storage import open_storage
+from sweeps.study import Goal, open_study
 from tests.support.postgres import Server, binaries
 from tests.support.study import HERE, check_nothing_lost, worker, worker_code
 
@@ -37,7 +39,7 @@ def postgresql() -> Iterator[str]:
 @needs_postgresql
 def test_three_workers_share_a_study_and_one_is_killed(postgresql: str) -> None:
     space = Space.load(SPACES / "quick.yaml", "quickstart", (), HERE)
-    study = open_study(space, Goal(), storage(postgresql))
+    study = open_study(space, Goal(), open_storage(postgresql))
     workers = [worker(postgresql, 9) for _ in range(3)]
     while len(study.get_trials(deepcopy=False)) < 4:
         time.sleep(0.05)
@@ -69,7 +71,7 @@ def test_workers_are_tasks_of_a_ray_cluster(postgresql: str) -> None:
     done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     check_nothing_lost(postgresql, space, 6, 0)
-    trials = open_study(space, Goal(), storage(postgresql)).get_trials()
+    trials = open_study(space, Goal(), open_storage(postgresql)).get_trials()
     begun = sorted(trial.datetime_start for trial in trials if trial.datetime_start)
     ended = sorted(trial.datetime_complete for trial in trials if trial.datetime_complete)
     assert any(begin < end for begin, end in zip(begun[1:], ended, strict=False)), "one after the other"

@@ -1,0 +1,200 @@
+"""The loop that runs a study's remaining trials, and what becomes of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import Trial, TrialState
+
+from sweeps.attributes import (
+    ATTEMPT,
+    CAUSE,
+    INTERRUPTED,
+    MACHINE,
+    POINT_SUGGESTED,
+    RATE,
+    REFERENCE,
+    REPEATED,
+    TRUNCATED,
+)
+from sweeps.axes import Point
+from sweeps.candidates import suggested
+from sweeps.failures import Failed, TooSlow, excludes_larger
+from sweeps.objective import Measured, slower_than_median
+from sweeps.sampler import Exhausted, FeasibleSampler
+from sweeps.space import Space
+from sweeps.study import Goal, counted, within_limit
+
+REPEATS = 2
+"""How often a point is tried again that failed for another cause than memory."""
+
+FAILURES_IN_A_ROW = 4
+"""So many trials of one worker that fail in a row, none of them for memory, end its sweep."""
+
+
+class NothingWorks(RuntimeError):
+    """Trial after trial failed for another cause than memory; the message is the last one's."""
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """A trial to be measured.
+
+    Attributes:
+        name: the trial's name, unique in its study.
+        point: its value on every axis.
+        reference: whether it is the experiment as it is.
+        report: called with the number, from 1, and the rate of each measured step; raises `TooSlow` to end the trial.
+    """
+
+    name: str
+    point: Point
+    reference: bool
+    report: Callable[[int, float], None]
+
+
+def run(
+    study: Study,
+    space: Space,
+    goal: Goal,
+    trials: int,
+    measure: Callable[[TrialRequest], Measured],
+    cold: Callable[[], tuple[Any, ...] | None] = lambda: None,
+) -> None:
+    """Measure until `trials` trials of the study count and are finished, those of other workers included.
+
+    `cold` says which values the next trial should have to need no new start of a trainer, None if any will do.
+
+    Raises:
+        Exhausted: the space has no point left.
+        NothingWorks: `FAILURES_IN_A_ROW` trials in a row failed, none of them for memory.
+    """
+    failures: list[str] = []
+    noted = _noting(measure, failures)
+    while True:
+        here = counted(study.get_trials(deepcopy=False))
+        unfinished = [trial for trial in here if not trial.state.is_finished()]
+        if len(here) >= trials and not unfinished:
+            return
+        waiting = any(trial.state == TrialState.WAITING for trial in unfinished)
+        if waiting or len(here) < trials:
+            sampler = study.sampler
+            assert isinstance(sampler, FeasibleSampler)
+            sampler.stay_within(cold())
+            if not waiting and sampler.exhausted(study):
+                raise Exhausted(
+                    f"after {len(here)} of {trials} trials every point that can run was tried, or is no smaller than "
+                    "one that ran out of memory; a wider space has more"
+                )
+            study.optimize(lambda trial: _unless_too_many(trial, trials, space, goal, noted), n_trials=1)
+            if len(failures) >= FAILURES_IN_A_ROW:
+                raise NothingWorks(
+                    f"{len(failures)} trials in a row failed, none of them for memory; the last: {failures[-1]}. "
+                    "Mend the cause; the same command goes on"
+                )
+            continue
+        # Only other workers' trials are left; one of them may be dead.
+        time.sleep(1)
+        optuna.storages.fail_stale_trials(study)
+
+
+def _noting(measure: Callable[[TrialRequest], Measured], failures: list[str]) -> Callable[[TrialRequest], Measured]:
+    """Return `measure` so that `failures` holds the reasons of the last trials in a row that failed, not for memory."""
+
+    def noted(request: TrialRequest) -> Measured:
+        try:
+            measured = measure(request)
+        except Failed as error:
+            failures[:] = [] if excludes_larger(str(error)) else [*failures, str(error)]
+            raise
+        except TooSlow:
+            failures.clear()
+            raise
+        failures.clear()
+        return measured
+
+    return noted
+
+
+def _unless_too_many(
+    trial: Trial, trials: int, space: Space, goal: Goal, measure: Callable[[TrialRequest], Measured]
+) -> float | tuple[float, float]:
+    """Measure the trial, unless two workers began the last one at the same time and this is the later."""
+    earlier = [other for other in counted(trial.study.get_trials(deepcopy=False)) if other.number < trial.number]
+    if len(earlier) >= trials:
+        trial.set_user_attr(INTERRUPTED, "one too many: another worker began the last trial at the same time")
+        raise optuna.TrialPruned
+    return objective(trial, space, goal, measure)
+
+
+def objective(
+    trial: Trial, space: Space, goal: Goal, measure: Callable[[TrialRequest], Measured]
+) -> float | tuple[float, float]:
+    """Measure one trial and return its value.
+
+    A failure is a pruned trial with its cause and a broken constraint; its point is queued again, `REPEATS` times at
+    most, if memory was not the cause.
+    """
+    point: Point = {}
+    reference = REFERENCE in trial.user_attrs
+    trial.set_user_attr(MACHINE, str(space.machine))
+    try:
+        point = suggested(trial, space)
+        trial.set_user_attr(POINT_SUGGESTED, True)
+        measured = measure(TrialRequest(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal)))
+    except Failed as error:
+        trial.set_user_attr(CAUSE, str(error))
+        trial.set_constraint("failed", 1.0)
+        attempt = trial.user_attrs.get(ATTEMPT, 0)
+        if not excludes_larger(str(error)) and attempt < REPEATS:
+            _queue_again(trial, point, attempt + 1)
+            trial.set_user_attr(REPEATED, True)
+        raise optuna.TrialPruned(str(error)) from error
+    except TooSlow as error:
+        raise optuna.TrialPruned(str(error)) from error
+    except KeyboardInterrupt:
+        trial.set_user_attr(INTERRUPTED, "stopped on request")
+        if point:
+            _queue_again(trial, point, trial.user_attrs.get(ATTEMPT, 0))
+        raise
+    for name, value in measured.metrics.items():
+        trial.set_user_attr(name, value)
+    trial.set_user_attr(RATE, measured.value)
+    trial.set_user_attr(TRUNCATED, measured.truncated)
+    if goal.pareto:
+        return measured.value, measured.truncated
+    trial.set_constraint("truncated", measured.truncated - goal.limit)
+    return measured.value
+
+
+def _queue_again(trial: Trial, point: Point, attempt: int) -> None:
+    """Queue the point of a trial, as the reference if the trial was that."""
+    kept = {name: True for name in (REFERENCE,) if name in trial.user_attrs}
+    trial.study.enqueue_trial(point, user_attrs={**kept, ATTEMPT: attempt})
+
+
+def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
+    """Return the callback for each step's rate: it ends a trial below the median, with two objectives none."""
+
+    def report(step: int, value: float) -> None:
+        if goal.pareto:
+            return
+        trial.report(value, step)
+        finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        others = [
+            other.intermediate_values[step]
+            for other in finished
+            if step in other.intermediate_values
+            and within_limit(other, goal.limit)
+            and other.user_attrs.get(MACHINE) == trial.user_attrs[MACHINE]
+        ]
+        if REFERENCE not in trial.user_attrs and slower_than_median(value, others):
+            trial.set_user_attr("pruned", f"step {step}: {value:.3g} rollouts/s, below the median")
+            raise TooSlow(f"step {step}: {value:.3g} rollouts/s is below the median of {len(others)} trials")
+
+    return report

@@ -1,0 +1,120 @@
+"""What a study found: the best point, its gain over the reference, what mattered, and how trials ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+
+from sweeps.attributes import CAUSE, INTERRUPTED, RATE, REFERENCE, REPEATED, TRUNCATED
+from sweeps.plots import draw, importances
+from sweeps.record import Record
+from sweeps.space import Space
+from sweeps.study import Goal, best, comparable, counted, machines, reference, within_limit
+
+
+def state(trial: FrozenTrial, limit: float) -> str:
+    """Return a trial's outcome: one word, or the cause of its failure."""
+    if INTERRUPTED in trial.user_attrs:
+        return "interrupted"
+    if CAUSE in trial.user_attrs:
+        return str(trial.user_attrs[CAUSE]).split(":")[0]
+    if trial.state == TrialState.COMPLETE:
+        return ("reference" if REFERENCE in trial.user_attrs else "done") + (
+            "" if within_limit(trial, limit) else ", cuts too much"
+        )
+    return "slow" if trial.state == TrialState.PRUNED else trial.state.name.lower()
+
+
+def words(point: Mapping[str, Any]) -> str:
+    """Return a point in one line."""
+    return " ".join(f"{axis.rsplit('.', 1)[-1]}={value}" for axis, value in point.items())
+
+
+def closing(study: Study, space: Space, goal: Goal, record: Record, folder: Path, console: Console) -> dict[str, float]:
+    """Print the best point, its gain over the reference and what mattered; draw the plots, keep them and all trials.
+
+    Returns:
+        The best trial's figures by their MLflow names, for the study's own run.
+    """
+    summary = summarise(study, space, goal)
+    table = Table(title="What the sweep found", show_header=False, title_justify="left")
+    for key, text in summary.items():
+        table.add_row(key, text)
+    console.print(table)
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = folder / "trials.csv"
+    study.trials_dataframe().to_csv(trials, index=False)
+    top = best(study)
+    files = [trials, *(draw(comparable(study), summary, folder / "plots") if top else [])]
+    for file in files:
+        record.client.log_artifact(record.parent, str(file), "plots")
+    if top is None:
+        return {}
+    console.print(f"Plots: {files[-1]}\nAll trials: [bold]make ui[/]", soft_wrap=True)
+    return {name: value for name, value in top.user_attrs.items() if name.startswith("sweep/")}
+
+
+def summarise(study: Study, space: Space, goal: Goal) -> dict[str, str]:
+    """Return what a study found, in words: best point, gain, importance of each axis, failures."""
+    trials = study.get_trials(deepcopy=False)
+    top, first = best(study), reference(study)
+    found = {"trials": outcomes(counted(trials), goal.limit)}
+    if repeated := [trial for trial in trials if REPEATED in trial.user_attrs]:
+        found["tried again"] = outcomes(repeated, goal.limit)
+    if len(measured_on := machines(trials)) > 1:
+        found["machines"] = unlike(measured_on)
+    if top is None:
+        found["best"] = without_result(study, goal)
+    else:
+        found["best"] = f"trial {top.number}: {words(top.params)}"
+        found["its throughput"] = figures(top)
+    if top is not None and first is not None:
+        found["reference"] = f"{words(space.reference)}"
+        found["its throughput "] = figures(first)
+        found["gain"] = f"{top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference"
+    if goal.pareto:
+        front = sorted(comparable(study).best_trials, key=lambda trial: -trial.values[0])
+        found |= {f"on the front, {number}": f"{words(trial.params)}: {trial.values[0]:.3g} rollouts/s, "
+                  f"{trial.values[1]:.1%} cut" for number, trial in enumerate(front, 1)}  # fmt: skip
+    found |= {f"importance of {axis}": f"{share:.0%}" for axis, share in importances(comparable(study)).items()}
+    return found
+
+
+def outcomes(trials: Sequence[FrozenTrial], limit: float) -> str:
+    """Return how trials ended, each outcome with its number."""
+    counts = Counter(state(trial, limit) for trial in trials)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def unlike(measured_on: Mapping[str, int]) -> str:
+    """Return that trials come from unlike machines, and which of them compare."""
+    named = "; ".join(f"{count} on {machine or 'an unknown one'}" for machine, count in measured_on.items())
+    return f"unlike, so that rates compare only within each: {named}. All below is of the first alone"
+
+
+def without_result(study: Study, goal: Goal) -> str:
+    """Return why a study has no best trial: the last failure, or that every measured trial truncates too much."""
+    trials = counted(study.get_trials(deepcopy=False))
+    said = outcomes(trials, goal.limit)
+    if any(trial.state == TrialState.COMPLETE for trial in trials):
+        return f"no trial truncated {goal.limit:.0%} or less ({said}): raise --truncated, or the lengths of the space"
+    causes = [str(trial.user_attrs[CAUSE]) for trial in trials if CAUSE in trial.user_attrs]
+    return f"no trial has a result ({said})" + (f"; the last failure: {causes[-1]}" if causes else "")
+
+
+def figures(trial: FrozenTrial) -> str:
+    """Return a measured trial's figures in one line."""
+    seen = trial.user_attrs
+    return (
+        f"{seen[RATE]:.3g} rollouts/s (steps: median {seen['sweep/rate_median']:.3g}, "
+        f"spread {seen['sweep/rate_spread']:.2g}), {seen['sweep/s_per_step']:.3g} s a step, "
+        f"{seen['sweep/tokens_per_s']:.0f} tokens/s, {seen[TRUNCATED]:.1%} cut, "
+        f"{seen['sweep/groups_with_advantage']:.0%} of groups teach, accuracy {seen['sweep/accuracy']:.3f}"
+    )

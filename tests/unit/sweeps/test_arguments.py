@@ -1,0 +1,88 @@
+"""What the command line of a sweep may not ask for, and that stores are asked whether they can be reached."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from guidelines_core.config.compose import ConfigError
+from guidelines_core.hardware.shapes import gpus
+from sweeps.arguments import range_findings, refuse
+from sweeps.axes import BATCH, LAYOUT, RESPONSE
+from sweeps.machine import Machine
+from sweeps.space import Space
+
+RIGHT = {"trials": 1, "steps": 1, "warm_up": 0, "workers": 1, "truncated": 0.05, "export": None, "storage": None}
+
+
+def arguments(**other: Any) -> argparse.Namespace:
+    return argparse.Namespace(**{**RIGHT, **other})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"trials": 0}, "--trials=0: expected 1 or more"),
+        ({"steps": 0}, "--steps=0: expected 1 or more"),
+        ({"warm_up": -1}, "--warm-up=-1: expected 0 or more"),
+        ({"workers": 0}, "--workers=0: expected 1 or more"),
+        ({"truncated": 5.0}, "--truncated=5.0: expected a share from 0 to 1"),
+        ({"export": "no/such"}, "--export no/such: expected an experiment's name"),
+        ({"export": "../x"}, "--export ../x: expected an experiment's name"),
+    ],
+)
+def test_an_argument_out_of_range_is_refused(given: dict[str, Any], sentence: str) -> None:
+    assert list(range_findings(arguments())) == []
+    (found,) = range_findings(arguments(**given))
+    assert found.startswith(sentence)
+
+
+def test_every_finding_is_said_and_dead_stores_cost_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+        began = time.monotonic()
+        with pytest.raises(ConfigError) as refused:
+            refuse(arguments(trials=0, storage=f"postgresql://me:secret@127.0.0.1:{port}/optuna"))
+        assert time.monotonic() - began < 10
+    lines = str(refused.value).splitlines()
+    assert [line.partition("=")[0].partition(" ")[0] for line in lines] == [
+        "--trials",
+        "MLFLOW_TRACKING_URI",
+        "--storage",
+    ]
+    assert all("no answer within 0.5 s" in line for line in lines[1:])
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("axes: [", "it is no YAML"),
+        ("\x00", "it is no YAML"),
+        ("- a\n- b\n", "expected `axes`"),
+        ("axes: {}\nlayout: [cpu]\n", "nothing else"),
+        (yaml.safe_dump({"axes": {BATCH: ["a", "b"]}}), f"axis {BATCH}, value 'a': expected a whole number"),
+        (yaml.safe_dump({"axes": {BATCH: [2.5, 4]}}), f"axis {BATCH}, value 2.5: expected a whole number"),
+        (yaml.safe_dump({"axes": {BATCH: [True]}}), f"axis {BATCH}, value True: expected a whole number"),
+        (yaml.safe_dump({"axes": {BATCH: [[2, 4]]}}), r"axis data.train_batch_size, value \[2, 4\]"),
+        (yaml.safe_dump({"axes": {BATCH: [0, 4]}}), f"axis {BATCH}, value 0: expected 1 or more"),
+        (yaml.safe_dump({"axes": {"algorithm.kl_ctrl.kl_coef": [float("nan")]}}), "expected a finite number"),
+        (yaml.safe_dump({"axes": {LAYOUT: ["no-such"]}}), "axis layout, value no-such: expected one of 1p1, "),
+        (yaml.safe_dump({"axes": {"data": [1]}}), "axis data: expected a key with one value"),
+        (yaml.safe_dump({"axes": {"data..x": [1]}}), r"axis data\.\.x: there is no such key"),
+        (yaml.safe_dump({"axes": {BATCH: list(range(1, 400)), RESPONSE: list(range(1, 400))}}), "points: expected"),
+    ],
+)
+def test_a_broken_space_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        Space.load(file, "tiny", (), Machine(0, gpus()["H100"]))
