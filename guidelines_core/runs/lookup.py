@@ -39,7 +39,7 @@ def open_store() -> MlflowClient:
             f"MLFLOW_TRACKING_URI={uri}: there is no such file, so no run; start one with experiments/run.py"
         )
     if reason := unreachable(uri):
-        raise RunError(f"MLFLOW_TRACKING_URI={masked(uri)}: {reason}; start that server, or unset it for mlflow.db here")
+        raise RunError(f"MLFLOW_TRACKING_URI={masked(uri)}: {reason}; start that server, or unset the variable")
     return MlflowClient(uri)
 
 

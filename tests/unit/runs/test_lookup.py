@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 from pathlib import Path
 
@@ -110,3 +111,11 @@ def test_an_empty_store_and_none_at_all_say_so(
     with pytest.raises(RunError, match="no such file"):
         open_store()
     assert not (tmp_path / "none.db").exists()
+
+
+def test_a_server_that_is_away_is_a_refusal_and_costs_no_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    with pytest.raises(RunError, match=r"MLFLOW_TRACKING_URI=http://me:\*\*\*@.*: no connection: .*start that server"):
+        open_store()
