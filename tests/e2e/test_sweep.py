@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from guidelines_core.launch.processes import alive
 from guidelines_core.paths import CONF, ROOT
 from guidelines_core.verl_adapter.trials import GAP, WALL
-from sweeps.attributes import CAUSE, REFERENCE
+from sweeps.attributes import ATTEMPT, CAUSE, REFERENCE
 from sweeps.leftovers import WORKER
 from sweeps.study import counted
 from sweeps.trainer import is_engine
@@ -141,8 +141,10 @@ def test_the_same_command_finishes_the_study(sweep: Sweep) -> None:
 
 
 def test_a_killed_engine_is_one_trials_failure(sweep: Sweep) -> None:
-    failed = [trial for trial in sweep.trials if CAUSE in trial.user_attrs]
+    failed = [trial for trial in sweep.study.get_trials() if CAUSE in trial.user_attrs]
     assert [trial.user_attrs[CAUSE].split(":")[0] for trial in failed] == ["solver lost"]
+    again = [trial for trial in sweep.trials if trial.user_attrs.get(ATTEMPT) == 1]
+    assert [(trial.params, trial.state) for trial in again] == [(failed[0].params, TrialState.COMPLETE)]
     assert [run.info.status for run in sweep.runs].count("FAILED") == 1
     assert [run.info.run_name for run in sweep.runs if run.info.status == "RUNNING"] == []
     assert [run.info.run_name for run in sweep.runs if run.info.status == "KILLED"][:1] == ["trial-0000"]
