@@ -136,6 +136,9 @@ def test_a_log_ends_with_what_the_whole_history_gives(values: list[float]) -> No
 
 
 RECORDED = {
+    # experiments/run.py --name tiny with answers 0 and 1, `stop_on=[leak]` and `limits.leak.steps=4`: the random texts
+    # are full of digits. The run was saved and ended after step 4.
+    "leak": [("leak", 4, 4)],
     # experiments/run.py --name tiny with answers 0 and 1, actor.optim.lr=1 and without KL: the first update leaves a
     # planner that writes one text.
     "learning-rate-1": [("entropy_collapse", 4, 9), ("truncation", 5, 9), ("mixed_groups", 6, 9)],
@@ -147,7 +150,7 @@ RECORDED = {
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
 def test_a_recorded_sick_run_raises_its_alarms(name: str) -> None:
-    log = AlarmLog(LIMITS)
+    log = AlarmLog({**LIMITS, "leak": {**LIMITS["leak"], "steps": 4}})
     for each in Journal(ROOT / f"tests/support/journals/{name}.jsonl").entries():
         log.take(each)
     assert [(alarm.name, alarm.first, alarm.last) for alarm in log.alarms] == RECORDED[name]

@@ -134,8 +134,14 @@ def write(run: Run, step: int, solution: str = "\\boxed{7}", split: str = "train
 
 
 def held(run: Run) -> list[mlflow.entities.Trace]:
+    """Return the run's traces, each of which has spans."""
     experiment = run.client.get_run(run.claim.run_id).info.experiment_id
-    return list(run.client.search_traces(locations=[experiment], run_id=run.claim.run_id, max_results=100))
+    found, with_spans = (
+        list(run.client.search_traces(locations=[experiment], max_results=100, include_spans=wanted))
+        for wanted in (False, True)
+    )
+    assert len(found) == len(with_spans)
+    return with_spans
 
 
 def copy(run: Run) -> None:
