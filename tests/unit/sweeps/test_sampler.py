@@ -1,4 +1,4 @@
-"""The sampler on a computed machine: what it finds, what it costs in memory, and how it believes an estimate."""
+"""The sampler on a computed machine: what it finds, and what it costs in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import numpy as np
 import optuna
 import pytest
 import yaml
+from optuna.trial import TrialState
 
+from sweeps.attributes import CAUSE
+from sweeps.candidates import distributions, suggested
+from sweeps.sampler import FeasibleSampler
 from sweeps.space import Space
 from sweeps.validation.sampler_table import reached, samplers, search, surface_space
 from sweeps.validation.surface import Surface, cut
@@ -55,3 +59,49 @@ def test_cut_lengths_are_those_of_a_sample() -> None:
     share, mean = cut(400, 700)
     assert share == pytest.approx((lengths > 700).mean(), abs=0.005)
     assert mean == pytest.approx(np.minimum(lengths, 700).mean(), rel=0.01)
+
+
+def told(space: Space, rates: dict[tuple[int, ...], float], too_large: tuple[int, ...] | None = None) -> optuna.Study:
+    """Return a study in memory whose trials had these rates, and one that ran out of memory."""
+    study = optuna.create_study(direction="maximize", sampler=FeasibleSampler(space, 0))
+    ways = distributions(space)
+    for values, rate in rates.items():
+        point = dict(zip(space.axes, values, strict=True))
+        study.add_trial(
+            optuna.create_trial(value=rate, params=point, distributions=ways, constraints={"truncated": -0.05})
+        )
+    if too_large is not None:
+        point = dict(zip(space.axes, too_large, strict=True))
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.PRUNED, params=point, distributions=ways, user_attrs={CAUSE: "out of memory: cuda:0"}
+            )
+        )
+    return study
+
+
+RATES: dict[tuple[int, ...], float] = {
+    (12, 2, 1536, 8192): 1.0,
+    (24, 4, 1536, 8192): 2.0,
+    (60, 4, 1536, 16384): 3.0,
+    (96, 4, 1536, 16384): 4.0,
+}
+
+
+def test_the_librarys_model_ranks_the_points_that_are_left(space: Space) -> None:
+    study = told(space, RATES)
+    point = suggested(study.ask(), space)
+    sampler = study.sampler
+    assert isinstance(sampler, FeasibleSampler)
+    assert len(sampler._promise) == len(list(space.points())) - len(RATES)
+    assert np.ptp(sampler._promise) > 1
+    assert point["data.train_batch_size"] >= 60  # the model has seen that more is faster
+
+
+def test_nothing_that_is_estimated_as_large_as_what_ran_out_of_memory_is_proposed(space: Space) -> None:
+    too_large = (120, 8, 3072, 32768)
+    study = told(space, RATES, too_large)
+    limit = space.memory_share(dict(zip(space.axes, too_large, strict=True)))
+    proposed = [suggested(study.ask(), space) for _ in range(4)]
+    assert limit > 0
+    assert all(space.memory_share(point) < limit for point in proposed)
