@@ -164,8 +164,8 @@ def merged(config: DictConfig, checkpoint: Path, out: Path, console: Console) ->
     if folder.is_dir():
         return folder
     console.print(f"merging {checkpoint} …", style="dim")
-    dtype = ["--dtype", str(config.actor_rollout_ref.rollout.dtype)]
-    command = [sys.executable, "-m", "guidelines_core.models.merge", str(checkpoint), str(folder), *dtype]
+    how = ["--dtype", str(config.actor_rollout_ref.rollout.dtype), "--base", str(config.actor_rollout_ref.model.path)]
+    command = [sys.executable, "-m", "guidelines_core.models.merge", str(checkpoint), str(folder), *how]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode != 0:
         raise GenerationFailed(f"merging {checkpoint}: {(done.stderr.strip() or 'no message').splitlines()[-1]}")

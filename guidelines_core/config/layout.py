@@ -146,8 +146,8 @@ def placements(config: DictConfig) -> list[Placement]:
     sampling = f"{config.data.train_batch_size} prompts x {rollout.n} rollouts = {sequences} guidelines a step"
     samples = solver_samples(config)
     each = f" ({samples} to each guideline)" if samples > 1 else ""
-    reference = uses_reference(config)
-    training = "actor and reference" if reference else "actor"
+    training = "actor" if lora_rank(config) == 0 else f"actor with LoRA adapters of rank {lora_rank(config)}"
+    training += " and reference" if loads_reference(config) else ""
     solving = f"solver, {sequences * samples} solutions a step{each}"
     found: list[Placement] = []
     after = 0
@@ -173,6 +173,16 @@ def placements(config: DictConfig) -> list[Placement]:
 def uses_reference(config: DictConfig) -> bool:
     """Tell whether there is a reference policy (`verl/trainer/ppo/utils.py`, need_reference_policy)."""
     return bool(config.algorithm.use_kl_in_reward or config.actor_rollout_ref.actor.use_kl_loss)
+
+
+def lora_rank(config: DictConfig) -> int:
+    """Return the rank of the planner's LoRA adapters, 0 where all of its weights are trained."""
+    return int(config.actor_rollout_ref.model.lora_rank)
+
+
+def loads_reference(config: DictConfig) -> bool:
+    """Tell whether the reference policy has weights of its own: with LoRA it is the actor without its adapters."""
+    return uses_reference(config) and lora_rank(config) == 0
 
 
 def old_log_probs_from_rollout(config: DictConfig) -> bool:

@@ -115,9 +115,9 @@ def report(config: DictConfig, gpu: Gpu, console: Console) -> None:
     if (price := config.guidelines.cost.gpu_hour) is not None:
         table.add_row("dollars", *(f"{h * layout.gpus_needed(config) * price:,.2f}" for h in hours))
     console.print(table)
-    total = checkpoints(config) * checkpoint_bytes(planner)
+    total = checkpoints(config) * checkpoint_bytes(config, planner)
     console.print(
-        f"{checkpoints(config)} checkpoints of {checkpoint_bytes(planner) / 1e9:.0f} GB: {total / 1e9:.0f} GB"
+        f"{checkpoints(config)} checkpoints of {checkpoint_bytes(config, planner) / 1e9:.0f} GB: {total / 1e9:.0f} GB"
     )
     errors = estimate_errors(measured_config, measured_gpu, measured, seconds)
     console.print(

@@ -19,15 +19,15 @@ measured to hold (PSS) on a CPU, where none has a CUDA context."""
 def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     """Return each role's peak on one of its GPUs, in GiB, with every sequence as long as the limits allow.
 
-    Roles as in `layout.placements`. Training holds 16 bytes a weight, sharded, and the reference policy unless
-    offloaded; on top, while a micro-batch is computed, the largest layer unsharded, the checkpointed activations and,
-    without fused kernels, three copies of the logits in bf16 (the logits, their log-softmax and their gradient), or,
-    while Adam steps, a copy of the gradients unless fused. In the other turns of its GPU the actor keeps 12 bytes a
-    weight and the reference policy its own, unless offloaded; vLLM takes its `gpu_memory_utilization` whatever the
-    model. `analysis/results/update-h200.json` has measured peaks.
+    Roles as in `layout.placements`. Training holds 16 bytes a trained weight and 4 a frozen one, sharded, and the
+    reference policy unless offloaded; on top, while a micro-batch is computed, the largest layer unsharded, the
+    checkpointed activations and, without fused kernels, three copies of the logits in bf16 (the logits, their
+    log-softmax and their gradient), or, while Adam steps, a copy of the gradients unless fused. In the other turns of
+    its GPU the actor keeps 12 bytes a trained weight, 4 a frozen one, and the reference policy its own, unless
+    offloaded; vLLM takes its `gpu_memory_utilization` whatever the model. `analysis/results/update-h200.json` has
+    measured peaks; none is of a planner with LoRA.
     """
     model, actor = config.actor_rollout_ref.model, config.actor_rollout_ref.actor
-    weights = planner.parameters
     workers = layout.training_gpus(config)
     tokens = micro_batch_tokens(config)
     layers = planner.layers + 17 if model.enable_gradient_checkpointing else 17 * planner.layers
@@ -36,10 +36,13 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
         + 2 * tokens * planner.hidden * layers
         + (0 if model.use_fused_kernels else 3 * 2 * tokens * planner.vocab)
     )
-    optimizer = 0 if (actor.optim.override_optimizer_config or {}).get("fused") else 4 * weights / workers
-    training = 16 * weights / workers + reference_bytes(config, planner) + max(micro_batch, optimizer)
+    trained = trained_parameters(config, planner)
+    optimizer = 0 if (actor.optim.override_optimizer_config or {}).get("fused") else 4 * trained / workers
+    frozen = 4 * (held_parameters(config, planner) - trained)
+    training = (16 * trained + frozen) / workers + reference_bytes(config, planner) + max(micro_batch, optimizer)
     offload = actor.fsdp_config
-    resting = (4 * (not offload.param_offload) + 8 * (not offload.optimizer_offload)) * weights / workers
+    resting = 4 * held_parameters(config, planner) * (not offload.param_offload) / workers
+    resting += 8 * trained * (not offload.optimizer_offload) / workers
     resting += reference_bytes(config, planner)
     beside = 0 if layout.separate(config) else resting / GIB
     solver = config.reward.reward_model.rollout.gpu_memory_utilization * gpu.memory
@@ -50,10 +53,21 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     }
 
 
+def trained_parameters(config: DictConfig, planner: Shape) -> int:
+    """Return how many weights are trained: the adapters' with LoRA, else all."""
+    rank = layout.lora_rank(config)
+    return planner.adapter_parameters(rank) if rank else planner.parameters
+
+
+def held_parameters(config: DictConfig, planner: Shape) -> int:
+    """Return how many weights the actor holds: the model's, and the adapters' with LoRA."""
+    return planner.parameters + (trained_parameters(config, planner) if layout.lora_rank(config) else 0)
+
+
 def reference_bytes(config: DictConfig, planner: Shape) -> float:
     """Return the bytes that the reference policy keeps on each training GPU."""
     fsdp = config.actor_rollout_ref.ref.fsdp_config
-    if fsdp.param_offload or not layout.uses_reference(config):
+    if fsdp.param_offload or not layout.loads_reference(config):
         return 0
     return (2 if fsdp.model_dtype in ("bf16", "bfloat16") else 4) * planner.parameters / layout.training_gpus(config)
 
@@ -70,11 +84,16 @@ def host_memory(config: DictConfig, planner: Shape, solver: Shape) -> dict[str, 
     """
     actor, ref = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
     one = _offloaded(planner, 4, layout.training_gpus(config)) * config.trainer.n_gpus_per_node
-    reference = layout.uses_reference(config) and ref.fsdp_config.param_offload
+    lora = layout.lora_rank(config) > 0
+    trained = trained_parameters(config, planner) / held_parameters(config, planner)
+    reference = layout.loads_reference(config) and ref.fsdp_config.param_offload
     sleeps = not layout.solver_gpus(config) and config.reward.reward_model.rollout.free_cache_engine
     return {
         "actor": one * actor.fsdp_config.param_offload / GIB,
-        "optimizer": 2 * one * actor.fsdp_config.optimizer_offload / GIB,
+        "optimizer": 2 * one * trained * actor.fsdp_config.optimizer_offload / GIB,
+        # verl keeps the weights aside while the adapters are merged for the rollout engine
+        # (`merged_lora_context`, verl/utils/fsdp_utils.py).
+        "weights without adapters": 4 * planner.parameters * lora / GIB,
         "reference": (1 if ref.strategy == "fsdp2" else 2) * one * reference / GIB,
         "solver": _sleeping(solver) * layout.solver_engines(config) * sleeps / GIB,
         "processes": PROCESSES_GIB,
@@ -110,9 +129,9 @@ def micro_batch_tokens(config: DictConfig) -> int:
     return int(micro * (config.data.max_prompt_length + config.data.max_response_length))
 
 
-def checkpoint_bytes(planner: Shape) -> int:
-    """Return a checkpoint's size: weights and Adam's two moments in fp32."""
-    return 12 * planner.parameters
+def checkpoint_bytes(config: DictConfig, planner: Shape) -> int:
+    """Return a checkpoint's size: what is trained, and Adam's two moments of it, in fp32."""
+    return 12 * trained_parameters(config, planner)
 
 
 def checkpoints(config: DictConfig) -> int:

@@ -39,6 +39,12 @@ class Shape:
         embeddings = self.vocab * self.hidden * (1 if self.tied else 2)
         return self.layers * (attention + 3 * self.hidden * self.intermediate) + embeddings
 
+    def adapter_parameters(self, rank: int) -> int:
+        """Number of weights of LoRA adapters on every linear layer but the LM head (Hu et al. 2021, 2106.09685)."""
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        sides = 2 * (self.hidden + queries) + 2 * (self.hidden + keys) + 3 * (self.hidden + self.intermediate)
+        return self.layers * rank * sides
+
     @property
     def kv_bytes(self) -> int:
         """Bytes of keys and values for one token in bf16."""

@@ -112,12 +112,14 @@ def phases(
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
         "old_log_prob": log_probs
         / (config.guidelines.old_log_probs.check_every if layout.old_log_probs_from_rollout(config) else 1),
-        "update_actor": 3 * forward * actor.ppo_epochs / updating,
+        # Forward and backward; frozen weights take no gradient of their own, a third of the work.
+        "update_actor": (2 if layout.lora_rank(config) else 3) * forward * actor.ppo_epochs / updating,
         "update_weights": 2 * planner.parameters / efficiency.sync,
     }
     if layout.uses_reference(config):
         passes = math.ceil(padded / workers / (ref.log_prob_micro_batch_size_per_gpu or 1)) * repeats
-        moved = passes * 4 * planner.parameters / workers if ref.fsdp_config.param_offload else 0
+        offloaded = layout.loads_reference(config) and ref.fsdp_config.param_offload
+        moved = passes * 4 * planner.parameters / workers if offloaded else 0
         found["ref"] = log_probs + moved / efficiency.offload
     return found
 
@@ -196,7 +198,7 @@ def run_seconds(
         "start": efficiency.start,
         "steps": steps * step_seconds(config, found, efficiency),
         "validations": times * one,
-        "checkpoints": checkpoints(config) * checkpoint_bytes(planner) / efficiency.disk,
+        "checkpoints": checkpoints(config) * checkpoint_bytes(config, planner) / efficiency.disk,
     }
 
 

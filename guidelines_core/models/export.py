@@ -28,6 +28,10 @@ CHECKPOINTS = "guidelines.checkpoints"
 """The tag of a run that names its checkpoint directory."""
 
 
+BASE = "actor_rollout_ref/model/path"
+"""The parameter of a run that names the model it began with."""
+
+
 class ExportError(ValueError):
     """An argument names something missing or unusable; the message says what."""
 
@@ -44,7 +48,7 @@ def main() -> int:
             raise ExportError(f"--out={arguments.out}: it holds files already; name a new folder")
         if reason := fault(checkpoint.folder):
             raise ExportError(f"{checkpoint.folder} is not whole: {reason}; name another --checkpoint")
-        merge(checkpoint.folder, arguments.out.resolve(), "bfloat16")
+        merge(checkpoint.folder, arguments.out.resolve(), "bfloat16", run.data.params[BASE])
     except (RunError, ExportError, MergeError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,8 +1,9 @@
 """The shards of a checkpoint -> one folder that transformers and vLLM load.
 
-    python -m guidelines_core.models.merge CHECKPOINT OUT [--dtype bfloat16]
+    python -m guidelines_core.models.merge CHECKPOINT OUT [--dtype bfloat16] [--base MODEL]
 
-CHECKPOINT is `…/global_step_N`. Exit codes: 0 done, 1 failed, 2 refused.
+CHECKPOINT is `…/global_step_N`. Of LoRA adapters alone it needs their base, MODEL; the adapters are merged into its
+weights, and lie as they are in `OUT/lora_adapter`. Exit codes: 0 done, 1 failed, 2 refused.
 """
 
 from __future__ import annotations
@@ -13,38 +14,67 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ADAPTERS = "lora_train_meta.json"
+"""What verl writes beside a checkpoint's shards if they hold LoRA adapters: their rank and alpha."""
 
 
 class MergeError(ValueError):
     """What was given is no checkpoint, or there is something already where the model should go."""
 
 
-def merge(checkpoint: Path, out: Path, dtype: str | None = None) -> Path:
+def merge(checkpoint: Path, out: Path, dtype: str | None = None, base: str | None = None) -> Path:
     """Write the planner's weights of `checkpoint` to `out` as a Hugging Face model with its tokenizer; return `out`.
 
     The weights get torch's type `dtype`; without it they keep the one that they were trained in. verl's own merger
     rounds them to bfloat16 (`verl/model_merger/fsdp_model_merger.py`), coarser than what a few steps at 1e-6 change
     of fp32 weights: what a planner writes that is rolled out in fp32, as on a CPU, is then not what it wrote.
 
+    `base` is the model that LoRA adapters were trained on; a checkpoint of all weights does not need it.
+
     Raises:
-        MergeError: `checkpoint` holds no actor that FSDP wrote, or there are files in `out`.
+        MergeError: `checkpoint` holds no actor that FSDP wrote, there are files in `out`, or adapters lack their base.
     """
     actor = checkpoint / "actor"
     if not (actor / "fsdp_config.json").is_file():
         raise MergeError(f"{checkpoint} is no checkpoint: expected {actor / 'fsdp_config.json'}, as verl writes it")
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise MergeError(f"{out} is there already: name another folder, or remove it")
+    if (actor / ADAPTERS).is_file() and base is None:
+        raise MergeError(f"{checkpoint} holds LoRA adapters: name the model that they were trained on by --base")
     making = out.with_name(f".{out.name}.new")
     shutil.rmtree(making, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _merge(actor, making, dtype)
+    _merge(actor, making, dtype, base)
     making.rename(out)
     return out
 
 
-def _merge(actor: Path, out: Path, dtype: str | None) -> None:
+def with_adapters(weights: Mapping[str, Tensor], adapters: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return a model's weights with LoRA adapters merged into them: W + scale * B A (Hu et al. 2021, 2106.09685).
+
+    Args:
+        weights: by the model's own names.
+        adapters: by PEFT's names, `base_model.model.MODULE.lora_A.default.weight` and `…lora_B…`.
+        scale: alpha / rank.
+    """
+    merged = dict(weights)
+    for name, down in adapters.items():
+        if ".lora_A." not in name:
+            continue
+        up = adapters[name.replace(".lora_A.", ".lora_B.")]
+        weight = name.removeprefix("base_model.model.").split(".lora_A.")[0] + ".weight"
+        merged[weight] = (merged[weight].float() + scale * (up.float() @ down.float())).to(merged[weight].dtype)
+    return merged
+
+
+def _merge(actor: Path, out: Path, dtype: str | None, base: str | None) -> None:
     """Merge the shards of `actor` into `out` with verl's merger."""
     from verl.model_merger.base_model_merger import ModelMergerConfig
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
@@ -57,6 +87,7 @@ def _merge(actor: Path, out: Path, dtype: str | None) -> None:
         ) -> dict[str, Any]:
             import torch
             from torch.distributed.tensor import DTensor
+            from transformers import AutoModelForCausalLM
 
             files = [actor / f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(total_shards)]
             shards = [torch.load(file, map_location="cpu", weights_only=False) for file in files]
@@ -71,6 +102,12 @@ def _merge(actor: Path, out: Path, dtype: str | None) -> None:
                 )
             wanted = getattr(torch, dtype) if dtype else next(iter(merged.values())).dtype
             self.dtype = str(wanted).removeprefix("torch.")
+            if base is not None and (meta := self._load_lora_train_meta()):
+                # verl's merger writes the adapters to a folder of their own and leaves the weights without them.
+                adapters = {name: weight for name, weight in merged.items() if "lora_" in name}
+                self.save_lora_adapter(dict(adapters))
+                model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+                merged = with_adapters(model.state_dict(), adapters, meta["lora_alpha"] / meta["r"])
             return {name: weight.to(wanted) for name, weight in merged.items()}
 
     with tempfile.TemporaryDirectory() as about:
@@ -113,9 +150,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="…/global_step_N")
     parser.add_argument("out", type=Path, help="the model's folder, which must not hold anything")
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], help="(default: as trained)")
+    parser.add_argument("--base", metavar="MODEL", help="the model that LoRA adapters were trained on")
     given = parser.parse_args(arguments)
     try:
-        merge(given.checkpoint.resolve(), given.out.resolve(), given.dtype)
+        merge(given.checkpoint.resolve(), given.out.resolve(), given.dtype, given.base)
     except MergeError as error:
         print(error, file=sys.stderr)
         return 2

@@ -20,6 +20,7 @@ def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | N
     `planner` and `solver` are None where a model's shape is not known; its context is then not checked.
     """
     yield from _trainer_findings(config)
+    yield from _lora_findings(config)
     yield from _context_findings(config, planner, solver)
     yield from _pool_findings(config)
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
@@ -75,6 +76,36 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
             "actor_rollout_ref.hybrid_engine", False, f"{trainer.v1.trainer_mode} rolls out on the training GPUs",
             "leave it True, or take layout=split-1p2p1",
         )  # fmt: skip
+
+
+def _lora_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield what a planner with LoRA adapters lacks to be rolled out with them, and saved without its base."""
+    model, key = config.actor_rollout_ref.model, "actor_rollout_ref.model"
+    if model.lora.rank:
+        yield error(f"{key}.lora.rank", model.lora.rank, "Megatron alone reads it", f"give {key}.lora_rank")
+    if model.lora_adapter_path is not None:
+        yield error(
+            f"{key}.lora_adapter_path",
+            model.lora_adapter_path,
+            "the reference policy would be the model without it, so training would begin away from it",
+            f"merge it into the model and give that folder as {key}.path",
+        )
+    if not layout.lora_rank(config):
+        return
+    if not model.lora.merge:
+        yield error(
+            f"{key}.lora.merge",
+            model.lora.merge,
+            "rollouts are to be written with the adapters merged into the weights, as they are trained",
+            "give True",
+        )
+    if not config.actor_rollout_ref.actor.checkpoint.save_lora_only:
+        yield warning(
+            "actor_rollout_ref.actor.checkpoint.save_lora_only",
+            False,
+            "each checkpoint holds all frozen weights as well",
+            "give True",
+        )
 
 
 def _separate_findings(config: DictConfig) -> Iterator[Finding]:

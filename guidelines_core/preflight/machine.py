@@ -116,7 +116,7 @@ def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -
     more = config.guidelines.checkpoints.keep_best + 1
     kept = min(count, keep + more) if keep else count
     written = len(list(directory.glob("global_step_*"))) if resume and there == directory else 0
-    one = checkpoint_bytes(planner) / 1e9
+    one = checkpoint_bytes(config, planner) / 1e9
     missing = max(0, kept - written) * one
     text = f"{kept} checkpoints of {one:.1f} GB take {kept * one:.0f} GB, {free:.0f} GB are free at {there}"
     remedy = f"guidelines.checkpoints.keep_last=1 takes {(1 + more) * one:.0f} GB; or set trainer.default_local_dir"

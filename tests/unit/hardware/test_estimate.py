@@ -139,10 +139,27 @@ def test_memory_is_what_was_measured(name: str) -> None:
     assert memory(config, QWEN, gpus()["H200"])["training"] == pytest.approx(peak, rel=0.03)
 
 
+def test_adapters_alone_are_trained_and_saved_with_lora() -> None:
+    planner = find_shape("Qwen/Qwen2.5-Coder-1.5B-Instruct")
+    assert planner is not None
+    # Rank 32 on q, k, v, o, gate, up and down of 28 layers, as PEFT counts them.
+    assert planner.adapter_parameters(32) == 36_929_536
+    full, lora = (compose(name, environ={}) for name in ("gsm8k-1.5b", "gsm8k-1.5b-lora"))
+    assert checkpoint_bytes(lora, planner) == 12 * 36_929_536
+    assert checkpoint_bytes(full, planner) == 12 * planner.parameters
+    h100 = gpus()["H100"]
+    saved = memory(full, planner, h100)["training"] - memory(lora, planner, h100)["training"]
+    # 12 bytes less a frozen weight, the reference policy's 2, and 20 more an adapter's.
+    assert saved == pytest.approx((14 * planner.parameters - 16 * 36_929_536) / 2**30, rel=0.01)
+    lengths = Lengths(100, 100, 100)
+    seconds = [estimated_step(config, h100, lengths, MEASURED)["update_actor"] for config in (full, lora)]
+    assert seconds[1] == pytest.approx(2 / 3 * seconds[0])
+
+
 def test_checkpoints_and_tokens_of_the_whole_run(reference: DictConfig) -> None:
     assert QWEN is not None
     assert checkpoints(reference) == 12
-    assert 12 * checkpoint_bytes(QWEN) == pytest.approx(444e9, rel=0.01)
+    assert 12 * checkpoint_bytes(reference, QWEN) == pytest.approx(444e9, rel=0.01)
     assert tokens_per_step(reference, LENGTHS) == 120 * 1365
     gpu = gpus()["H100"]
     run = run_seconds(reference, QWEN, QWEN, gpu, LENGTHS, MEASURED)

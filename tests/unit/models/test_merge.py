@@ -85,3 +85,33 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "actor/fsdp_config.json").touch()
     with pytest.raises(MergeError, match="is there already"):
         merge(tmp_path, tmp_path / "actor")
+
+
+def test_adapters_are_merged_into_their_base_as_peft_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base, actor = tmp_path / "tiny-random", tmp_path / "global_step_1/actor"
+    ensure_model(base)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    peft = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=4, lora_alpha=12, target_modules="all-linear"))
+    for name, weight in peft.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight)
+    shutil.copytree(base, actor / "huggingface", ignore=shutil.ignore_patterns("*.safetensors"))
+    (actor / "fsdp_config.json").write_text('{"FSDP_version": 2, "world_size": 1}')
+    (actor / "lora_train_meta.json").write_text('{"r": 4, "lora_alpha": 12, "task_type": "CAUSAL_LM"}')
+    adapters = {name: weight for name, weight in peft.state_dict().items() if "lora_" in name}
+    torch.save(adapters, actor / "model_world_size_1_rank_0.pt")
+
+    assert main([str(actor.parent), str(tmp_path / "out")]) == 2
+    assert "name the model that they were trained on by --base" in capsys.readouterr().err
+    assert main([str(actor.parent), str(tmp_path / "out"), "--base", str(base)]) == 0
+    merged = load_file(tmp_path / "out/model.safetensors")
+    assert len(load_file(tmp_path / "out/lora_adapter/adapter_model.safetensors")) == len(adapters)
+    wanted = peft.merge_and_unload().state_dict()
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).state_dict()
+    assert all(torch.allclose(weight, wanted[name], atol=1e-5) for name, weight in merged.items())
+    changed = {name for name, weight in merged.items() if not torch.equal(weight, plain[name])}
+    assert len(changed) == len(adapters) // 2

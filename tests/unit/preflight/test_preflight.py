@@ -95,6 +95,9 @@ BROKEN = [
     (["layout=split-1p2p1", f"{A}.ppo_mini_batch_size=30"], f"{A}.ppo_micro_batch_size_per_gpu", "give 6 or 10"),
     (["layout=split-1p2p1", f"{R}.checkpoint_engine.backend=naive"], f"{R}.checkpoint_engine.backend", "give nccl"),
     (["layout=split-1p2p1", f"{R}.nnodes=0"], f"{R}.nnodes", "give 1"),
+    (["actor_rollout_ref.model.lora_rank=8"], "actor_rollout_ref.model.lora.merge", "give True"),
+    (["actor_rollout_ref.model.lora.rank=8"], "actor_rollout_ref.model.lora.rank", "model.lora_rank"),
+    (["actor_rollout_ref.model.lora_adapter_path=/a"], "actor_rollout_ref.model.lora_adapter_path", "merge it"),
 ]  # fmt: skip
 
 
@@ -113,6 +116,11 @@ WASTEFUL = [
     ([f"{S}.rollout.gpu_memory_utilization=0.5"], f"{S}.rollout.gpu_memory_utilization", "leaves half of it unused"),
     (["layout=colocated-1"], f"{S}.enable_resource_pool", "when the last guideline of the step is written"),
     (["trainer.save_freq=-1"], "trainer.save_freq", "no checkpoint"),
+    (
+        ["actor_rollout_ref.model.lora_rank=8", f"{A}.checkpoint.save_lora_only=false"],
+        f"{A}.checkpoint.save_lora_only",
+        "all frozen weights",
+    ),
 ]
 
 
