@@ -130,8 +130,10 @@ import json, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from omegaconf import OmegaConf
+from guidelines_core.launch import start_watch
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
+start_watch.LOOK_S = 2.0
 config = OmegaConf.create({
     "guidelines": {
         "environment": {}, "stop_within_s": 200.0, "start": {"stalled_s": float(sys.argv[2]), "stage_s": 200}
@@ -175,16 +177,16 @@ def test_a_start_that_stands_still_ends_failed_with_its_stage_and_what_it_waits_
 
 @pytest.mark.parametrize("ended", ["imports ray", " ".join(STAGES)], ids=["in a stage", "in the first step"])
 def test_sigterm_ends_a_start_that_stands_still_within_seconds(tmp_path: Path, ended: str) -> None:
-    process = hanging(tmp_path, ended, 40.0)
+    process = hanging(tmp_path, ended, 160.0)
     deadline = time.monotonic() + 120
     log = tmp_path / "logs/attempt-1.log"
     while not (log.exists() and "last word" in log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     began = time.monotonic()
-    said, _ = process.communicate(timeout=200)
+    said, _ = process.communicate(timeout=300)
     assert json.loads(said.splitlines()[-1])[:2] == ["KILLED", "stopped by SIGTERM, saved at step 0"]
-    assert time.monotonic() - began < 100  # stop_within_s is 200
+    assert time.monotonic() - began < 100  # less than stalled_s and stop_within_s
 
 
 def test_the_stage_is_the_first_that_has_not_ended(tmp_path: Path) -> None:
