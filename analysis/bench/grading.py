@@ -72,9 +72,9 @@ def read_pairs(file: Path) -> Iterator[Pair]:
 
 def measure(pairs: list[Pair], pool: GradingPool, rounds: int) -> dict[str, float | int]:
     """Return the pairs, their number a second by each arm (median of `rounds`), the ratio and the right answers."""
-    for future in [pool.submit("x+1", "$x+1$") for _ in range(8)]:  # every process is up and has parsed once
+    for future in [pool.submit("x+1", "$1+x$") for _ in range(8)]:  # every process is up and has judged once
         future.result()
-    plain_equal("x+1", "$x+1$")
+    plain_equal("x+1", "$1+x$")
     seconds: dict[str, list[float]] = {"plain": [], "pool": []}
     right = {"plain": 0, "pool": 0}
     for _ in range(rounds):

@@ -11,6 +11,8 @@ from guidelines_core.grading.comparing.words import same_words
 from guidelines_core.grading.reading.nodes import Node, is_value, number, symbol, symbols_in
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
+_OTHERS_FLIPPED = {"subset": "supset", "supset": "subset"}
+_SYMMETRIC = {"=", "!=", "<=>", "parallel", "perp", "cong", "sim"}
 
 
 def same_statement(gold: Node, answer: Node, same: Same) -> bool | None:
@@ -119,10 +121,10 @@ def same_relation(gold: Node, answer: Node, same: Same) -> bool | None:
         return signs == others and all(g.key == a.key for g, a in zip(sides, given, strict=True))
     if signs == others and all(same(g, a) for g, a in zip(sides, given, strict=True)):
         return True
-    flipped = [_FLIPPED.get(sign, sign) for sign in reversed(others)]
+    flipped = [{**_FLIPPED, **_OTHERS_FLIPPED}.get(sign, sign) for sign in reversed(others)]
     if (
         signs == flipped
-        and set(signs) <= {"=", "!=", "<=>", *_FLIPPED}
+        and set(signs) <= {*_SYMMETRIC, *_FLIPPED, *_OTHERS_FLIPPED}
         and all(same(g, a) for g, a in zip(sides, reversed(given), strict=True))
     ):
         return True

@@ -51,7 +51,7 @@ def _is_set(node: Node) -> bool:
     if node.head == "symbol":
         return node.name.startswith("field R") or node.name == "emptyset"
     if node.head == "relation":
-        return all(sign in ("<", ">", "<=", ">=", "!=", "in") for sign in node.name.split())
+        return all(sign in ("<", ">", "<=", ">=", "!=", "in", "notin") for sign in node.name.split())
     if node.head == "[]":
         return len(node.args) == 2
     if node.head == "list":

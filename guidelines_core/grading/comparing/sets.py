@@ -138,8 +138,11 @@ def _is_unknown(side: Node) -> bool:
 def _solutions(node: Node) -> RealSet | None:
     """Return the solutions of an inequality with a symbol alone on one side, or in the middle."""
     signs, sides = node.name.split(), node.args
-    if len(signs) == 1 and signs[0] == "in" and sides[0].head == "symbol":
+    if len(signs) == 1 and signs[0] in ("in", "notin") and sides[0].head == "symbol":
         found = real_set(sides[1])
+        if found is not None and signs[0] == "notin":
+            outside = complement(found.intervals)
+            found = None if outside is None else RealSet(outside)
         return None if found is None else RealSet(found.intervals, sides[0].name)
     if len(signs) == 1 and sides[0].head == "apply" and sides[0].name == "abs" and sides[0].args[0].head == "symbol":
         return _in_bars(sides[0].args[0], signs[0], sides[1])

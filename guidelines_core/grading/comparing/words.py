@@ -73,8 +73,9 @@ def value_of(text: str) -> Node | None:
     value = _number_in_words(plain.split())
     if value is not None:
         return number(value)
-    if plain in _SETS:
-        return symbol(_SETS[plain])
+    for words in (plain, re.sub(r" [a-z]$", "", plain)):  # all real x
+        if words in _SETS:
+            return symbol(_SETS[words])
     return None
 
 
@@ -107,6 +108,8 @@ def same_words(gold: str, answer: str) -> bool:
     wanted, given = _plain(gold), _plain(answer)
     if wanted == given or _SAME.get(wanted, wanted) == _SAME.get(given, given):
         return bool(wanted)
+    if sorted(wanted.split()) == sorted(given.split()) and re.search(r"^\w (?=\w+$)|^\w+ \w$", wanted):
+        return True  # even n, n even
     if _without_noun(wanted) == _without_noun(given) and (wanted in given or given in wanted):
         return True  # right, right triangle
     first, _, rest = given.partition(" ")
@@ -127,15 +130,19 @@ def _plain(text: str) -> str:
     text = re.sub(r"[{}\\]", "", text).casefold().strip(" .!?\"'`")
     text = re.sub(r"(?<=\d)\s*(?:st|nd|rd|th)\b", "", text)
     words = re.sub(r"\s+", " ", re.sub(r"(?<=\w)-(?=\w)", " ", text)).split(" ")
+    while len(words) > 2 and words[:2] == ["set", "of"]:
+        words = words[2:]
     while len(words) > 1 and words[0] in ("the", "a", "an", "on", "it", "is"):
         words = words[1:]
+    if len(words) > 2:
+        words = [word for word in words if word not in ("is", "are")]
     if len(words) > 1 and words[-1] == "only":
         words = words[:-1]
     return " ".join(words)
 
 
 def same_in_words(gold: Node, answer: Node) -> bool:
-    """Compare two answers of which one is in words; a name may stand for the other\'s letter."""
+    """Compare two answers of which one is in words; a name may stand for the other's letter."""
     if gold.head == answer.head == "text":
         return same_words(gold.name, answer.name)
     if gold.head == "text":

@@ -83,6 +83,8 @@ def starts_a_factor(c: Cursor, before: Node) -> bool:
     """Tell whether what follows multiplies the factor before it."""
     token = c.peek()
     previous = c.tokens[c.at - 1]
+    if token.kind == "number" and previous.kind == "!":
+        return True
     if token.kind == "number":
         return previous.kind not in ("number", ".") and previous.kind in (")", "}") and not token.spaced
     if token.kind == "run":
