@@ -71,6 +71,8 @@ def based(digits: str, base: int) -> Node:
         NotRead: a digit that the base does not have.
     """
     try:
-        return Node("based", (number(int(digits, base)),), digits)
+        whole, _, part = digits.partition(".")
+        value = Fraction(int(whole + part, base), base ** len(part))
+        return Node("based", (number(value),), digits)
     except ValueError:
         raise NotRead from None

@@ -137,7 +137,7 @@ def in_base(c: Cursor, node: Node) -> Node:
         text = c.take().text
     base = BASES.get(text) or (int(text) if text.isdigit() else 0)
     digits = node.name or str(node.value)
-    if not (2 <= base <= 36 and digits.isalnum() and digits[0].isdigit()):
+    if not (2 <= base <= 36 and digits.replace(".", "", 1).isalnum() and digits[0].isdigit()):
         raise NotRead
     return based(digits, base)
 
