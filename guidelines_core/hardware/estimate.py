@@ -82,8 +82,8 @@ def forecast(config: DictConfig, gpu: Gpu) -> str:
     gpu_hours, price = hours * layout.gpus_needed(config), config.guidelines.cost.gpu_hour
     money = "guidelines.cost.gpu_hour=PRICE adds the money" if price is None else f"${gpu_hours * price:,.2f}"
     return (
-        f"Cost: about {hours:.2g} h on {layout.gpus_needed(config)} x {gpu.name}, {gpu_hours:.2g} GPU-hours ({money}), "
-        f"with guidelines of {lengths.guideline} and solutions of {lengths.solution} tokens"
+        f"Cost: about {hours:,.1f} h on {layout.gpus_needed(config)} x {gpu.name}, {gpu_hours:,.1f} GPU-hours "
+        f"({money}), with guidelines of {lengths.guideline} and solutions of {lengths.solution} tokens"
     )
 
 

@@ -76,7 +76,7 @@ def cost_so_far(last: dict[str, Any], hours_left: float) -> str | None:
     if not last.get(cost.GPU_HOURS):
         return None
     share = 1 + hours_left / last[cost.HOURS]
-    so_far = f"{last[cost.GPU_HOURS]:.3g} of {share * last[cost.GPU_HOURS]:.3g} GPU-hours"
+    so_far = f"{cost.figure(last[cost.GPU_HOURS])} of {cost.figure(share * last[cost.GPU_HOURS])} GPU-hours"
     if (dollars := last.get(cost.DOLLARS)) is not None:
         so_far += f", {cost.money(dollars)} of {cost.money(share * dollars)}"
     return so_far

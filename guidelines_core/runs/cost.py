@@ -105,18 +105,23 @@ def in_words(metrics: Mapping[str, float]) -> str | None:
 
 def amounts(gpu_hours: float, kwh: float | None, dollars: float | None) -> str:
     """Return GPU-hours, and energy and money where they are known, in words."""
-    parts = [f"{gpu_hours:.3g} GPU-hours"]
-    parts += [f"{kwh:.3g} kWh"] if kwh is not None else []
+    parts = [f"{figure(gpu_hours)} GPU-hours"]
+    parts += [f"{figure(kwh)} kWh"] if kwh is not None else []
     parts += [money(dollars)] if dollars is not None else []
     return ", ".join(parts)
 
 
 def of_one(gpu_s: float | None, wh: float | None, dollars: float | None) -> str:
     """Return what one step or one rollout has cost, in words: GPU-seconds, Wh, dollars, each where it is known."""
-    parts = [f"{gpu_s:.3g} GPU-seconds"] if gpu_s is not None else []
-    parts += [f"{wh:.3g} Wh"] if wh is not None else []
+    parts = [f"{figure(gpu_s)} GPU-seconds"] if gpu_s is not None else []
+    parts += [f"{figure(wh)} Wh"] if wh is not None else []
     parts += [money(dollars)] if dollars is not None else []
     return ", ".join(parts)
+
+
+def figure(value: float) -> str:
+    """Return a number to three significant digits, or whole if it has as many before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def money(dollars: float) -> str:

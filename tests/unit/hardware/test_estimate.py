@@ -198,7 +198,7 @@ def test_the_forecast_has_the_estimates_hours_and_their_price(reference: DictCon
     assert QWEN is not None
     priced = changed(reference, {"guidelines.cost.gpu_hour": 2.0})
     hours = sum(run_seconds(reference, QWEN, QWEN, gpus()["H100"], LENGTHS, MEASURED).values()) / 3600
-    assert f"about {hours:.2g} h on 4 x H100, {4 * hours:.2g} GPU-hours" in forecast(reference, gpus()["H100"])
+    assert f"about {hours:,.1f} h on 4 x H100, {4 * hours:,.1f} GPU-hours" in forecast(reference, gpus()["H100"])
     assert "guidelines.cost.gpu_hour=PRICE" in forecast(reference, gpus()["H100"])
     assert f"(${8 * hours:,.2f})" in forecast(priced, gpus()["H100"])
 

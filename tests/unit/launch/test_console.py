@@ -86,6 +86,6 @@ def test_the_line_says_what_was_spent_and_what_it_becomes() -> None:
 def test_the_cost_of_a_step_and_of_a_rollout_are_means_over_the_run() -> None:
     rows = cost_rows([paid(1, 0.5), {**paid(2, 1.0), cost.STEP_GPU_S: 7200.0}])
     assert rows["cost"] == "2 GPU-hours, $5.00"
-    assert rows["cost of a step"] == "5.4e+03 GPU-seconds, $2.50"
+    assert rows["cost of a step"] == "5,400 GPU-seconds, $2.50"
     assert rows["cost of a graded rollout"] == "540 GPU-seconds, $0.25"
     assert cost_rows([step(1, 0.5, 1.0)]) == {}

@@ -87,5 +87,6 @@ def test_a_resumed_run_adds_to_what_its_attempts_have_cost(tmp_path: Path) -> No
 def test_a_cost_in_words() -> None:
     assert cost.in_words({}) is None
     assert cost.in_words({cost.HOURS: 1, cost.GPU_HOURS: 3.2, cost.KWH: 1.91}) == "3.2 GPU-hours, 1.91 kWh"
+    assert cost.amounts(1234.5, 99.96, None) == "1,234 GPU-hours, 100 kWh"
     assert cost.amounts(4.0, None, 1234.5) == "4 GPU-hours, $1,234.50"
     assert cost.of_one(60.0, 4.2, 0.00123) == "60 GPU-seconds, 4.2 Wh, $0.00123"
