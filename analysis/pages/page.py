@@ -116,7 +116,7 @@ def _part(macro: str, *values: object) -> Markup:
 
 
 def _in_words(value: object) -> bool:
-    """Say whether a table's cell is text, which is aligned to the left."""
+    """Return whether a table's cell is text, which is aligned to the left."""
     return isinstance(value, str) and not re.fullmatch(r"[\s\d.,%±e+\-\[\]()]*", value)
 
 

@@ -1,7 +1,7 @@
-"""A run's configuration: an experiment's name and overrides, composed over verl's own, typed and checked.
+"""A run's configuration: an experiment's name and overrides, composed over verl's own configuration and checked.
 
-An experiment is `experiments/conf/NAME.yaml`. Everything that verl knows is set under verl's own key; what is
-ours lives in the one typed section `guidelines`.
+An experiment is `experiments/conf/NAME.yaml`. What verl has a key for is set under verl's key; the rest is in the typed
+section `guidelines`.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class ConfigError(ValueError):
 # null, else x; ${repository:FILE} is a file's absolute path.
 OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
 OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
-# What one engine works on at once, by the whole configuration, and the CUDA graphs for it.
+# The sequences that one engine generates at once, and the batch sizes of its CUDA graphs.
 OmegaConf.register_new_resolver("rollout_sequences", lambda *, _root_: layout.rollout_sequences(_root_), replace=True)
 OmegaConf.register_new_resolver("solution_tokens", lambda *, _root_: layout.solution_tokens(_root_), replace=True)
 OmegaConf.register_new_resolver("solver_sequences", lambda *, _root_: layout.solver_sequences(_root_), replace=True)
 OmegaConf.register_new_resolver("graph_sizes", lambda most: ListConfig(layout.graph_sizes(most)), replace=True)
-# What Ray takes only for a cluster that it starts itself.
+# Arguments that Ray accepts only for a cluster that it starts itself.
 OmegaConf.register_new_resolver("local", lambda address, value: value if address == "local" else None, replace=True)
 OmegaConf.register_new_resolver("if_set", lambda key, then, other: other if key is None else then, replace=True)
 OmegaConf.register_new_resolver("repository", lambda file: str(anchored(file)), replace=True)
@@ -53,7 +53,7 @@ ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": Guide
 
 
 def _verl_folder() -> Path:
-    """Return where verl is installed. Importing it, as `pkg://verl` would, costs 5 s of torch and ray."""
+    """Return where verl is installed. `pkg://verl` would import it, and with it torch and Ray, which takes 5 s."""
     spec = importlib.util.find_spec("verl")
     if spec is None or spec.origin is None:
         raise ImportError("verl is not installed: run `make install`")
@@ -61,7 +61,7 @@ def _verl_folder() -> Path:
 
 
 def search_path(folder: Path) -> str:
-    """Return the override that has Hydra look into `folder`, whatever signs its path has."""
+    """Return the override that adds `folder` to Hydra's search path; its path may have any characters."""
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return f"hydra.searchpath=['file://{quoted}']"
 
@@ -78,11 +78,11 @@ BROKEN = (
     TypeError,
     AttributeError,
 )
-"""What Hydra and OmegaConf raise for an experiment's file that is no YAML, no mapping or not to be read."""
+"""What Hydra and OmegaConf raise for an experiment's file that is not YAML, not a mapping, or not readable."""
 
 
 def experiments() -> dict[str, str]:
-    """Return every named experiment with its line of description, or with what is wrong with its file."""
+    """Return every named experiment with its description, or with the error in its file."""
     return {name: _description(CONF / f"{name}.yaml") for name in _names()}
 
 
@@ -91,7 +91,7 @@ def _names() -> list[str]:
 
 
 def _description(file: Path) -> str:
-    """Return the description in an experiment's own file, empty if it has none of its own."""
+    """Return the description in an experiment's own file, empty if it has none."""
     try:
         found = OmegaConf.select(OmegaConf.load(file), "guidelines.description", default="")
     except BROKEN as error:
@@ -104,9 +104,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def compose(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> DictConfig:
-    """Return the whole configuration of experiment `name`: every derived value set, read-only.
+    """Return the whole configuration of experiment `name`, read-only, with every derived value set.
 
-    Nothing changes it afterwards: `changed` makes another one, and `launch.attempt` adds what one attempt needs.
+    `changed` returns a copy with other values; `launch.attempt` adds the values of one attempt.
 
     Raises:
         ConfigError: the name, a key or a value is wrong.
@@ -123,7 +123,7 @@ def finished(config: DictConfig) -> DictConfig:
 
 
 def changed(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """Return a read-only copy of `config` with other values, by dotted key; a key that it lacks is added."""
+    """Return a read-only copy of `config` with these values, by dotted key; missing keys are added."""
     other = config.copy()
     OmegaConf.set_readonly(other, False)
     for key, value in values.items():
@@ -133,14 +133,14 @@ def changed(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
 
 
 def own_layout(name: str, overrides: Sequence[str] = ()) -> str:
-    """Return the layout that experiment `name` is on."""
+    """Return the name of the layout of experiment `name`."""
     with initialize_config_dir(str(CONF), version_base=None):
         composed = hydra_compose(name, overrides=[SEARCH_PATH, *overrides], return_hydra_config=True)
         return str(composed.hydra.runtime.choices.layout)
 
 
 def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> DictConfig:
-    """Return what `compose` does before references are resolved: a value set now reaches all that follow from it.
+    """Return the configuration of `compose` before references are resolved, so that values derived from others follow.
 
     Raises:
         ConfigError: the name, a key or a value is wrong.
@@ -185,13 +185,13 @@ def _plain(name: str) -> DictConfig:
         raise ConfigError(f"{file}: it cannot be composed: {' '.join(str(error).split())}") from error
     if "guidelines" not in config or "trainer" not in config:
         raise ConfigError(
-            f"{file}: it builds on nothing: expected `# @package _global_` and `defaults: [EXPERIMENT or base, _self_]`"
+            f"{file}: it has no base: expected `# @package _global_` and `defaults: [EXPERIMENT or base, _self_]`"
         )
     return config
 
 
 def _apply_environment(config: DictConfig, environ: Mapping[str, str]) -> None:
-    """Let the environment's two variables override the solver's model and the grader."""
+    """Override the solver's model and the grader by two environment variables."""
     if model := environ.get("VERL_GUIDELINES_SOLVER_MODEL"):
         config.guidelines.solver.model = model
     if flag := environ.get("VERL_GUIDELINES_USE_MATH_VERIFY"):
@@ -209,7 +209,7 @@ def environment_notes(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def _anchor(config: DictConfig, name: str) -> None:
-    """Set the values that are derived in code: run name, data files, absolute paths of models and checkpoints."""
+    """Set the values that code derives: run name, data files, absolute paths of models and checkpoints."""
     config.trainer.experiment_name = name
     config.trainer.default_local_dir = str(anchored(config.trainer.default_local_dir))
     for section, key in ((config.guidelines.solver, "model"), (config.actor_rollout_ref.model, "path")):
@@ -230,10 +230,10 @@ def model_location(model: str) -> str:
 
 
 def data_folder(data: Any, style: str) -> Path:
-    """Return where the data set of a `DataConfig` with prompts of `style` lies.
+    """Return the folder of the data set of a `DataConfig` with prompts of `style`.
 
-    Another source, content of it, way to make a data set or version of that has another folder, so that no start
-    replaces the problems of a run that will go on.
+    The name depends on the source, its content, every setting and the format's version, so that no start replaces the
+    problems of a run that will be resumed.
     """
     source, *excluded = (_source(file) for file in (data.source, *data.exclude))
     parts = (
@@ -253,12 +253,12 @@ def data_folder(data: Any, style: str) -> Path:
 
 
 def _source(source: str) -> tuple[str, str | None]:
-    """Return what tells a source from others wherever it lies: its name and its content's digest."""
+    """Return what identifies a source in any folder: its name and its content's digest."""
     path = anchored(source)
     return (path.name, digest(str(path))) if path.exists() else (source, digest(source))
 
 
 def _missing(config: DictConfig) -> Iterator[str]:
-    """Yield a sentence for every value that must be given and is not."""
+    """Yield a sentence for every required value that is missing."""
     for key in sorted(OmegaConf.missing_keys(config)):
         yield f"{key} has no value: give {key}=VALUE or set it in the experiment's YAML"

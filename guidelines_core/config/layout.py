@@ -1,4 +1,4 @@
-"""Which role on which GPU: what the keys of a layout mean, drawn as a table."""
+"""Which role runs on which GPU: what the keys of a layout mean, and the layout as a table."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Placement:
-    """What some GPUs do.
+    """A group of GPUs and its role.
 
     Attributes:
         gpus: their numbers on each of `nodes` nodes.
         nodes: how many nodes have such GPUs.
-        role: the role's name, also the key of its memory in `footprint.memory`.
-        work: what runs there.
+        role: the role's name, which is also its key in `footprint.memory`.
+        work: what runs there, in words.
     """
 
     gpus: range
@@ -38,7 +38,7 @@ def training_gpus(config: DictConfig) -> int:
 
 
 def separate(config: DictConfig) -> bool:
-    """Tell whether rollout has GPUs of its own."""
+    """Return whether rollout has GPUs of its own."""
     return bool(config.trainer.v1.trainer_mode == "separate_async")
 
 
@@ -77,7 +77,7 @@ def logical_cpus(config: DictConfig) -> int:
 
 def solver_samples(config: DictConfig) -> int:
     """Return the solutions that the solver writes to each guideline in training."""
-    # The configuration of an older run has no such key.
+    # Configurations of older runs lack this key.
     return int(getattr(config.guidelines.solver, "samples", None) or 1)
 
 
@@ -96,9 +96,9 @@ LARGEST_GRAPH = 512
 
 
 def rollout_sequences(config: DictConfig) -> int:
-    """Return the guidelines that one of the planner's engines writes at once: of a step, or of a validation.
+    """Return the guidelines that one of the planner's engines generates at once, in a step or in a validation.
 
-    A trainer with a rollout of its own asks for the next batch while the last one is not finished.
+    A trainer whose rollout has its own GPUs requests the next batch before the current one is finished.
     """
     step, validation = _texts(config)
     batches = 2 if separate(config) else 1
@@ -106,7 +106,7 @@ def rollout_sequences(config: DictConfig) -> int:
 
 
 def solver_sequences(config: DictConfig) -> int:
-    """Return the solutions that one of the solver's engines writes at once, where all are asked for together."""
+    """Return the solutions that one of the solver's engines generates at once if all are requested together."""
     step, validation = _texts(config)
     solutions = max(step * solver_samples(config), validation * config.guidelines.solver.val_samples)
     return _each(solutions, solver_engines(config))
@@ -128,7 +128,7 @@ def _each(sequences: int, engines: int) -> int:
 def graph_sizes(sequences: int) -> list[int]:
     """Return the batch sizes to make CUDA graphs for: powers of two up to `sequences`, and that many.
 
-    A batch is padded to the next size. Decoding is bound by memory, so that costs less than a graph for every size.
+    A batch is padded to the next size. Decoding is bound by memory bandwidth, so padding is cheaper than more graphs.
     """
     largest = min(sequences, LARGEST_GRAPH)
     return [*(1 << power for power in range(largest.bit_length()) if 1 << power < largest), largest]
@@ -140,7 +140,7 @@ def gpus_needed(config: DictConfig) -> int:
 
 
 def placements(config: DictConfig) -> list[Placement]:
-    """Return who sits where. The numbers are those of the pools; Ray picks the physical GPUs."""
+    """Return the role of every GPU. The numbers are those of the pools; Ray picks the physical GPUs."""
     trainer, rollout, solver = config.trainer, config.actor_rollout_ref.rollout, config.reward.reward_model
     sequences = config.data.train_batch_size * rollout.n
     sampling = f"{config.data.train_batch_size} prompts x {rollout.n} rollouts = {sequences} guidelines a step"
@@ -171,7 +171,7 @@ def placements(config: DictConfig) -> list[Placement]:
 
 
 def uses_reference(config: DictConfig) -> bool:
-    """Tell whether there is a reference policy (`verl/trainer/ppo/utils.py`, need_reference_policy)."""
+    """Return whether there is a reference policy (`verl/trainer/ppo/utils.py`, need_reference_policy)."""
     return bool(config.algorithm.use_kl_in_reward or config.actor_rollout_ref.actor.use_kl_loss)
 
 
@@ -186,8 +186,8 @@ def loads_reference(config: DictConfig) -> bool:
 
 
 def old_log_probs_from_rollout(config: DictConfig) -> bool:
-    """Tell whether steps may take old log-probs from the rollout engine, which must hold the weights to be trained."""
-    # The configuration of an older run has no such section.
+    """Return whether steps may take old log-probs from the rollout engine, which must have the current weights."""
+    # Configurations of older runs lack this section.
     settings = getattr(config.guidelines, "old_log_probs", None)
     return bool(settings and settings.agreement is not None and config.trainer.v1.trainer_mode == "sync")
 

@@ -1,4 +1,4 @@
-"""Overrides of a configuration, `key=value`: whether each names a key and has its kind of value."""
+"""Checks of overrides, `key=value`: each must name a key and have a value of its type."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ def override_findings(plain: DictConfig, overrides: Sequence[str]) -> Iterator[s
 
 
 def _quoted(text: str) -> str:
-    """Return how a shell is given an override whose value has signs of the override grammar, as the end of a sentence.
+    """Return how to quote an override in a shell, as the end of a sentence.
 
-    Those are `=`, commas, brackets and others (`hydra.cc/docs/advanced/override_grammar`).
+    Needed where the value has characters of the override grammar: `=`, commas, brackets and others
+    (`hydra.cc/docs/advanced/override_grammar`).
     """
     key, equals, value = text.partition("=")
     if not equals or not value or value[0] in "'\"[{":
@@ -58,7 +59,7 @@ _ABSENT = object()
 
 
 def _select(config: DictConfig, key: str) -> Any:
-    """Return the value at `key`, `_ABSENT` if there is none, None for one that must be given."""
+    """Return the value at `key`; `_ABSENT` if there is no such key, None for a required value without default."""
     parent_key, _, last = key.rpartition(".")
     try:
         parent = OmegaConf.select(config, parent_key) if parent_key else config
@@ -70,7 +71,7 @@ def _select(config: DictConfig, key: str) -> Any:
 
 
 def _type_finding(key: str, value: Any, current: Any) -> str | None:
-    """Return a sentence if `value` is of another kind than the key's `current` value, which is never None."""
+    """Return a sentence if `value` has another type than the key's `current` value, which is not None."""
     kinds: dict[type, tuple[tuple[type, ...], str]] = {
         bool: ((bool,), "true or false"),
         int: ((int,), "a whole number"),

@@ -1,4 +1,4 @@
-"""The section `guidelines` of a configuration: what verl has no key for, its types, defaults and ranges."""
+"""The section `guidelines` of a configuration, for settings that verl has no key for: types, defaults and ranges."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from guidelines_core.prompts import STYLES
 from guidelines_core.reward.leak import POLICIES as LEAK_POLICIES
 
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-"""In the name of an environment variable, says that its value must be written nowhere."""
+"""Matches names of environment variables whose values must not be recorded."""
 
 
 @dataclass
 class ColumnsConfig:
-    """What a source calls its columns; None for this project's own names.
+    """The names of a source's columns; None stands for this project's names.
 
     Attributes:
-        problem: instead of `problem` or `question`.
-        answer: instead of `answer`.
+        problem: in place of `problem` or `question`.
+        answer: in place of `answer`.
     """
 
     problem: str | None = None
@@ -32,18 +32,18 @@ class ColumnsConfig:
 
 @dataclass
 class DataConfig:
-    """Which problems a run learns from.
+    """The problems of a run.
 
     Attributes:
         source: `word-problems`, a JSONL or parquet file, or a data set's hub id, with `:configuration` where it has
             several.
         size: training problems at most.
         val_size: held-out problems at most.
-        seed: chooses and orders the problems.
+        seed: of the choice and the order of the problems.
         exclude: files of benchmarks, whose problems are left out.
         pass_rate: the lowest and the highest share of right solutions without a guideline that a training problem may
             have, as `python -m guidelines_core.data.pass_rate` writes it into the source; None takes all.
-        columns: the names of its columns.
+        columns: the names of the source's columns.
     """
 
     source: str = MISSING
@@ -57,7 +57,7 @@ class DataConfig:
 
 @dataclass
 class SolverConfig:
-    """How the frozen solver is asked.
+    """The frozen solver and its requests.
 
     Attributes:
         model: folder or hub id; overridden by the environment's `VERL_GUIDELINES_SOLVER_MODEL`.
@@ -67,15 +67,15 @@ class SolverConfig:
         val_max_tokens: longest solution in validation; `max_tokens` unless given.
         val_samples: solutions to each guideline in validation.
         val_temperature: of sampling in validation.
-        seed: seeds each request's sampling together with its text; None leaves vLLM its own state, which is quicker
-            on a GPU: it samples seeded requests one after the other (`v1/sample/ops/topk_topp_sampler.py`).
-        max_concurrency: requests in flight, each for `samples` solutions; 1 asks one after the other.
-        deadline_s: seconds for one solution from when it is its turn, retries included.
-        step_deadline_s: seconds for all solutions of a step, from the first request.
-        probe_every_s: seconds between two looks at the solver, each a generation of one token.
-        probe_s: seconds for that token, after which the solver's server is started again.
-        restart_within_s: seconds to bring it back, after which the run saves, ends and says why.
-        ignore_eos: go on to `max_tokens` whatever is written, for measurements at fixed lengths.
+        seed: with a request's text, the seed of its sampling; None uses vLLM's own state, which is faster on a GPU,
+            where vLLM samples seeded requests one after the other (`v1/sample/ops/topk_topp_sampler.py`).
+        max_concurrency: requests in flight, each for `samples` solutions.
+        deadline_s: seconds for one request from when it is sent, retries included.
+        step_deadline_s: seconds for all requests of a step, from the first one.
+        probe_every_s: seconds between two probes of the solver, each a generation of one token.
+        probe_s: seconds for a probe, after which the solver's server is restarted.
+        restart_within_s: seconds for a restart, after which the run saves and fails.
+        ignore_eos: generate up to `max_tokens` in any case, for measurements with fixed lengths.
     """
 
     model: str = MISSING
@@ -97,14 +97,14 @@ class SolverConfig:
 
 @dataclass
 class GraderConfig:
-    """Who judges a solution.
+    """The grader of the solutions.
 
     Attributes:
-        name: one of `grading.GRADERS`; overridden by the environment's `VERL_GUIDELINES_USE_MATH_VERIFY`.
+        name: one of `verdicts.GRADERS`; overridden by the environment's `VERL_GUIDELINES_USE_MATH_VERIFY`.
         deadline_s: seconds for one pair, after which its process is killed.
         workers: grading processes.
         memory_mb: memory limit of a grading process, in MiB.
-        leak: one of `leak.POLICIES`: what a guideline that contains the gold answer earns.
+        leak: one of `leak.POLICIES`: the reward of a guideline that contains the gold answer.
     """
 
     name: str = "math_verify"
@@ -116,7 +116,7 @@ class GraderConfig:
 
 @dataclass
 class PromptsConfig:
-    """How planner and solver are asked.
+    """The prompts of planner and solver.
 
     Attributes:
         style: one of `prompts.STYLES`.
@@ -127,11 +127,11 @@ class PromptsConfig:
 
 @dataclass
 class CheckpointsConfig:
-    """Which checkpoints stay on the disk.
+    """Which checkpoints are kept.
 
     Attributes:
-        keep_last: the newest so many; None keeps all.
-        keep_best: besides them, so many with the highest validation accuracy; one that no validation fell on has none.
+        keep_last: how many of the newest; None keeps all.
+        keep_best: how many more with the highest validation accuracy, of those that were validated.
     """
 
     keep_last: int | None = None
@@ -140,12 +140,13 @@ class CheckpointsConfig:
 
 @dataclass
 class OldLogProbsConfig:
-    """When old log-probs are the rollout engine's own, see `old_log_probs.py`.
+    """When the rollout engine's log-probs are used as old log-probs, see `verl_adapter/old_log_probs.py`.
 
     Attributes:
-        agreement: the mean difference of a token's probability (`training/rollout_probs_diff_mean`) below which they
-            are; None computes them at every step, as does a trainer whose rollouts may be of older weights.
-        check_every: of so many steps the first computes them and measures the difference.
+        agreement: the largest mean difference of a token's probability (`training/rollout_probs_diff_mean`) at which
+            they are used; None computes old log-probs at every step, as does a trainer whose rollouts may be of older
+            weights.
+        check_every: every so many steps, old log-probs are computed and the difference is measured.
     """
 
     agreement: float | None = None
@@ -208,26 +209,26 @@ class TracesConfig:
 
 @dataclass
 class GuidelinesConfig:
-    """The section `guidelines`: what verl has no key for.
+    """The section `guidelines`.
 
     Attributes:
-        description: one line for `run.py --list`; may be left out.
+        description: one line for `run.py --list`; optional.
         data: the problems.
         solver: the frozen solver.
-        grader: the judge.
-        prompts: the planner's and the solver's prompts.
-        checkpoints: which of them stay.
-        old_log_probs: where they come from.
+        grader: the grader.
+        prompts: the prompts of planner and solver.
+        checkpoints: which checkpoints are kept.
+        old_log_probs: when the rollout engine's log-probs are used.
         cost: the price of its hours.
         alarms: what is said of a run that is not healthy.
         traces: which rollouts can be read in MLflow one by one.
-        rollout_seed: seeds each rollout's sampling together with its step, problem and number, so that a run that
-            was resumed samples what it would have sampled; None leaves vLLM its own state, which is quicker on a GPU.
+        rollout_seed: with step, problem and number, the seed of a rollout's sampling, so that a resumed run samples
+            the same rollouts; None uses vLLM's own state, which is faster on a GPU.
         environment: environment variables of the run's processes.
-        max_lost_share: of a step's rollouts, the share that may get no verdict; above it the run saves and fails.
+        max_lost_share: the share of a step's rollouts that may get no verdict; above it the run saves and fails.
         start: when one that does not go on is ended.
         stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint; a start has no step yet.
-        fork_processes: start them as forks of one that has imported everything, see `forkserver.py`.
+        fork_processes: start them as forks of a process that has done the imports, see `launch/forkserver.py`.
     """
 
     description: str = ""

@@ -69,12 +69,12 @@ def prepare(
         seed: of the selection, and of the generator for `word-problems`.
         val_size: validation rows wanted.
         planner_messages: makes a row's prompt; the manifest records `prompts.VERSION` for it.
-        gold_parses: tells whether the grader understands a gold, which is dropped otherwise; None keeps all.
-        exclude: files of benchmarks, whose problems are left out (`decontamination.Benchmarks`).
+        gold_parses: returns whether the grader can parse a gold; other problems are dropped. None keeps all.
+        exclude: files of benchmarks whose problems are left out (`decontamination.Benchmarks`).
         pass_rate: the lowest and the highest pass rate of a training problem; None takes all. Validation takes all.
         tokenizer: the model whose tokens the manifest counts; None counts pieces of text.
-        template: more arguments of the tokenizer's chat template.
-        columns: what the source calls the columns `problem` and `answer`, where it has other names.
+        template: further arguments of the tokenizer's chat template.
+        columns: the source's names of the columns `problem` and `answer`, where they differ.
 
     Raises:
         DatasetError: a bad argument or source, or fewer than two usable problems.
@@ -99,11 +99,11 @@ def ensure(
     template: Mapping[str, Any] = MappingProxyType({}),
     columns: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
-    """Do as `prepare` does, unless `out` already holds an intact data set made from the same inputs.
+    """Prepare a data set as `prepare` does, unless `out` already holds an intact one made from the same inputs.
 
-    One made from other inputs is never replaced. Where only the tokenizer is another one, the rows stay and the
-    manifest's lengths are counted anew.
-    Processes that call it for one `out` at the same time wait for one another, and one of them prepares.
+    A data set made from other inputs is never replaced. If only the tokenizer differs, the rows stay and the manifest's
+    lengths are counted again. Processes that call this for the same `out` wait for each other, and one of them
+    prepares.
     """
     asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate, columns)
     with _locked(out):
@@ -112,8 +112,8 @@ def ensure(
             if other := [key for key, value in asked.items() if getattr(found, key) != value]:
                 was = ", ".join(f"{key} {getattr(found, key)}, now {asked[key]}" for key in other)
                 raise DatasetError(
-                    f"out {out} holds a data set that was made otherwise ({was}), which a run may go on with: name "
-                    "another folder, or make it anew with python -m guidelines_core.data.prepare"
+                    f"out {out} holds a data set that was made otherwise ({was}), and a run may still need it: name "
+                    "another folder, or prepare it again with python -m guidelines_core.data.prepare"
                 )
             if found.length_unit == length_unit(tokenizer, template):
                 return found
@@ -197,7 +197,7 @@ def _prepare(
         val_rows = max(1, min(val_rows, len(chosen) // 5))
     val, train = chosen[:val_rows], chosen[val_rows:]
 
-    # Under the lock nobody else uses these names: what lies there was left by a process that was killed
+    # The lock is held, so what lies there was left by a process that was killed.
     new, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -238,7 +238,7 @@ def _lengths(folder: Path, tokenizer: str | None, template: Mapping[str, Any]) -
 
 
 def _measured(found: Manifest, out: Path, tokenizer: str | None, template: Mapping[str, Any]) -> Manifest:
-    """Count the prompts of the data set at `out` by another tokenizer, and write and return its manifest."""
+    """Count the prompts' lengths with another tokenizer; write and return the manifest."""
     manifest = dataclasses.replace(
         found, length_unit=length_unit(tokenizer, template), prompt_lengths=_lengths(out, tokenizer, template)
     )

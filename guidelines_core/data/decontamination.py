@@ -1,4 +1,4 @@
-"""Which problems stand in a benchmark, too: by the sequences of words that they share."""
+"""Finds problems that are also in a benchmark, by the sequences of words that they share."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WORDS = 13
 """Words in a row that two problems must share, as in GPT-3's decontamination (2005.14165, appendix C)."""
 
 _WORD = re.compile(r"[^\W_]+")
-_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|$)", re.DOTALL)  # code that all drawings share
+_DRAWING = re.compile(r"\[asy\].*?(?:\[/asy\]|$)", re.DOTALL)  # drawings share code
 
 
 class Benchmarks:
-    """The problems that may not be learnt from.
+    """The problems of benchmarks, which are left out of training.
 
-    A problem overlaps if it shares `WORDS` words in a row with one of them, letter case, punctuation, LaTeX's
-    signs and drawings left out; a benchmark's problem of fewer words, if it is the whole problem.
+    A problem overlaps if it shares `WORDS` consecutive words with one of them, without letter case, punctuation, LaTeX
+    and drawings. A benchmark's problem with fewer words must be equal.
     """
 
     def __init__(self, questions: Iterable[str]) -> None:
@@ -44,7 +44,7 @@ class Benchmarks:
         return cls(questions)
 
     def overlap(self, question: str) -> bool:
-        """Tell whether `question` shares a run of words with a benchmark's problem."""
+        """Return whether `question` overlaps with a benchmark's problem."""
         return bool(self._runs) and any(run in self._runs for run in _runs(question))
 
 

@@ -1,4 +1,4 @@
-"""Data sets of the hub by name: `ORGANISATION/NAME`, or `ORGANISATION/NAME:CONFIGURATION` where there are several."""
+"""Data sets of the hub, by `ORGANIZATION/NAME`, or `ORGANIZATION/NAME:CONFIGURATION` if there are several."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<configuration>[\w.-]+))?")
 
 
 def split(source: str) -> tuple[str, str | None] | None:
-    """Return a source's name on the hub and its configuration, None for the only one; None if it is no such name."""
+    """Return a source's name on the hub and its configuration (None if not given); None if it is not a hub id."""
     found = NAME.fullmatch(source)
     return (found["name"], found["configuration"]) if found else None
 
 
 def chosen(name: str, configuration: str | None, there: Sequence[str]) -> str | None:
-    """Return the configuration to read of those that are `there`; None for a data set without any.
+    """Return the configuration to read, of those that exist (`there`); None for a data set without configurations.
 
     Raises:
-        DatasetError: it is not there, or there are several and none is named.
+        DatasetError: the configuration does not exist, or there are several and none is named.
     """
     listed = ", ".join(f"{name}:{each}" for each in there)
     if configuration is not None and configuration not in there:
@@ -36,7 +36,7 @@ def rows(source: str) -> Iterator[object]:
     """Yield the rows of a data set's training split.
 
     Raises:
-        DatasetError: the hub does not give it, or it has several configurations and none is named.
+        DatasetError: it cannot be read from the hub, or it has several configurations and none is named.
     """
     found = split(source)
     assert found is not None
@@ -48,7 +48,7 @@ def rows(source: str) -> Iterator[object]:
         yield from datasets.load_dataset(name, wanted, split="train", streaming=True)
     except DatasetError:
         raise
-    except Exception as error:  # the hub's client raises whatever its network stack raises
+    except Exception as error:  # the hub's client raises many types of errors
         raise DatasetError(
             f"source {source} is no local file and cannot be read from the hub "
             f"({type(error).__name__}: {error}): check the name and the network, or name a local file"

@@ -1,4 +1,4 @@
-"""What a prepared data set was made from, and whether its files are still what was written."""
+"""The manifest of a data set: what it was made from, and checksums to verify its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from guidelines_core.data.problems import DatasetError
 from guidelines_core.digests import file_sha256
 
 SCHEMA_VERSION = 6
-"""Raised whenever the same source would give other files, so that `ensure` prepares them again."""
+"""Increased when the same source gives other files, so that `ensure` prepares them again."""
 
 MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
 
@@ -22,13 +22,13 @@ MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
 class Manifest:
     """What a prepared data set was made from and what it holds; `manifest.json` is this as JSON.
 
-    `rows_read` is the sum of `dropped`'s counts, `train_rows`, `val_rows` and `not_selected`. `source_sha256`
-    is the file's (for `word-problems`, of the generator's code) and None for a hub id; `excluded` has each
-    benchmark file's. Golds are checked until there are rows enough, so that `not_selected` problems may have golds
-    that do not parse. `prompt_lengths` counts the prompts of each split (`train`, `val`) by length in `length_unit`:
-    a model's tokens, or `pieces` (words, numbers and single signs). Training problems have a pass rate within the two
-    of `pass_rate`, if they were chosen by it. `measured` is what `pass_rate.py` wrote beside the source of how its pass
-    rates and baselines came about.
+    `rows_read` is the sum of `dropped`'s counts, `train_rows`, `val_rows` and `not_selected`. `source_sha256` is the
+    file's digest (for `word-problems`, that of the generator's code) and None for a hub id; `excluded` has the digests
+    of the benchmarks' files. Golds are checked until there are enough rows, so `not_selected` problems may have golds
+    that do not parse. `prompt_lengths` counts the prompts of each split (`train`, `val`) by length in `length_unit`: a
+    model's tokens, or `pieces` (words, numbers and single characters). `pass_rate` are the bounds by which training
+    problems were chosen, if they were. `measured` is the file that `pass_rate.py` writes beside a source: how its pass
+    rates and baselines were measured.
     """
 
     schema: int
@@ -59,7 +59,7 @@ class Manifest:
         """Read the manifest of the data set at `out`.
 
         Raises:
-            DatasetError: there is none, or it is not one that this version writes.
+            DatasetError: there is none, or it has another schema.
         """
         path = out / MANIFEST
         remedy = "prepare the data set again with python -m guidelines_core.data.prepare"
@@ -74,7 +74,7 @@ class Manifest:
         return manifest
 
     def text(self) -> str:
-        """Return what `manifest.json` holds."""
+        """Return the text of `manifest.json`."""
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     def longer_than(self, split: str, limit: int) -> int:
@@ -83,7 +83,7 @@ class Manifest:
 
 
 def verify(out: Path) -> list[str]:
-    """Return one sentence for each way in which the files at `out` are not what their manifest says."""
+    """Return a sentence for each file at `out` that is missing or differs from the manifest."""
     try:
         manifest = Manifest.load(out)
     except DatasetError as error:
@@ -99,7 +99,7 @@ def verify(out: Path) -> list[str]:
 
 
 def histogram(lengths: Mapping[str, int]) -> dict[str, int]:
-    """Return how many of the counted lengths lie in each bucket, by its upper end: 32, 64, 128 and so on."""
+    """Return the counts of lengths in buckets, by the bucket's upper end: 32, 64, 128 and so on."""
     counts: Counter[int] = Counter()
     for length, count in lengths.items():
         counts[max(32, 1 << (int(length) - 1).bit_length())] += count
@@ -107,5 +107,5 @@ def histogram(lengths: Mapping[str, int]) -> dict[str, int]:
 
 
 def measured_file(source: Path) -> Path:
-    """Return where it says how the pass rates in a source were measured."""
+    """Return the file that says how the pass rates in a source were measured."""
     return source.with_name(f"{source.name}.json")

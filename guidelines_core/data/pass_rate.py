@@ -1,14 +1,14 @@
-"""How often a solver is right without a guideline, problem by problem, written into a source of problems.
+"""Measure how often a solver is right without a guideline, for each problem of a source.
 
     python -m guidelines_core.data.pass_rate --source PATH_OR_HUB_ID --model FOLDER_OR_HUB_ID --out FILE.jsonl \\
         [--samples 8] [--temperature 0.7] [--max-tokens 512] [--style instruct] [--grader math_verify] [--size N] \\
         [--engine JSON]
 
-FILE.jsonl is a source of its own: `guidelines.data.source=FILE.jsonl`. Each problem has `pass_rate`, the share of the
-first half of its solutions that is right, by which `guidelines.data.pass_rate` chooses, and `baseline`, the share of
-the other half, from which `reward/uplift` is counted: of solutions that a problem was chosen by, the share is biased.
-FILE.jsonl.json says how it was measured. Every answer is kept in FILE.jsonl.answers/ until the end: the same command
-goes on where it was stopped. Exit codes: 0 finished, 1 failed, 2 refused, 130 interrupted.
+FILE.jsonl is a source for runs: `guidelines.data.source=FILE.jsonl`. Each problem has `pass_rate`, the share of right
+solutions in the first half, by which `guidelines.data.pass_rate` chooses problems, and `baseline`, that of the second
+half, for `reward/uplift`: in the half that problems were chosen by, the share is biased. FILE.jsonl.json says how it
+was measured. Answers are kept in FILE.jsonl.answers/ until the end, and the same command continues after a stop. Exit
+codes: 0 finished, 1 failed, 2 refused, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from guidelines_core.grading.pool import GradingPool
 from guidelines_core.grading.verdicts import GRADERS, Reason, Verdict
 
 ANSWER_CHATS = "guidelines_core.verl_adapter.answer_chats"
-"""Runs vLLM in a process of its own; a layer above this one, so it is started by name."""
+"""Runs vLLM in a separate process. It belongs to a higher layer, so it is started by its name."""
 
 DECIDED = (Reason.CORRECT.value, Reason.WRONG.value, Reason.NO_ANSWER.value)
 
 
 class GenerationFailed(RuntimeError):
-    """The model's process ended with an error; what it answered before is kept."""
+    """The model's process failed; its answers until then are kept."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Measurement:
 
     Attributes:
         model: the solver's folder or hub id.
-        samples: solutions to each problem; half of them make `pass_rate`, half `baseline`.
+        samples: solutions to each problem, half for `pass_rate` and half for `baseline`.
         temperature: of the solver's sampling.
         max_tokens: longest solution.
         style: one of `prompts.STYLES`.
-        grader: whose verdicts count.
+        grader: the grader whose verdicts count.
         prompts_version: `prompts.VERSION`.
     """
 
@@ -106,7 +106,7 @@ def measure(
 
 
 def request_id(problem: Problem, number: int) -> str:
-    """Return the name of a problem's `number`-th solution."""
+    """Return the id of the request for a problem's `number`-th solution."""
     return f"{problem.problem_id}#{number}"
 
 
@@ -117,9 +117,9 @@ def share_right(verdicts: Iterable[Verdict | None]) -> float | None:
 
 
 def generated(problems: Sequence[Problem], how: Measurement, engine: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Return the model's solutions by `request_id`, without those whose prompt was too long for it.
+    """Return the model's solutions by `request_id`, without those whose prompt is too long for its context.
 
-    A process gives those that `folder` does not keep yet.
+    A separate process generates those that are not in `folder` yet.
 
     Raises:
         GenerationFailed: that process failed.
@@ -165,7 +165,7 @@ def run_job(job: Path, answers: Path, total: int) -> None:
 
 
 def _growing(process: subprocess.Popen[bytes], answers: Path) -> Iterator[int]:
-    """Yield the number of each answer that is written, until the process ends."""
+    """Yield the number of each new answer until the process ends."""
     seen = 0
     while True:
         ended = process.poll() is not None

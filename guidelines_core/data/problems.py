@@ -1,4 +1,4 @@
-"""Rows of other people's data sets -> problems with one gold, or the reason why a row cannot be used."""
+"""Turns rows of public data sets into problems with one gold, or the reason why a row cannot be used."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ MAX_GOLD_WORDS = 4
 """A gold with more words (of two letters or more, LaTeX commands not counted) is dropped as `prose`."""
 
 MISSING = frozenset({"nan", "-nan", "none", "null", "n/a", "na", "<na>", "#n/a", "#na"})
-"""Texts, in lower case, that stand for a missing value (as `pandas.read_csv` takes them)."""
+"""Texts, in lower case, that stand for a missing value, as in `pandas.read_csv`."""
 
 FIELDS = (
     "problem", "question", "answer", "solution", "source",
     "question_type", "problem_is_valid", "solution_is_valid", "pass_rate", "baseline",
 )  # fmt: skip
-"""The columns that `parse_row` looks at; readers of column files need no others."""
+"""The columns that `parse_row` reads."""
 
 
 class DatasetError(ValueError):
-    """A source or an argument that no data set can be made from; the message names the remedy."""
+    """A source or an argument that cannot be used; the message names the remedy."""
 
 
 class Drop(str, Enum):
-    """Why a row is not used; the value is the manifest's key."""
+    """The reason why a row is not used; the value is the manifest's key."""
 
     MALFORMED_JSON = "malformed_json"
     INVALID_UTF8 = "invalid_utf8"
@@ -63,7 +63,7 @@ class Problem(NamedTuple):
         gold: its answer.
         source: the collection.
         pass_rate: share of the solver's solutions without a guideline that is right; NaN where it was not measured.
-        baseline: the same of other solutions, which `guidelines.data.pass_rate` did not choose by.
+        baseline: the same share of other solutions, not used by `guidelines.data.pass_rate`.
     """
 
     question: str
@@ -88,9 +88,9 @@ class _Unusable(Exception):
 def parse_row(row: object, default_source: str) -> Problem | Drop:
     """Return the row's problem, or why it has none.
 
-    Understands `problem` or `question` with `answer` (GSM8K's `#### 18` included), and NuminaMath-CoT's
-    `problem` with `solution`, whose gold is the last `\\boxed{}`. Nothing tells what kind of question the
-    latter is, so proofs and questions of several parts are recognised by their wording there.
+    Rows have `problem` or `question` with `answer` (also GSM8K's `#### 18`), or, as in NuminaMath-CoT, `problem` with
+    `solution`, whose gold is the last `\\boxed{}`. The latter have no field for the kind of question, so proofs and
+    questions with several parts are recognized by their wording.
     """
     try:
         if not isinstance(row, Mapping):
@@ -120,14 +120,14 @@ def _rate(row: Mapping[str, object], key: str) -> float:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a field holds no value: null, NaN, or what spreadsheets and table libraries write for it."""
+    """Return whether a field has no value: null, NaN, or a text that stands for a missing value."""
     if isinstance(value, (float, Decimal)):
         return value != value
     return value is None or (isinstance(value, str) and value.strip().casefold() in MISSING)
 
 
 def question_of(row: object) -> str | None:
-    """Return a row's question alone, None if it has none."""
+    """Return a row's question, None if it has none."""
     if not isinstance(row, Mapping):
         return None
     try:
@@ -137,7 +137,7 @@ def question_of(row: object) -> str | None:
 
 
 def source_of(row: object, default_source: str) -> str:
-    """Return the collection that a row says it comes from, `default_source` if it says nothing sensible."""
+    """Return the collection that a row names, else `default_source`."""
     said = row.get("source") if isinstance(row, Mapping) else None
     return said if isinstance(said, str) and 0 < len(said) <= 64 and said.isprintable() else default_source
 
@@ -150,7 +150,7 @@ _TOKEN = re.compile(r"\\[A-Za-z]+|[^\s$\\]")
 def boxed_answers(solution: str) -> list[str]:
     """Return the contents of every outermost `\\boxed{}` or `\\fbox{}`, in order.
 
-    None at all if a box is never closed: the solution was cut off, and an earlier box is not its answer.
+    Empty if a box is not closed: the solution is truncated, and an earlier box is not its answer.
     """
     answers: list[str] = []
     end = 0
@@ -195,7 +195,7 @@ def _text(row: Mapping[str, object], key: str) -> str:
 
 
 def _number_text(value: int | float | Decimal) -> str:
-    """Return a number as it is written by hand: a column of floats holds 65.0 where its author wrote 65."""
+    """Return a number as a person writes it: 65 for the 65.0 of a column of floats."""
     if math.isfinite(value) and value == int(value):
         return str(int(value))
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
@@ -223,7 +223,7 @@ _OPTIONS = [re.compile(rf"(?<![A-Za-z])(?:\({letter}\)|{letter}\s?[).:}}])") for
 
 
 def _in_order(patterns: Iterable[re.Pattern[str]], text: str) -> bool:
-    """Tell whether the patterns follow one another; one joined pattern would take cubic time."""
+    """Return whether the patterns match in order; one joined pattern takes cubic time."""
     end = 0
     for pattern in patterns:
         found = pattern.search(text, end)
@@ -254,14 +254,14 @@ _GOLD_PARTS = re.compile(r"\(?(1|a|i)\).*[\s,;.]\(?(2|b|ii)\)", re.DOTALL | re.I
 
 
 def _check_gold(gold: str, question: str) -> None:
-    """Raise `_Unusable` for a gold that is no single answer which the question alone leads to."""
+    """Raise `_Unusable` for a gold that is not a single answer, or needs more than the question."""
     if len(gold) > MAX_CHARACTERS:
         raise _Unusable(Drop.TOO_LONG)
     plain = re.sub(r"\\(?:text|textbf|mathrm|mathbf)\b|\\(?:quad|qquad)\b|\\[ ,;:!]|[{}$]", " ", gold).strip()
     if plain.casefold() in ("proof", "notfound", "not found"):
         raise _Unusable(Drop.PROOF)
     if _CHOICE.fullmatch(plain.replace(" ", "")):
-        if not _in_order(_OPTIONS, question):  # a letter means nothing without the options
+        if not _in_order(_OPTIONS, question):  # a letter needs the options
             raise _Unusable(Drop.MULTIPLE_CHOICE)
     elif _LABELLED.match(plain):
         raise _Unusable(Drop.MULTIPLE_CHOICE)

@@ -1,4 +1,4 @@
-"""Files and folders of problems -> rows, one by one, whatever their kind."""
+"""Reads files and folders of problems row by row."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from guidelines_core.data.problems import FIELDS, MAX_CHARACTERS, DatasetError, Drop
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
-"""The kinds of files, by the end of their names in small or capital letters; the first three may end in .gz, too."""
+"""The kinds of files, by their suffix in any letter case; the first three may also end in .gz."""
 
 KINDS_TEXT = "a .jsonl, .json, .csv (each also .gz) or .parquet file, or a folder of datasets' save_to_disk"
 
 SAVED = ("dataset_info.json", "dataset_dict.json")
-"""What tells a folder of `datasets.save_to_disk`: of one data set, or of its splits."""
+"""Files that mark a folder of `datasets.save_to_disk`: of one data set, or of its splits."""
 
 PEEKED = 100
-"""Rows whose columns are looked at before any is used."""
+"""How many rows are read to find the columns."""
 
 
 def kind_of(path: Path) -> str | None:
-    """Return which of `KINDS` a file is by its name; None if it is none of them."""
+    """Return a file's kind, one of `KINDS`, by its name; None if it has another suffix."""
     name = path.name.lower()
     kind = Path(name.removesuffix(".gz")).suffix
     return kind if kind in KINDS and not (kind == ".parquet" and name.endswith(".gz")) else None
 
 
 def is_saved(path: Path) -> bool:
-    """Say whether a folder was written by `datasets.save_to_disk`."""
+    """Return whether a folder was written by `datasets.save_to_disk`."""
     return any((path / name).is_file() for name in SAVED)
 
 
 def is_local(source: str) -> bool:
-    """Say whether a source is a file or a saved folder on this machine."""
+    """Return whether a source is a file or a saved folder on this machine."""
     return Path(source).is_file() or is_saved(Path(source))
 
 
 def read_rows(path: Path, columns: Iterable[str] = FIELDS) -> Iterator[object]:
-    """Yield the rows of a file or saved folder; a row that cannot be decoded is its `Drop`.
+    """Yield the rows of a file or saved folder; for a row that cannot be decoded, the `Drop` reason.
 
-    JSONL, CSV and parquet are read piece by piece, a `.json` array as a whole.
+    JSONL, CSV and Parquet are read in pieces, a `.json` array as a whole.
 
     Args:
         path: one of `KINDS`, or a folder of `datasets.save_to_disk`.
-        columns: the columns that are read of a column file.
+        columns: the columns to read from a Parquet file.
 
     Raises:
-        DatasetError: the file is of another kind, or not what its name says.
+        DatasetError: the file has another kind, or its content does not match its suffix.
     """
     kind = kind_of(path)
     try:
@@ -78,12 +78,12 @@ def with_columns(rows: Iterable[object], columns: Mapping[str, str], source: str
     """Yield rows whose columns have this project's names.
 
     Args:
-        rows: as they come.
-        columns: this project's names of columns and what they are called in the rows, where that is another name.
-        source: where the rows are from, for a message.
+        rows: the source's rows.
+        columns: the source's names of columns, by this project's names, where they differ.
+        source: the source's name, for messages.
 
     Raises:
-        DatasetError: none of the first rows has a problem, or a column that was named.
+        DatasetError: none of the first rows has a problem, or a named column.
     """
     rows = iter(rows)
     first = list(itertools.islice(rows, PEEKED))
@@ -135,7 +135,7 @@ def _whole_json(path: Path) -> list[object] | None:
         if begin == b"{":
             return None
         raise DatasetError(
-            f"source {path} begins like a JSON array but is not one ({error}): mend it, or write one JSON "
+            f"source {path} begins like a JSON array but is not one ({error}): correct it, or write one JSON "
             "object a line into a .jsonl file, where a broken line is skipped"
         ) from error
     if isinstance(read, list):
@@ -145,7 +145,7 @@ def _whole_json(path: Path) -> list[object] | None:
 
 
 def _read_csv(path: Path) -> Iterator[object]:
-    """Yield the lines below a table's first; 65.0 is what a table library writes for the integer 65."""
+    """Yield the lines of a table below its header; 65.0 becomes 65, since table libraries write integers so."""
     csv.field_size_limit(100 * MAX_CHARACTERS)
     with _open(path) as file:
         lines = (line.decode("utf-8", errors="surrogateescape") for line in file)
@@ -158,7 +158,7 @@ def _read_csv(path: Path) -> Iterator[object]:
                     if isinstance(name, str)
                 }
         except csv.Error as error:
-            raise DatasetError(f"source {path} is no table of comma-separated values ({error}): mend it") from error
+            raise DatasetError(f"source {path} is not comma-separated ({error}): correct it") from error
 
 
 def _read_saved(path: Path) -> Iterator[object]:
@@ -166,7 +166,7 @@ def _read_saved(path: Path) -> Iterator[object]:
 
     try:
         found = datasets.load_from_disk(str(path))
-    except Exception as error:  # whatever its readers raise
+    except Exception as error:  # its readers raise many types of errors
         raise DatasetError(
             f"source {path} is no folder that datasets.load_from_disk reads ({type(error).__name__}: {error}): "
             "save it again"
@@ -186,11 +186,11 @@ def _read_parquet(path: Path, columns: Iterable[str]) -> Iterator[object]:
             names = file.schema_arrow.names
             known = [name for name in columns if name in names]
             if not known or set(columns) - set(FIELDS) - set(names):
-                known = names  # for a message that names them all
+                known = names  # for a message with all of them
             for batch in file.iter_batches(batch_size=1024, columns=known):
                 try:
                     yield from batch.to_pylist()
-                except UnicodeDecodeError:  # Arrow does not check strings on reading; find the broken row
+                except UnicodeDecodeError:  # Arrow does not check strings on reading, so decode row by row
                     yield from (_decode_row(batch.slice(index, 1)) for index in range(batch.num_rows))
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(

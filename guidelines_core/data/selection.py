@@ -1,4 +1,4 @@
-"""Which of a source's rows become rows of a data set, and how long their prompts are."""
+"""Chooses the rows of a data set among a source's problems, and measures their prompts' lengths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def usable(
 ) -> tuple[list[Problem], dict[str, Counter[str]], int]:
     """Return the distinct problems, the dropped rows by source and reason, and the rows read.
 
-    Of equal problems the least is kept, and none if their golds differ: neither depends on their order.
+    Of equal problems the smallest is kept, or none if their golds differ, so the order of the rows does not matter.
     """
     by_id: dict[str, Problem | None] = {}
     dropped: dict[str, Counter[str]] = defaultdict(Counter)
@@ -62,9 +62,9 @@ def with_parsed_golds(
     gold_parses: Callable[[str], bool] | None,
     dropped: dict[str, Counter[str]],
 ) -> list[Problem]:
-    """Return the first `count` problems whose golds parse, and count the others before them as dropped.
+    """Return the first `count` problems whose golds parse; the others before them are counted as dropped.
 
-    A parse may take milliseconds, so that all of a large source would take an hour.
+    Parsing takes milliseconds, so not all golds of a large source are parsed.
     """
     parses = functools.lru_cache(maxsize=100_000)(gold_parses) if gold_parses else lambda gold: True
     found: list[Problem] = []
@@ -79,7 +79,7 @@ def with_parsed_golds(
 
 
 def within(problems: Sequence[Problem], pass_rate: Sequence[float], dropped: dict[str, Counter[str]]) -> list[Problem]:
-    """Return the problems whose pass rate lies from the first to the second of `pass_rate`, and count the others."""
+    """Return the problems with a pass rate between the two bounds; the others are counted as dropped."""
     low, high = pass_rate
     found = []
     for problem in problems:
@@ -101,7 +101,7 @@ def prompt_lengths(
     Args:
         chats: the prompts.
         tokenizer: the model whose tokens are counted; None counts pieces.
-        template: more arguments of the chat template, `data.apply_chat_template_kwargs`.
+        template: further arguments of the chat template, `data.apply_chat_template_kwargs`.
     """
     if tokenizer is None:
         yield from (sum(len(_PIECE.findall(turn["content"])) for turn in chat) for chat in chats)
@@ -110,7 +110,7 @@ def prompt_lengths(
         from transformers import AutoTokenizer
 
         loaded = AutoTokenizer.from_pretrained(tokenizer)
-    except Exception as error:  # the hub's client raises whatever its network stack raises
+    except Exception as error:  # the hub's client raises many types of errors
         raise DatasetError(
             f"tokenizer {tokenizer} cannot be loaded ({type(error).__name__}): name a model's folder or hub id"
         ) from error
@@ -120,7 +120,7 @@ def prompt_lengths(
 
 
 def length_unit(tokenizer: str | None, template: Mapping[str, Any]) -> str:
-    """Return what `prompt_lengths` counts, in words."""
+    """Return the unit of `prompt_lengths`, in words."""
     return (tokenizer or "pieces") + (f" with {dict(template)}" if template else "")
 
 

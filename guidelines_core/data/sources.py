@@ -1,4 +1,4 @@
-"""Where problems come from: a generator, a file, a saved folder, or a data set of the hub."""
+"""Sources of problems: the generator, a file, a saved folder, or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def rows_of(source: str, count: int, seed: int, columns: Mapping[str, str] = Map
 
 
 def digest(source: str) -> str | None:
-    """Return the sha256 of a source's content: file, saved folder or generator's code; None for a hub id."""
+    """Return the SHA-256 of a source's content (file, saved folder, or generator's code); None for a hub id."""
     path = Path(word_problems.__file__) if source == word_problems.SOURCE else Path(source)
     if is_saved(path):
         files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -61,5 +61,5 @@ def digest(source: str) -> str | None:
 
 @lru_cache
 def _file_sha256(path: Path, size: int, changed: int) -> str:
-    """Return a file's digest, computed once for each `size` and time of change."""
+    """Return a file's digest, computed once for each size and modification time."""
     return file_sha256(path)

@@ -35,7 +35,7 @@ from guidelines_core.terminal import replace_unprintable
 
 
 def measured_step() -> tuple[DictConfig, Gpu, Lengths, dict[str, float]]:
-    """Return the step that was measured: its configuration, GPU, lengths, and seconds by phase and as a whole."""
+    """Return the measured step: its configuration, GPU, lengths, and seconds by phase and in all."""
     known = yaml.safe_load((KNOWN / "measured-step.yaml").read_text(encoding="utf-8"))
     config = compose(known["experiment"], known["overrides"], environ={})
     seconds = {**known["seconds"], "step": known["step"]}
@@ -43,7 +43,7 @@ def measured_step() -> tuple[DictConfig, Gpu, Lengths, dict[str, float]]:
 
 
 def measured_training() -> dict[str, tuple[DictConfig, Gpu, Lengths, dict[str, float]]]:
-    """Return by experiment what the training side of a step took: as `measured_step`, some phases alone."""
+    """Return the measured training phases of a step by experiment, each as `measured_step`."""
     known = yaml.safe_load((KNOWN / "measured-training.yaml").read_text(encoding="utf-8"))
     return {
         name: (
@@ -63,7 +63,7 @@ def longest(config: DictConfig) -> Lengths:
 
 
 def typical_lengths(config: DictConfig) -> Lengths:
-    """Return the lengths of the step that was measured, or the configuration's limits where these are less."""
+    """Return the lengths of the measured step, limited by the configuration."""
     measured = yaml.safe_load((KNOWN / "measured-step.yaml").read_text(encoding="utf-8"))["lengths"]
     limits = asdict(longest(config))
     return Lengths(**{name: min(tokens, limits[name]) for name, tokens in measured.items()})
@@ -129,7 +129,7 @@ def report(config: DictConfig, gpu: Gpu, console: Console) -> None:
 
 
 def estimate_errors(config: DictConfig, gpu: Gpu, lengths: Lengths, seconds: dict[str, float]) -> str:
-    """Return in words how far the estimate is from measured seconds."""
+    """Return the estimate's error against measured seconds, in words."""
     check = estimated_step(config, gpu, lengths, MEASURED)
     return ", ".join(
         f"{name} {check[name]:.1f} for {real:g} s ({check[name] / real - 1:+.0%})" for name, real in seconds.items()

@@ -1,4 +1,4 @@
-"""What a run holds: each role's memory on a GPU, main memory, and the checkpoints on disk."""
+"""The memory and disk that a run takes: each role's GPU memory, main memory, and checkpoints."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from guidelines_core.hardware.shapes import Gpu, Shape
 GIB = 2**30
 
 PROCESSES_GIB = 11.0
-"""The run's processes without what is offloaded, with two engines and eight agent workers: the sum of what each was
-measured to hold (PSS) on a CPU, where none has a CUDA context."""
+"""Main memory of a run's processes without offloaded weights, with two engines and eight agent workers: the sum of the
+measured PSS of each on a CPU, without CUDA contexts."""
 
 
 def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:

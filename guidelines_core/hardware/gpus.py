@@ -11,7 +11,7 @@ from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.shapes import Gpu, gpus
 
 ASSUMED = "H100"
-"""The GPU that memory is estimated for where there is none."""
+"""The GPU that memory is estimated for on a machine without one."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Device:
     """A GPU of this machine.
 
     Attributes:
-        index, uuid, name: as `nvidia-smi` says.
+        index, uuid, name: as in `nvidia-smi`.
         total, free: memory in MiB.
-        processes: who computes on it, each as `PID name`.
+        processes: the processes that compute on it, each as `PID name`.
     """
 
     index: int
@@ -33,7 +33,7 @@ class Device:
 
 
 def devices(environ: Mapping[str, str] = os.environ) -> list[Device]:
-    """Return the GPUs that a run may use; none where there is no driver."""
+    """Return the GPUs that a run may use; none without a driver."""
     asked = "index,uuid,name,memory.total,memory.free"
     rows = _nvidia_smi(f"--query-gpu={asked}")
     apps = _nvidia_smi("--query-compute-apps=gpu_uuid,pid,process_name") if rows else []
@@ -46,10 +46,10 @@ def driver_version() -> str:
 
 
 def named_machine(text: str) -> list[Device]:
-    """Return the free GPUs of a machine that is named as `4xH100`.
+    """Return the GPUs of a machine named like `4xH100`, all free.
 
     Raises:
-        ConfigError: it is not such a name, or the GPU is not a known one.
+        ConfigError: the name has another form, or the GPU is unknown.
     """
     known = gpus()
     count, _, name = text.partition("x")

@@ -1,7 +1,7 @@
-"""The size of each vLLM engine's cache of keys and values, from what a run asks of it and what its GPU holds.
+"""The size of each vLLM engine's KV cache, computed from the configuration and the GPU's memory.
 
-vLLM would measure the GPU's free memory for it, which two processes that start on one GPU at once falsify for each
-other; of given sizes, they start beside one another.
+Without a given size vLLM measures the GPU's free memory, which is wrong while another process starts on the same GPU.
+With given sizes both engines can start at once.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from guidelines_core.hardware.shapes import Gpu, Shape, find_shape
 GIB = 2**30
 
 RESERVED = 2 * GIB
-"""What an engine holds beside weights, cache and activations: CUDA's context, graphs, and the allocator's rest."""
+"""Bytes that an engine takes besides weights, cache and activations: CUDA context, graphs, allocator overhead."""
 
 STEP = 64 * 2**20
-"""A cache's size is a multiple of this."""
+"""A cache's size is a multiple of this, in bytes."""
 
 
 def with_cache_sizes(config: DictConfig, gpu: Callable[[], Gpu]) -> DictConfig:
     """Return `config` with `engine_kwargs.vllm.kv_cache_memory_bytes` of both engines set where it is not given.
 
-    It stays as it is on a CPU, and for a model whose shape is not known. `gpu` is called where it is needed.
+    On a CPU, and for a model of unknown shape, nothing is set. `gpu` is called only if it is needed.
     """
     if config.trainer.device != "cuda":
         return config
@@ -45,8 +45,8 @@ def with_cache_sizes(config: DictConfig, gpu: Callable[[], Gpu]) -> DictConfig:
 def cache_bytes(engine: DictConfig, shape: Shape, gpu: Gpu) -> int | None:
     """Return the bytes of keys and values that `engine` keeps on each of its GPUs.
 
-    As much as `max_num_seqs` sequences of `max_model_len` tokens take, or what `gpu_memory_utilization` leaves beside
-    the weights. None where not even one sequence fits: vLLM says what is missing.
+    What `max_num_seqs` sequences of `max_model_len` tokens take, at most what `gpu_memory_utilization` leaves besides
+    the weights. None if not even one sequence fits: vLLM then reports what is missing.
     """
     gpus = engine.tensor_model_parallel_size
     one = engine.max_model_len * shape.kv_bytes / gpus

@@ -1,4 +1,4 @@
-"""The shapes of models and the figures of GPUs: what memory and time are computed from."""
+"""The shapes of models and the figures of GPUs, from which memory and time are computed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Number of weights, norms and biases left out (below 0.1 %)."""
+        """Number of weights, without norms and biases (below 0.1 %)."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         embeddings = self.vocab * self.hidden * (1 if self.tied else 2)
         return self.layers * (attention + 3 * self.hidden * self.intermediate) + embeddings
@@ -76,13 +76,13 @@ def gpus() -> dict[str, Gpu]:
 
 
 def cpu(cores: int) -> Gpu:
-    """Return the nominal figures of so many CPU cores, as if they were a GPU: what no CPU run can be quicker than."""
+    """Return the nominal figures of so many CPU cores in the form of a GPU's: an upper bound on their speed."""
     core = _known("cpu-core.yaml")
     return Gpu(f"{cores} CPU cores", cores * core["flops"], cores * core["bandwidth"], 0.0)
 
 
 def find_shape(model: str) -> Shape | None:
-    """Return the shape of a model: of the folder, else of the hub's local cache, else a known one, else None."""
+    """Return the shape of a model from its folder, the hub's local cache or `known/models.yaml`; None if in none."""
     file = config_file(model)
     if file is None:
         known = _known("models.yaml").get(model)

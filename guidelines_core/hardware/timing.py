@@ -33,12 +33,13 @@ class Efficiency:
         packed_update: as `update`, of packed rows with Liger's kernels and fused Adam: 4.76 s for 96,000 tokens.
         packed_forward: as `forward`, of the same: 1.38 s.
         prefill: the same in vLLM's prefill. Not measured.
-        decode: the same in vLLM's decoding, beside reading: 120 sequences of 3,072 tokens took 19.4 s.
+        decode: the same in vLLM's decoding, without reading weights and cache: 120 sequences of 3,072 tokens took 19.4
+            s.
         weights: share of the bandwidth at which decoding reads the weights: one sequence alone got 325 tokens/s.
         offload: B/s to the GPU for weights kept in main memory: reference's 16.4 s against old log-prob's 7.3 s.
         sync: B/s of new weights into the rollout engine: 0.44 s for 6.2 GB.
-        poll: s that a finished rollout waits on average: verl looks every 2 s (`replay_buffer.py`).
-        other: s of a step in no phase: 56.3 s against 55.9 s.
+        poll: s that a finished rollout waits on average: verl polls every 2 s (`replay_buffer.py`).
+        other: s of a step outside the phases: 56.3 s against 55.9 s.
         start: s from launch to the first step.
         disk: B/s of writing checkpoints. Not measured.
     """
@@ -64,7 +65,7 @@ PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, math.inf)
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a prompt, of a guideline and of a solution, the same for all."""
+    """Tokens of each prompt, guideline and solution."""
 
     prompt: int
     guideline: int
@@ -90,8 +91,8 @@ def phases(
 ) -> dict[str, float]:
     """Return a step's seconds by verl's names of its phases.
 
-    `gen` is an upper bound: it takes all guidelines to end at once, as they do when all are as long. Where they
-    differ, the solver begins with the first while the others are still written.
+    `gen` is an upper bound, exact if all guidelines have the same length. Otherwise the solver starts with the first
+    guidelines while the others are still generated.
     """
     actor, ref = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
     workers = layout.training_gpus(config)
@@ -125,7 +126,7 @@ def phases(
 
 
 def step_seconds(config: DictConfig, found: dict[str, float], efficiency: Efficiency) -> float:
-    """Return a step's seconds: the sum of the phases, or the longer of rollout and training where both go on."""
+    """Return a step's seconds: the sum of the phases, or the longer of rollout and training where they overlap."""
     training = sum(seconds for name, seconds in found.items() if name != "gen")
     both = max(found["gen"], training) if layout.separate(config) else found["gen"] + training
     return float(both + efficiency.other)
@@ -141,11 +142,11 @@ def generation(
     sequences: int,
     samples: int,
 ) -> tuple[float, float]:
-    """Return the seconds that the planner's engines take for so many guidelines, the solver's for `samples` to each."""
+    """Return the seconds for `sequences` guidelines, and those for `samples` solutions to each."""
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
     read = lengths.prompt + lengths.guideline
     engines = layout.solver_engines(config)
-    # Each reward worker has a client of its own, and so many requests in flight.
+    # Each reward worker has its own client with `max_concurrency` requests in flight.
     requests = config.guidelines.solver.max_concurrency * config.reward.num_workers
     in_flight = math.ceil(requests * samples / engines)
     return (

@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 36, 37
 
 
 def adopts_orphans() -> bool:
-    """Say whether this process becomes the parent of descendants whose own parent ends."""
+    """Return whether this process becomes the parent of descendants whose own parent ends."""
     adopts = ctypes.c_int()
     _prctl(PR_GET_CHILD_SUBREAPER, ctypes.addressof(adopts))
     return bool(adopts.value)
@@ -149,7 +149,7 @@ def end(processes: Callable[[], list[psutil.Process]]) -> None:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Say whether a process has not ended."""
+    """Return whether a process has not ended."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

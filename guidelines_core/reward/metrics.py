@@ -1,4 +1,4 @@
-"""A step's metrics of its graded rollouts and of what the reward workers counted."""
+"""A step's metrics: of its graded rollouts and of the reward workers' counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guidelines_core.reward.signal import signal
 
 
 def count_metrics(counts: Counter[str]) -> dict[str, float]:
-    """Return the metrics of the reward workers' `counts` (see `reward.take_counts`), summed over the workers."""
+    """Return the metrics of the reward workers' `counts` (`score.Scorer.take_counts`), summed over the workers."""
     ungraded = {name: count for name, count in counts.items() if name.startswith("ungraded_")}
     asked = counts["asked"] + counts["cache_hits"]
     return {
@@ -57,9 +57,9 @@ def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def uplift(prefix: str, rows: pd.DataFrame) -> dict[str, float]:
-    """Return `PREFIX/uplift`: accuracy with guidelines less the same problems' without, nothing where none is known.
+    """Return `PREFIX/uplift`: accuracy with guidelines minus that without on the same problems, if known.
 
-    The difference leaves out how hard the step's problems are. `baseline` stands for a problem without a guideline.
+    The difference does not depend on how hard the step's problems are. `baseline` is the accuracy without a guideline.
     """
     known = rows[rows["baseline"].notna()]
     return {f"{prefix}/uplift": float((known["acc"] - known["baseline"]).mean())} if len(known) else {}

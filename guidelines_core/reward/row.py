@@ -16,9 +16,8 @@ from guidelines_core.grading.verdicts import GRADERS
 class GradedRow:
     """One graded solution; a rollout whose guideline got k solutions has k rows.
 
-    Training and validation have the same columns. What the reward workers do not know (the step, the group's name,
-    the advantage, lengths in the planner's tokens) is filled in by the trainer; in validation it stays NaN where verl
-    does not tell.
+    Training and validation have the same columns. The trainer fills in what the reward workers do not know: step,
+    group, advantage and lengths in the planner's tokens. In validation, values that verl does not give are NaN.
 
     Attributes:
         step: the training step; in validation the last one before it.
@@ -29,12 +28,12 @@ class GradedRow:
         question: the problem.
         gold: its gold answer.
         baseline: the solver's share of right solutions without a guideline; NaN where it was not measured.
-        guideline: what the planner wrote.
+        guideline: the planner's text.
         guideline_tokens: its length.
         guideline_truncated: 1.0 if it was cut at the limit.
         guideline_leak: 1.0 if it contains the gold answer.
         advantage: the rollout's advantage within its group.
-        solution: what the solver wrote.
+        solution: the solver's text.
         solution_tokens: its length; of k solutions from one request, their mean.
         solution_truncated: 1.0 if it was cut at the limit.
         correct: each grader's verdict on this solution, 1.0 or 0.0, by the grader's name; a column `NAME_correct` each.
@@ -74,7 +73,7 @@ class GradedRow:
 
 
 def dump(rows: Iterable[GradedRow]) -> str:
-    """Return a rollout's rows as a text, which verl carries beside the rollout and averages nowhere."""
+    """Return a rollout's rows as a text, which verl keeps with the rollout and does not average."""
     return json.dumps([asdict(row) for row in rows])
 
 

@@ -24,22 +24,22 @@ RAISED = "reward_error"
 
 
 class RewardUnavailable(RuntimeError):
-    """No verdict could be had for a rollout; its reward is unknown, not 0."""
+    """A rollout got no verdict, so its reward is unknown."""
 
 
 class Scorer:
     """Grades the rollouts of one reward worker: one solver client, one pool of grading processes, and their counts.
 
-    One client keeps its connections and answers between steps.
+    The client keeps its connections and its cache of answers between steps.
 
     Args:
         addresses: `host:port` of each of the solver's servers.
         solver, grader, prompts: the sections of `guidelines`.
-        workers: reward workers, which share the places at the servers fairly.
+        workers: the number of reward workers, which share `max_concurrency` equally.
 
     Attributes:
-        ungraded: rollouts that got no verdict, by reason, since they were last taken.
-        first_failure: why the first of them got none, None if all got one.
+        ungraded: rollouts without verdict since the last `take_counts`, by reason.
+        first_failure: why the first of them got no verdict, None if all got one.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Scorer:
         self.set_solver(solver, workers)
 
     def relocate(self, addresses: Sequence[str]) -> None:
-        """Ask the solver's servers at these addresses from now on; a server that was started again has a new one."""
+        """Send requests to these addresses from now on; a restarted server has a new address."""
         self._addresses = addresses
         self.client.relocate(addresses)
 
@@ -80,9 +80,9 @@ class Scorer:
         )
 
     def take_counts(self) -> Counter[str]:
-        """Return what was counted since the last call, and count from nothing again.
+        """Return the counts since the last call and reset them.
 
-        The rollouts without verdict as `ungraded_REASON`, and the client's `asked`, `cache_hits`, `retries` and
+        These are rollouts without verdict as `ungraded_REASON`, and the client's `asked`, `cache_hits`, `retries` and
         `most_in_flight`.
         """
         counts = Counter({f"ungraded_{reason}": count for reason, count in self.ungraded.items()})
@@ -104,8 +104,7 @@ class Scorer:
     ) -> dict[str, Any]:
         """Grade one rollout: `solution_str` is the planner's guideline, `ground_truth` the gold answer.
 
-        verl's reward manager calls this for every rollout as soon as its guideline is written, while others are still
-        being generated.
+        The reward manager calls this for every rollout as soon as its guideline is generated.
 
         Returns:
             `score`, the reward; `acc`, the share of right solutions; and `graded`, the rollout's rows (`row.dump`).
@@ -155,13 +154,13 @@ class Scorer:
 
 
 def sampling_in_words(temperature: float, seed: int | None, max_tokens: int) -> str:
-    """Return how solutions were sampled: a text, since verl would average numbers and log them as metrics."""
+    """Return how solutions were sampled, as a text: verl would average numbers and log them as metrics."""
     seeded = "no seed" if seed is None else f"seed {seed}"
     return f"temperature {temperature:g}, {seeded}, at most {max_tokens} tokens"
 
 
 def reward(share_right: float, leak: bool, leak_policy: str) -> float:
-    """Return the reward of a guideline: the share of its solutions that is right, and 0 if it leaks under `zero`.
+    """Return the reward of a guideline: the share of right solutions, or 0 for a leak under the policy `zero`.
 
     Args:
         share_right: right solutions over all solutions to this guideline.
@@ -191,10 +190,10 @@ def graded_rows(
 
     Args:
         problem_id, question, gold: the problem.
-        guideline: what the planner wrote.
-        solutions: what the solver wrote with it.
-        verdicts: each solution's verdicts by the graders' names; those of `grader` are all decided.
-        grader: whose verdicts make the reward.
+        guideline: the planner's text.
+        solutions: the solver's texts.
+        verdicts: each solution's verdicts by grader; those of `grader` are all decided.
+        grader: the grader whose verdicts make the reward.
         leak_policy: one of `leak.POLICIES`.
         solver_sampling, asked_at, solver_s, grader_s, baseline: see `GradedRow`.
     """

@@ -1,4 +1,4 @@
-"""How much of a step's reward is the guideline's doing, and how much is the luck of the solver's sampling."""
+"""The reward's variance, divided between guidelines and the solver's sampling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Signal:
     """Variances of a solution's reward, which is 1 or 0, from k solutions to each guideline.
 
     Attributes:
-        between: variance between the guidelines of a group, `s_b^2`: what GRPO can learn from.
+        between: variance between the guidelines of a group, `s_b^2`, which GRPO learns from.
         within: variance between the solutions to one guideline, `s_w^2`: the solver's sampling noise.
         samples: k.
     """
@@ -45,7 +45,7 @@ class Signal:
         return self.between / total if total else float("nan")
 
     def samples_for(self, share: float) -> float:
-        """Return the k at which the guideline would explain `share` of the reward's variance; inf if none would do."""
+        """Return the k at which guidelines explain `share` of the reward's variance; inf if there is none."""
         if self.between <= 0:
             return float("inf")
         return share / (1 - share) * self.within / self.between
@@ -54,7 +54,7 @@ class Signal:
 def signal_of_steps(steps: Iterable[Mapping[str, float]]) -> Signal | None:
     """Return the mean variances of several steps' metrics, None where no step has them.
 
-    The share of several steps follows from their mean variances: a mean of the steps' shares would be biased.
+    Use the share of the mean variances: the mean of the steps' shares is biased.
     """
     found = [step for step in steps if "signal/within_guideline" in step]
     if not found:
@@ -65,7 +65,7 @@ def signal_of_steps(steps: Iterable[Mapping[str, float]]) -> Signal | None:
 
 
 def signal(rows: pd.DataFrame) -> Signal | None:
-    """Return the variances of graded rows (columns of `GradedRow`), or None where no two solutions or guidelines are.
+    """Return the variances of graded rows (columns of `GradedRow`); None without two solutions or two guidelines.
 
     One-way analysis of variance with random effects, guidelines within their groups, pooled over the groups (Searle,
     Casella and McCulloch, Variance Components, 1992, section 3.6). With `x_gij` the reward of solution j of k to
@@ -75,9 +75,8 @@ def signal(rows: pd.DataFrame) -> Signal | None:
         MS_b = k sum_gi (x_gi. - x_g..)^2 / (sum_g (n_g - 1))
         s_w^2 = MS_w,  s_b^2 = (MS_b - MS_w) / k
 
-    Both are unbiased, so `s_b^2` may come out negative, and means over steps are meaningful. `x` is 0 for a guideline
-    whose reward was withheld because it leaks. Guidelines with other than the largest number of solutions and groups
-    of one guideline say nothing of either variance and are left out.
+    Both are unbiased, so `s_b^2` can be negative, and means over steps are valid. `x` is 0 for a guideline whose reward
+    is 0 because it leaks. Guidelines with fewer solutions than others, and groups of one guideline, are left out.
     """
     earned = rows["acc"].where(rows["score"] > 0, 0.0)
     by_guideline = earned.groupby([rows["group"], rows["rollout"]])

@@ -103,7 +103,7 @@ def compared(module: str, function: str, name: str) -> set[str]:
 
 
 def _is_unwritten(statement: ast.stmt) -> bool:
-    """Say whether a statement is a plain `raise NotImplementedError`."""
+    """Return whether a statement is a plain `raise NotImplementedError`."""
     return isinstance(statement, ast.Raise) and isinstance(statement.exc, ast.Name)
 
 

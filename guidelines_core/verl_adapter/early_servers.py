@@ -108,7 +108,7 @@ class EarlyServers:
 
 
 def started_together(config: Any) -> bool:
-    """Say whether a server may start on a GPU where the actor's workers and the other server start.
+    """Return whether a server may start on a GPU where the actor's workers and the other server start.
 
     vLLM measures free memory to size its cache, which others that start at once falsify: both must know its size.
     """
@@ -136,7 +136,7 @@ def rollout_started(config: Any, workers: Any) -> Future[Any]:
 
 
 def _placed(manager: Any) -> bool:
-    """Say whether every server has been started on its workers' GPUs."""
+    """Return whether every server has been started on its workers' GPUs."""
     replicas = getattr(manager, "rollout_replicas", [])
     return bool(replicas) and all(len(replica.servers) == replica.nnodes for replica in replicas)
 

@@ -19,7 +19,7 @@ FROM_ROLLOUT = "training/old_log_probs_from_rollout"
 
 
 def from_rollout(step: int, difference: float | None, agreement: float, check_every: int) -> bool:
-    """Say whether a step may take its old log-probs from the rollout.
+    """Return whether a step may take its old log-probs from the rollout.
 
     Args:
         step: its number, from 1.

@@ -97,5 +97,5 @@ class StopAsked(RuntimeError):
 
 
 def stop_asked() -> bool:
-    """Say whether the run was asked to save and stop."""
+    """Return whether the run was asked to save and stop."""
     return Path(os.environ[STOP_FILE]).exists()
