@@ -1,6 +1,6 @@
-"""The keys whose values are a closed set in verl, vLLM, transformers or torch, with the sets as those define them.
+"""Keys whose values form a closed set in verl, vLLM, transformers or torch, and these sets.
 
-Reading a set imports what defines it, up to 25 s. `TRIED` values, which the experiments here use, need no look.
+Reading a set imports the library that defines it, which takes up to 25 s. `tried` values skip that.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ REF, CORRECTION = "actor_rollout_ref.ref", "algorithm.rollout_correction"
 
 @dataclass(frozen=True)
 class ClosedSet:
-    """Values of one kind.
+    """A set of values and the keys that take them.
 
     Attributes:
-        keys: the keys that take one of them, or a list of them.
-        tried: values that are known to be among them.
-        read: returns all of them.
+        keys: the keys whose value is one of the set, or a list of these.
+        tried: values that are known to be in the set.
+        read: returns the whole set.
     """
 
     keys: tuple[str, ...]
@@ -37,9 +37,9 @@ class ClosedSet:
 
 
 def wrong_values(config: DictConfig) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield each key with a value that its set has not, that value, and the set in order.
+    """Yield each key with a value outside its set, that value, and the sorted set.
 
-    A value that others follow from is yielded for the first of their keys alone.
+    A wrong value is yielded once for the keys of one set, since one key may take it from another.
     """
     loaded = False
     for closed in SETS:
@@ -58,7 +58,7 @@ def wrong_values(config: DictConfig) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def values(config: DictConfig, key: str) -> list[str]:
-    """Return a key's value or list of values; none where it is not set, or belongs to what the run does not use."""
+    """Return a key's values; none if it is not set or the run does not use it."""
     if key.startswith("critic.") and not (config.critic.enable or config.algorithm.adv_estimator == "gae"):
         return []
     if key.endswith("checkpoint_engine.backend") and OmegaConf.select(config, f"{key[:-8]}.custom_backend_module"):
@@ -72,15 +72,15 @@ def values(config: DictConfig, key: str) -> list[str]:
 
 
 def _load_libraries(config: DictConfig) -> None:
-    """Import what adds to verl's registries in the run's processes."""
+    """Import the modules that add to verl's registries in a run."""
     for module in filter(None, str(config.actor_rollout_ref.model.external_lib or "").split(",")):
         importlib.import_module(module)
 
 
 def compared(module: str, function: str, name: str) -> set[str]:
-    """Return the texts that a function's source compares `name` with, but for those that it then refuses.
+    """Return the texts that a function's source compares `name` with, without those that it refuses.
 
-    verl has no other word for many of its sets than the comparisons that use them.
+    Many of verl's sets are defined only by such comparisons.
     """
     found: Any = importlib.import_module(module)
     for part in function.split("."):
@@ -108,7 +108,7 @@ def _is_unwritten(statement: ast.stmt) -> bool:
 
 
 def _texts(compare: ast.Compare, name: str, assigned: Mapping[str, ast.expr]) -> set[str]:
-    """Return the texts on the other side of a comparison of `name`, which may stand in a list of that function."""
+    """Return the texts that `name` is compared with, directly or through a list assigned in the function."""
     sides = [compare.left, *compare.comparators]
     if name not in [getattr(side, "id", getattr(side, "attr", None)) for side in sides]:
         return set()
@@ -139,7 +139,7 @@ def _backends() -> set[str]:
 
 
 def _checkpoint_engines() -> set[str]:
-    """Return the names that verl's files register, those included whose packages are on the run's machine alone."""
+    """Return the names that verl's files register, also those whose packages are missing on this machine."""
     folder = Path(importlib.import_module("verl.checkpoint_engine").__path__[0])
     pattern = re.compile(r'CheckpointEngineRegistry\.register\("(\w+)"\)')
     return {name for file in folder.rglob("*.py") for name in pattern.findall(file.read_text(encoding="utf-8"))}

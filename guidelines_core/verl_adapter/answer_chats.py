@@ -1,11 +1,11 @@
-"""Lets one model answer many chats, in a process of its own, so that its memory is free when it ends.
+"""Generates one model's answers to many chats in a separate process, whose memory is free afterwards.
 
     python -m guidelines_core.verl_adapter.answer_chats JOB.json
 
 `analysis/lift.py` and `guidelines_core.data.pass_rate` start it. A job is `model`, `engine` (vLLM's
 arguments), `sampling` (vLLM's, without seed) and `tasks`: pairs of files, `requests` (lines `{"id", "messages",
 "seed"}`, the seed null for vLLM's own state) and `answers` (lines `{"id", "text", "tokens", "finish"}`).
-Each answer is written as it comes, and what has one is not asked again, so that a job can be stopped and continued.
+Each answer is written when it is finished. Answered requests are skipped, so a job can be stopped and continued.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOO_LONG = "too_long"
 
 @dataclass(frozen=True)
 class Request:
-    """A chat that has no answer yet: its id, its tokens, its sampling's seed and where the answer goes."""
+    """An unanswered chat: its id, tokens, sampling seed, and the file for the answer."""
 
     id: str
     prompt: list[int]
@@ -33,7 +33,7 @@ class Request:
 
 
 def main(job_file: str) -> int:
-    """Answer what the job asks and has no answer yet."""
+    """Answer the job's open requests."""
     job = json.loads(Path(job_file).read_text(encoding="utf-8"))
     requests, too_long = unanswered(job)
     files = {Path(task["answers"]): open_to_append(Path(task["answers"])) for task in job["tasks"]}
@@ -45,7 +45,7 @@ def main(job_file: str) -> int:
 
 
 def unanswered(job: dict[str, Any]) -> tuple[list[Request], list[Request]]:
-    """Return the requests that have no answer yet, and of them apart those too long for the model's context."""
+    """Return the unanswered requests that fit the model's context, and those that do not."""
     from transformers import AutoConfig, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
@@ -66,7 +66,7 @@ def unanswered(job: dict[str, Any]) -> tuple[list[Request], list[Request]]:
 
 
 def answer(job: dict[str, Any], requests: list[Request], files: dict[Path, TextIO]) -> None:
-    """Let vLLM answer the requests, as many at once as it takes, and write each answer as it comes."""
+    """Answer the requests with vLLM, as many at once as it schedules, and write each answer when it is finished."""
     from vllm import LLM, SamplingParams
     from vllm.sampling_params import RequestOutputKind
 

@@ -1,9 +1,9 @@
-"""Packed attention with the kernel that comes with torch.
+"""Packed attention with torch's own kernel.
 
-verl packs sequences (`use_remove_padding`) for flash-attention 2, which is published as source only. torch carries the
-same kernel as `torch.nn.attention.varlen`; this registers it with transformers, to be chosen by
-`actor_rollout_ref.model.override_config.attn_implementation=torch_varlen`. It sees no padding, so it is for packed
-batches alone: (1, tokens), each sequence's positions counted from 0.
+verl packs sequences (`use_remove_padding`) for flash-attention 2, which is published as source only. torch has the same
+kernel as `torch.nn.attention.varlen`. This module registers it with transformers;
+`actor_rollout_ref.model.override_config.attn_implementation=torch_varlen` selects it. It supports packed batches only:
+shape (1, tokens), each sequence's positions from 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers import AttentionInterface
 NAME = "torch_varlen"
 
 _last: tuple[weakref.ref[torch.Tensor], tuple[torch.Tensor, int]] | None = None
-"""The position ids that `bounds` saw last, and what it found: all layers of a forward pass share them."""
+"""The last position ids and their bounds, which all layers of a forward pass share."""
 
 
 def bounds(position_ids: torch.Tensor) -> tuple[torch.Tensor, int]:
@@ -55,12 +55,12 @@ def attend(
     Args:
         module: the layer's attention; not used.
         query, key, value: shape (1, heads or kv_heads, tokens, head_dim).
-        attention_mask, dropout, sliding_window: none, 0 and none; others are refused.
+        attention_mask, dropout, sliding_window: must be None, 0 and None.
         scaling: factor of the scores.
         position_ids: shape (1, tokens).
 
     Raises:
-        ValueError: the batch is not packed, or the model wants what this kernel has not.
+        ValueError: the batch is not packed, or the model needs a feature that this kernel lacks.
     """
     if query.shape[0] != 1 or position_ids is None or attention_mask is not None:
         raise ValueError(
@@ -74,18 +74,18 @@ def attend(
     if query.device.type == "cuda" and query.dtype != torch.float32:
         from torch.nn.attention.varlen import varlen_attn
 
-        # GQA needs a word in newer torch; 2.11 knows no such word and does it unasked.
+        # Newer torch needs an argument for GQA; 2.11 lacks it and supports GQA without.
         more = {"enable_gqa": True} if "enable_gqa" in (varlen_attn.__kwdefaults__ or {}) else {}
         out = varlen_attn(query, key, value, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), **more)
     else:
-        out = each_alone(query, key, value, ends, scaling)
+        out = attend_by_sequence(query, key, value, ends, scaling)
     return out.unsqueeze(0), None
 
 
-def each_alone(
+def attend_by_sequence(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, ends: torch.Tensor, scaling: float | None
 ) -> torch.Tensor:
-    """Return what `varlen_attn` does, one sequence after the other: for a CPU and for float32, which it does not know.
+    """Return the result of `varlen_attn`, computed sequence by sequence: for a CPU and for float32, which it lacks.
 
     Args:
         query, key, value: shape (tokens, heads or kv_heads, head_dim).

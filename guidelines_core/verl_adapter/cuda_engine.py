@@ -1,6 +1,6 @@
-"""What verl lacks on GPUs, loaded by `actor_rollout_ref.model.external_lib`.
+"""verl's FSDP engine on CUDA, loaded by `actor_rollout_ref.model.external_lib`.
 
-Packed attention (`guidelines_core.verl_adapter.attention`), and a reference policy that stays on its GPU.
+It keeps the reference policy on its GPU, and the module also registers packed attention (`attention.py`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from guidelines_core.verl_adapter import attention as attention
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
 class FSDPEngineResident(FSDPEngineWithLMHead):
-    """verl's engine, whose reference policy is kept in main memory only if `ref.fsdp_config.param_offload` says so.
+    """verl's engine, with the reference policy in main memory only if `ref.fsdp_config.param_offload` is set.
 
-    verl offloads every engine that only does forward passes, whatever the key says (`transformer_impl.py`), and
-    copies all weights to the GPU again for each micro-batch.
+    verl offloads every forward-only engine regardless of the key (`transformer_impl.py`), and copies all weights to the
+    GPU for each micro-batch.
     """
 
     engine_config: Any
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
-        """Shard the module, without an offload policy where none is asked for."""
+        """Shard the module, without an offload policy unless it is configured."""
         config = self.engine_config
         if config.forward_only and not config.param_offload:
             self.engine_config = dataclasses.replace(config, forward_only=False)

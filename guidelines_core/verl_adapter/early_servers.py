@@ -1,4 +1,4 @@
-"""A shorter start of verl's trainer: its servers start beside its data and its models, and its stages are logged."""
+"""Starts verl's servers while its data and models load, and logs the stages of the start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from guidelines_core.verl_adapter.reward_loop import SolverLoop
 
 
 class EarlyServers:
-    """What is added to verl's trainer: when its servers are started, and how long each stage of the start took.
+    """Mixed into verl's trainer: starts its servers early and times each stage of the start.
 
     verl starts the solver's server after the actor is loaded and the planner's after that (`PPOTrainer._setup`), and
-    offers no other moment. While it sets up, the two names that it calls there return the servers that have been
-    started already.
+    has no option to change this. During the setup, the two names that it calls there return the servers that are
+    already starting.
     """
 
     _solver: Future[SolverLoop] | None = None
@@ -30,11 +30,11 @@ class EarlyServers:
     _start_logged = False
 
     def _setup(self) -> None:
-        """Set up the trainer, with the servers started as early as they may be."""
+        """Set up the trainer, with the servers started as early as possible."""
         self._stages = Start.handed_over()
         originals = trainer_base.RewardLoopManager, trainer_base.LLMServerManager
-        trainer_base.RewardLoopManager = self._solver_on_its_way
-        trainer_base.LLMServerManager = _RolloutOnItsWay(self)
+        trainer_base.RewardLoopManager = self._early_solver
+        trainer_base.LLMServerManager = _EarlyRolloutManager(self)
         try:
             super()._setup()  # type: ignore[misc]
         finally:
@@ -48,35 +48,35 @@ class EarlyServers:
         self._stages.ends("data")
 
     def _init_resource_pool_mgr(self) -> None:
-        """Set up verl's pools and start the solver, in its own or, if it may start there, on the training GPUs."""
+        """Set up verl's pools and start the solver in its pool, or on the training GPUs if that is possible."""
         if self._pools_ready:
             return
         self._pools_ready = True
         super()._init_resource_pool_mgr()  # type: ignore[misc]
         config, pools = self.config, self.resource_pool_manager  # type: ignore[attr-defined]
         pools.create_resource_pool()
-        # verl makes them again (`trainer_base.py`); the solver's would not be the trainer's then.
+        # verl creates the pools again (`trainer_base.py`); then the solver's would differ from the trainer's.
         pools.create_resource_pool = lambda: None
         if config.reward.reward_model.enable_resource_pool or started_together(config):
             pool = pools.get_resource_pool(Role.RewardModel)
-            # Made here, for the actor's workers may look for it at the same time as the solver's.
+            # Created here, since the actor's workers and the solver's may need it at the same time.
             pool.get_placement_groups(device_name=config.trainer.device)
             self._solver = ThreadPoolExecutor(max_workers=1).submit(SolverLoop, config, pool)
 
     @property
     def actor_rollout_wg(self) -> Any:
-        """The actor's workers, as verl names them."""
+        """The actor's workers, under verl's name."""
         return self._actor_workers
 
     @actor_rollout_wg.setter
     def actor_rollout_wg(self, workers: Any) -> None:
-        """Take the actor's workers, and start the planner's servers on their GPUs before they load their models."""
+        """Set the actor's workers, and start the planner's servers on their GPUs before they load their models."""
         self._actor_workers = workers
         if getattr(self, "_enable_hybrid_replicas", True) and started_together(self.config):  # type: ignore[attr-defined]
             self._rollout = rollout_started(self.config, workers)  # type: ignore[attr-defined]
 
-    def _solver_on_its_way(self, config: Any, rm_resource_pool: Any) -> Any:
-        """Return the reward loop at once; its first use waits until its server is up."""
+    def _early_solver(self, config: Any, rm_resource_pool: Any) -> Any:
+        """Return the reward loop without waiting; its first use waits for its server."""
         self._stages.ends("models")
         return SolverLoop(config, rm_resource_pool) if self._solver is None else _AwaitedResult(self._solver)
 
@@ -91,12 +91,12 @@ class EarlyServers:
         super().fit(agent_loop_manager)  # type: ignore[misc]
 
     def on_validate_begin(self) -> None:
-        """Log the stages, if this validation is the first thing after the start."""
+        """Log the stages, if this validation comes first after the start."""
         self._log_start(self.global_steps)  # type: ignore[attr-defined]
         super().on_validate_begin()  # type: ignore[misc]
 
     def on_train_begin(self) -> None:
-        """Log the stages before the first step, which verl has counted already."""
+        """Log the stages before the first step, whose number verl has already set."""
         self._log_start(self.global_steps - 1)  # type: ignore[attr-defined]
         super().on_train_begin()  # type: ignore[misc]
 
@@ -108,19 +108,19 @@ class EarlyServers:
 
 
 def started_together(config: Any) -> bool:
-    """Return whether a server may start on a GPU where the actor's workers and the other server start.
+    """Return whether servers may start on GPUs where the actor's workers and another server are starting.
 
-    vLLM measures free memory to size its cache, which others that start at once falsify: both must know its size.
+    Without a given cache size vLLM measures free memory, which is wrong during other starts: both sizes must be set.
     """
     engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
     return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
 
 
 def rollout_started(config: Any, workers: Any) -> Future[Any]:
-    """Start the planner's servers beside `workers` and return the manager to come.
+    """Start the planner's servers on the GPUs of `workers` and return the future of their manager.
 
-    verl asks each worker where it is before it starts a server there, and a worker that loads its model does not
-    answer: this returns when all have answered.
+    verl asks each worker for its place before it starts a server there, and a worker does not answer while it loads its
+    model. This returns after all have answered.
     """
     manager = LLMServerManager(config=config, worker_group=workers)
 
@@ -141,24 +141,24 @@ def _placed(manager: Any) -> bool:
     return bool(replicas) and all(len(replica.servers) == replica.nnodes for replica in replicas)
 
 
-class _RolloutOnItsWay:
-    """Stands for verl's class `LLMServerManager` while the trainer sets up."""
+class _EarlyRolloutManager:
+    """Replaces verl's class `LLMServerManager` during the trainer's setup."""
 
     def __init__(self, trainer: EarlyServers) -> None:
         self._trainer = trainer
 
     def create(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the manager that was started with the actor's workers, or start one now."""
+        """Return the manager that was started early, or start one now."""
         coming = self._trainer._rollout
         return LLMServerManager.create(*args, **kwargs) if coming is None else coming.result()
 
     def create_empty(self, *args: Any, **kwargs: Any) -> Any:
-        """Do what verl's does."""
+        """Call verl's `create_empty`."""
         return LLMServerManager.create_empty(*args, **kwargs)
 
 
 class _AwaitedResult:
-    """Stands for a future's result: reading an attribute waits for the result."""
+    """A proxy of a future's result: reading an attribute waits for the result."""
 
     def __init__(self, future: Future[Any]) -> None:
         self._future = future

@@ -33,7 +33,7 @@ class GradedRows:
         self._write_rows(rows, "train")
 
     def _graded_rows(self, batch: Any) -> pd.DataFrame:
-        """Return the batch's graded rows, without the copies that only fill up a mini-batch."""
+        """Return the batch's graded rows, without the padding of a mini-batch."""
         fields = ["uid", "advantages", "response_mask", "extra_fields"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         rows = []

@@ -31,7 +31,7 @@ class Liveness:
         self._next = 0.0
 
     def look(self) -> None:
-        """Raise if one has died; a busy one has not. Asks again after `EVERY_S` seconds.
+        """Raise if an actor has died; checks at most every `EVERY_S` seconds.
 
         Raises:
             ProcessDiedError: an actor is dead; the message has its name and Ray's error.
@@ -49,7 +49,7 @@ class Liveness:
             self._asked[place] = handle.__ray_ready__.remote()
 
     def during(self, call: Callable[[], object]) -> None:
-        """Make a call that waits for the actors and check them meanwhile; abandon the call if one has died.
+        """Run a call that waits for the actors and check them meanwhile; abandon the call if one has died.
 
         Raises:
             ProcessDiedError: an actor is dead.
@@ -63,7 +63,7 @@ class Liveness:
             except BaseException as error:
                 outcome.set_exception(error)
 
-        # A thread of a pool would be waited for when Python ends.
+        # Python waits for a pool's threads when it ends.
         threading.Thread(target=make, daemon=True).start()
         while not wait([outcome], timeout=1.0).done:
             self.look()

@@ -1,4 +1,4 @@
-"""verl's training workers in this process, without Ray: what a benchmark of a step's training side runs."""
+"""verl's training workers in this process, without Ray, for benchmarks of a step's training side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig, open_dict
 
 
 def preload() -> None:
-    """Import what the workers need, so that processes that are forked later have it."""
+    """Import the workers' modules, so that forks of this process have them."""
     import torch._dynamo  # noqa: F401
     import transformers.models.qwen2.modeling_qwen2  # noqa: F401
     from verl.workers import engine, engine_workers  # noqa: F401
@@ -36,7 +36,7 @@ class LocalWorkers:
         os.environ.update({key: str(value) for key, value in rank.items()})
         section = config.actor_rollout_ref
         with open_dict(section):
-            # As verl's trainer does before it makes its workers.
+            # verl's trainer does this before it creates its workers.
             section.actor.optim.total_training_steps = config.trainer.total_training_steps
         if config.trainer.device == "cuda":
             import torch
@@ -62,7 +62,7 @@ class LocalWorkers:
         from verl.utils import tensordict_utils as tu
 
         actor = self._actor
-        # What verl's trainer says of an update, see `_update_actor`.
+        # The options of an update as in verl's `_update_actor`.
         tu.assign_non_tensor(
             batch, calculate_entropy=actor.calculate_entropy or actor.entropy_coeff != 0, global_batch_size=rows,
             mini_batch_size=rows, epochs=actor.ppo_epochs, seed=actor.data_loader_seed,

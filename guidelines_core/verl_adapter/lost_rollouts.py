@@ -1,7 +1,7 @@
-"""Rollouts that got no verdict: counted, limited, and kept from making an advantage of a group's only survivor.
+"""Counts and limits rollouts without verdict, and sets the advantages of groups with fewer than two rollouts to zero.
 
-verl drops a rollout whose reward function raises. What is left of its group is normalized by the survivors' mean and
-deviation, and a group of one by mean 0 and deviation 1 (`core_algos.py`): its raw reward becomes its advantage.
+verl drops a rollout whose reward function raises, and normalizes the rest of its group by their mean and deviation. A
+group of one has mean 0 and deviation 1 there (`core_algos.py`), so its reward becomes its advantage.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import transfer_queue as tq
 from tensordict import TensorDict
 
 UNGROUPED = ("gae", "reinforce_plus_plus", "remax")
-"""Advantage estimators that compare no rollouts of a group."""
+"""Advantage estimators that do not compare the rollouts of a group."""
 
 LOST, INCOMPLETE, LONE = "reward/lost_rollouts", "reward/incomplete_groups", "reward/lone_groups"
-"""Metrics of a step: the share of its rollouts without verdict, the share of its groups that lack some rollouts, with
-mean and deviation over those that are left, and the share of those with fewer than two, which teach nothing."""
+"""Metrics of a step: the share of rollouts without verdict, the share of groups that lack some of their rollouts, and
+the share of groups with fewer than two rollouts, which have no advantage."""
 
 EVICTED = "training/rollout_failure/evicted_samples"
-"""verl's count of groups that its asynchronous replay buffer dropped whole because a rollout of theirs failed."""
+"""verl's count of groups that its asynchronous replay buffer dropped because a rollout failed."""
 
 
 class TooManyLostError(RuntimeError):
@@ -44,9 +44,9 @@ def loss_metrics(found: Counter[str], groups: int, rollouts: int) -> dict[str, f
     """Return the metrics `LOST`, `INCOMPLETE` and `LONE`, each from 0 to 1.
 
     Args:
-        found: rollouts with a verdict, by group; a group that lost all of them is absent.
-        groups: how many were asked for.
-        rollouts: how many of each.
+        found: rollouts with a verdict, by group; a group without any is absent.
+        groups: the number of groups.
+        rollouts: the number of rollouts in each group.
     """
     incomplete = sum(1 < size < rollouts for size in found.values())
     whole = sum(size >= max(2, rollouts) for size in found.values())
@@ -58,13 +58,13 @@ def loss_metrics(found: Counter[str], groups: int, rollouts: int) -> dict[str, f
 
 
 class LostRollouts:
-    """What is added to verl's trainer: the count, the limit, and no advantage for a group's only survivor."""
+    """Mixed into verl's trainer: the count, the limit, and zero advantages in groups with fewer than two rollouts."""
 
     def _balance_batch(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Count what the step lost, before it changes the weights.
+        """Count the step's rollouts without verdict, before the step changes the weights.
 
         Raises:
-            TooManyLostError: it is more than `guidelines.max_lost_share`.
+            TooManyLostError: their share is above `guidelines.max_lost_share`.
         """
         config = self.config  # type: ignore[attr-defined]
         rollouts = config.actor_rollout_ref.rollout.n

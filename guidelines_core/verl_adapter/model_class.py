@@ -1,8 +1,8 @@
-"""Fills vLLM's cache of what it knows of a model's class: `python -m guidelines_core.verl_adapter.model_class MODEL …`.
+"""Fills vLLM's cache of model classes: `python -m guidelines_core.verl_adapter.model_class MODEL …`.
 
-Before it loads a model each server of vLLM looks the class up in `$VLLM_CACHE_ROOT/modelinfos`. Where it is not there,
-as on a machine's first start, it imports torch and vLLM in a new interpreter to inspect it, 30 s while everything waits
-(`model_executor/models/registry.py`, `inspect_model_cls`). A process that has imported them does it in a second.
+Before it loads a model, each vLLM server looks up the class in `$VLLM_CACHE_ROOT/modelinfos`. If it is missing, as on a
+machine's first start, the server imports torch and vLLM in a new interpreter to inspect it, which takes 30 s
+(`model_executor/models/registry.py`, `inspect_model_cls`). A process that has imported them needs one second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from guidelines_core.hardware.shapes import config_file
 def inspect(models: Sequence[str]) -> list[str]:
     """Inspect the classes of `models`, folders or hub ids, and return the classes' names.
 
-    A model that is not on this machine yet, or whose class vLLM does not have, is left to vLLM.
+    Models that are not on this machine, and classes that vLLM lacks, are skipped.
     """
     found = []
     for model in models:

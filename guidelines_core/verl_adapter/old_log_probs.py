@@ -1,8 +1,8 @@
-"""Old log-probs where policy and rollout agree: the rollout engine's own, instead of another forward pass.
+"""Takes old log-probs from the rollout engine, without another forward pass, while engine and training agree.
 
-The engine samples each token from the very weights that are trained next, and says how likely it was. What it says
-differs from what training would compute by rounding alone, as long as both hold the same weights; `training/
-rollout_probs_diff_mean` measures that at every step whose old log-probs are computed.
+The engine samples each token from the weights that are trained next and returns its log-prob. With equal weights it
+differs from the log-prob in training only by rounding. `training/rollout_probs_diff_mean` measures the difference at
+every step whose old log-probs are computed.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def from_rollout(step: int, difference: float | None, agreement: float, check_ev
 
     Args:
         step: its number, from 1.
-        difference: the last one measured, None before there is one.
-        agreement: below which the two agree.
-        check_every: of so many steps the first is measured.
+        difference: the last measured one, None before the first.
+        agreement: the largest difference at which they agree.
+        check_every: every so many steps, the difference is measured.
     """
     return difference is not None and difference < agreement and (step - 1) % check_every != 0
 
 
 class OldLogProbs:
-    """What is added to verl's trainer: the choice at each step."""
+    """Mixed into verl's trainer: the choice at each step."""
 
     _difference: float | None = None
 
     def on_train_begin(self) -> None:
-        """Forget what was measured of other weights."""
+        """Forget the difference that was measured with other weights."""
         self._difference = None
         super().on_train_begin()  # type: ignore[misc]
 

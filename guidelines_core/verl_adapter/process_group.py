@@ -1,4 +1,4 @@
-"""The training workers' process group, whose store listens on the master's address alone."""
+"""The training workers' process group, whose store listens only on the master's address."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.distributed as dist
 def initialize(backend: str) -> None:
     """Make torch's default process group, as `env://` would, from RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 
-    `env://` binds the store to every interface of the machine; `TCPStore` takes a socket that is bound already.
-    verl keeps a group that exists (`utils/distributed.py`).
+    `env://` binds the store to every interface of the machine; `TCPStore` accepts a bound socket. verl uses an
+    existing group (`utils/distributed.py`).
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

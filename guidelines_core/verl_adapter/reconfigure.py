@@ -1,4 +1,4 @@
-"""Changes a running trainer's configuration where each value is read, and puts its model back to the start.
+"""Changes a running trainer's configuration in every process that reads it, and resets its model.
 
 Each of Ray's processes has its own copy of the configuration. The functions whose first argument is a worker or a
 server run in that actor's process, through Ray's `__ray_call__`, and get the actor's object.
@@ -13,14 +13,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 def set_values(config: DictConfig, values: Mapping[str, Any]) -> None:
-    """Set `values` in `config`, in place: whoever holds a part of it sees them."""
+    """Set `values` in `config` in place, also for holders of its parts."""
     with open_dict(config):
         for key, value in values.items():
             OmegaConf.update(config, key, value)
 
 
 def batch_limits(config: DictConfig) -> dict[str, dict[str, Any]]:
-    """Return what verl's training workers read from their engine's configuration for each batch, by role."""
+    """Return the limits that verl's training workers read from their engine's configuration at each batch, by role."""
     actor, ref, rollout = (config.actor_rollout_ref[name] for name in ("actor", "ref", "rollout"))
     return {
         "actor": {
@@ -39,7 +39,7 @@ def batch_limits(config: DictConfig) -> dict[str, dict[str, Any]]:
 
 
 def set_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
-    """Set `values` in an agent loop worker's copies; with the old n it would make the trainer pad the batch."""
+    """Set `values` in an agent loop worker's copies; with the old n the trainer would pad the batch."""
     from verl.utils.config import omega_conf_to_dataclass
 
     for config in (worker.config, worker.llm_client.config):
@@ -48,7 +48,7 @@ def set_agent_loop(worker: Any, values: Mapping[str, Any]) -> None:
 
 
 def set_lengths(server: Any, prompt_length: int, response_length: int) -> None:
-    """Set the lengths by which a rollout server cuts each answer off."""
+    """Set the lengths at which a rollout server truncates."""
     # The configuration is a frozen dataclass.
     server.config.__dict__.update(prompt_length=prompt_length, response_length=response_length)
 
@@ -94,5 +94,5 @@ def _with_actor(worker: Any) -> list[Any]:
 
 
 def _local(parameter: Any) -> Any:
-    """Return this process's share of a parameter, whichever way it is sharded."""
+    """Return this process's shard of a parameter."""
     return parameter.to_local() if hasattr(parameter, "to_local") else parameter.data

@@ -1,8 +1,8 @@
-"""The solver's servers and the reward workers that ask them, over verl's own.
+"""The solver's servers and the reward workers that send them requests, as subclasses of verl's.
 
-verl puts a router before the servers that turns every refusal into a 500, so that a client cannot tell what to try
-again, and that knows no server but the first ones (`reward_loop/router/naive_router.py`). Here the workers ask the
-servers themselves, and one that died can be replaced.
+verl's router before the servers turns every refusal into a 500, so a client cannot decide what to retry, and it keeps
+the first addresses (`reward_loop/router/naive_router.py`). Here the workers send requests to the servers directly, and
+a dead server can be replaced.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class SolverServers(RewardModelManager):
-    """verl's servers of the frozen model, without its router; one that is dead or wedged can be started again.
+    """verl's servers of the frozen model, without its router; a dead or hanging server can be restarted.
 
     Attributes:
         server_addresses: `host:port` of each.
@@ -43,19 +43,19 @@ class SolverServers(RewardModelManager):
         self._starts = 0
         self._processes = [_processes(replica) for replica in self.rollout_replicas]
         for rank in range(len(self.rollout_replicas)):
-            self._say_where(rank)
+            self._log_addresses(rank)
 
     def _initialize_router(self) -> None:
         self.router_address = ",".join(self.server_addresses)
 
     def restart(self, rank: int) -> None:
-        """End server `rank` with its processes and start another on the same GPUs, from the same weights."""
+        """End server `rank` with its processes and start a new one on the same GPUs from the same weights."""
         old = self.rollout_replicas[rank]
         _end(self._processes[rank])
         for actor in (*old.servers, *old.workers):
             ray.kill(actor)
         self._starts += 1
-        # verl names its actors; those of the old server may not be gone from Ray's books yet.
+        # verl names its actors, and Ray may still list those of the old server.
         new = type(old)(
             replica_rank=rank,
             config=self.config.rollout,
@@ -70,15 +70,15 @@ class SolverServers(RewardModelManager):
         self.server_handles[rank] = new.server_handle
         self.server_addresses[rank] = new.server_address
         self._processes[rank] = _processes(new)
-        self._say_where(rank)
+        self._log_addresses(rank)
 
-    def _say_where(self, rank: int) -> None:
+    def _log_addresses(self, rank: int) -> None:
         pids = " ".join(str(process.pid) for process in self._processes[rank])
         logger.warning("solver server %d: %s, processes %s", rank, self.server_addresses[rank], pids)
 
 
 class SolverLoop(RewardLoopManager):
-    """verl's reward loop with servers that can be started again and workers that count what gets no verdict."""
+    """verl's reward loop with restartable servers, and workers that count rollouts without verdict."""
 
     def __init__(self, config: DictConfig, rm_resource_pool: Any = None) -> None:
         self.config = config
@@ -89,7 +89,7 @@ class SolverLoop(RewardLoopManager):
         self._init_reward_loop_workers()
 
     def relocate(self, addresses: list[str]) -> None:
-        """Tell every reward worker where the servers are."""
+        """Send the servers' addresses to every reward worker."""
         ray.get([worker.relocate.remote(addresses) for worker in self.reward_loop_workers])
 
     def first_failure(self) -> str | None:
@@ -106,7 +106,7 @@ class SolverLoop(RewardLoopManager):
 
 
 class RewardWorker(RewardLoopWorker):
-    """verl's reward worker; its tokenizer runs no code that comes with a model."""
+    """verl's reward worker; its tokenizer does not run a model's own code."""
 
     def _init_reward_fn(self) -> None:
         model = self.config.actor_rollout_ref.model
@@ -117,10 +117,10 @@ class RewardWorker(RewardLoopWorker):
         )
 
     async def compute_score(self, data: DataProto) -> dict[str, Any]:
-        """Return the rollout's reward; whatever grading raises is counted, and travels through Ray.
+        """Return the rollout's reward; errors of grading are counted and raised in a form that Ray can pickle.
 
-        verl's worker asks the reward manager only where `custom_reward_function` is set, and else takes the reward
-        model for a classifier.
+        verl's worker calls the reward manager only if `custom_reward_function` is set, and otherwise treats the reward
+        model as a classifier.
         """
         try:
             result: dict[str, Any] = await self.reward_manager.run_single(data)
@@ -131,7 +131,7 @@ class RewardWorker(RewardLoopWorker):
         return result
 
     def relocate(self, addresses: list[str]) -> None:
-        """Ask the solver's servers at these addresses from now on."""
+        """Send requests to these addresses from now on."""
         self.reward_manager.scorer.relocate(addresses)
 
     def first_failure(self) -> str | None:
@@ -145,7 +145,7 @@ class RewardWorker(RewardLoopWorker):
         return counts
 
     def set_values(self, values: Mapping[str, Any]) -> None:
-        """Set `values` in this worker's copy of the configuration and ask the solver as it says."""
+        """Set `values` in this worker's copy of the configuration and in its solver client."""
         set_values(self.config, values)
         self.reward_manager.set_solver(self.config)
 
@@ -165,7 +165,7 @@ def _node() -> str:
 def _end(processes: list[psutil.Process]) -> None:
     """Kill processes, including stopped ones, which cannot handle a request from Ray."""
     for process in processes:
-        # psutil compares start times: a process that has the number of one that ended is not killed.
+        # psutil compares start times, so a process with a reused id is not killed.
         if process.is_running():
             process.kill()
     psutil.wait_procs(processes, timeout=10)

@@ -1,7 +1,6 @@
 """verl's reward manager: the object in a reward worker that grades each rollout.
 
-Chosen by `reward.reward_manager.source: importlib`, so that solver client, grading processes and counts belong to an
-object and not to the process.
+`reward.reward_manager.source: importlib` selects it. Solver client, grading processes and counts belong to this object.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ class GuidelineRewardManager(NaiveRewardManager):
         super().__init__(config, tokenizer, self.scorer.compute_score)
 
     def set_solver(self, config: DictConfig) -> None:
-        """Take the solver's settings from `config` from now on."""
+        """Use the solver's settings in `config` from now on."""
         self.scorer.set_solver(plain(config)["solver"], config.reward.num_workers)
 
 

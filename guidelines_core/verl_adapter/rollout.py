@@ -1,4 +1,4 @@
-"""Rollouts whose sampling follows from the run's seed, so that a resumed run goes on as an unbroken one would."""
+"""Rollouts sampled with seeds derived from the run's, so that a resumed run samples as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from guidelines_core.digests import text_seed
 
 
 class SeededRollout(SingleTurnAgentLoop):
-    """verl's loop of one turn, with a seed of its own for each request.
+    """verl's single-turn agent loop, with its own seed for each request.
 
-    `agent_loops.yaml` names it `seeded_single_turn`; `experiments/conf/base.yaml` chooses it.
+    `agent_loops.yaml` names it `seeded_single_turn`; `experiments/conf/base.yaml` selects it.
     """
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
-        """Write one guideline; `kwargs` are the problem's fields and the rollout's number."""
+        """Generate one guideline; `kwargs` are the problem's fields and the rollout's number."""
         seed = request_seed(
             self.config.guidelines.rollout_seed,
             int(kwargs["global_steps"]),

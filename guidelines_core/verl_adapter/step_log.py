@@ -46,7 +46,7 @@ def stop_rules(config: DictConfig) -> StopRules | None:
 
 
 class LogThenSave:
-    """verl's `Tracking`, after whose record of a step the step's checkpoint is written."""
+    """verl's `Tracking`, which writes a step's checkpoint after its record."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""verl's driver: its own V1 trainer, with every graded rollout recorded."""
+"""verl's driver process, with this project's trainer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class GuidelinesTaskRunner:
     def run(self, config: DictConfig) -> None:
         """Set up what `config` says and train.
 
-        `config` is the attempt's configuration and the driver's `py_executable`, which is no parameter of the run.
+        `config` is the attempt's configuration with the driver's `py_executable`, which is not recorded.
         """
         start = Start.handed_over()
         start.ends("ray")

@@ -1,7 +1,7 @@
 """verl's trainer with its records: every graded rollout, the reward's metrics, and sealed checkpoints.
 
-All of it goes to the run's directory. `runs/mlflow_sync.py` copies it into MLflow from another process, so that no
-step waits for a store.
+The records go to the run's directory. `runs/mlflow_sync.py` copies them into MLflow from another process, so no step
+waits for a store.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def recorded_trainer(mode: str) -> type[PPOTrainer]:
 
 
 class Recording(GradedRows):
-    """What is added to any of verl's V1 trainers, by the methods that it calls at fixed points of a step."""
+    """Mixed into any of verl's V1 trainers: overrides the methods that verl calls at fixed points of a step."""
 
     meter: Meter
     _due = False
     _gathering = False
 
     def _compute_reward_colocate(self, batch: Any, metrics: dict[str, Any] | None = None) -> Any:
-        """Grade a batch of rollouts with the solver on the training GPUs; verl's own way lacks the problems."""
+        """Grade a batch with the solver on the training GPUs, with the problems that verl leaves out."""
         manager = self.reward_loop_manager  # type: ignore[has-type]
         self.reward_loop_manager = with_problems = colocated.WithProblems(manager, batch)
         try:
@@ -54,7 +54,7 @@ class Recording(GradedRows):
     def _build_replay_buffer(self) -> Any:
         """Build verl's replay buffer, polled ten times a second; a poll fails if an actor died or the solver is lost.
 
-        verl's default of 2 s (`replay_buffer.py`) is no configuration key and rounds every short step up.
+        verl's interval of 2 s (`replay_buffer.py`) has no key and lengthens every short step.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         buffer.poll_interval = 0.1
@@ -70,14 +70,14 @@ class Recording(GradedRows):
         return buffer
 
     def fit(self, agent_loop_manager: Any) -> None:
-        """Train to the last step; what ends the run while rollouts are gathered leaves the last step's weights saved.
+        """Train to the last step; an error while rollouts are gathered saves the last step's weights first.
 
         Raises:
             NoVerdictError: no rollout of a step got a reward.
             SolverLostError: the solver is gone.
             TooManyLostError: too many rollouts of a step got none.
         """
-        # A solver that shares the training GPUs sleeps most of the time.
+        # A solver that shares the training GPUs is asleep most of the time and cannot be probed.
         if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
             loop = self._solver.result()  # type: ignore[attr-defined]
             self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
@@ -101,26 +101,26 @@ class Recording(GradedRows):
                 self._watch.stop()
 
     def on_init_end(self) -> None:
-        """Give the first weights to the rollout servers."""
+        """Send the first weights to the rollout servers."""
         self._rolling = Liveness(("rollout server", server) for server in self._rollout_servers())
         self._rolling.during(super().on_init_end)  # type: ignore[misc]
 
     def on_step_end(self) -> None:
-        """Give a step's weights to the rollout servers."""
+        """Send a step's weights to the rollout servers."""
         self._rolling.during(super().on_step_end)  # type: ignore[misc]
 
     def on_sample_begin(self) -> None:
-        """Note that the weights are the last step's until all rollouts are there."""
+        """Note that the weights are those of the last step while rollouts are gathered."""
         self._gathering = True
         super().on_sample_begin()  # type: ignore[misc]
 
     def on_sample_end(self) -> None:
-        """Note that the step goes on to change the weights."""
+        """Note that the step is about to change the weights."""
         self._gathering = False
         super().on_sample_end()  # type: ignore[misc]
 
     def _validate(self) -> dict[str, Any]:
-        """Validate; if the solver is lost meanwhile, the step is recorded and saved without, and then the run ends."""
+        """Validate; if the solver is lost, record and save the step without validation, then end the run."""
         try:
             metrics: dict[str, Any] = super()._validate()  # type: ignore[misc]
         except SolverLostError as error:
@@ -131,12 +131,12 @@ class Recording(GradedRows):
         return metrics
 
     def _rollout_servers(self) -> list[Any]:
-        """Return Ray's handles of the servers that write guidelines, on the training GPUs or on others."""
+        """Return Ray's handles of the planner's rollout servers."""
         managers = self._rollout_server_managers()  # type: ignore[attr-defined]
         return [handle for manager in managers for handle in manager.server_handles]
 
     def _liveness(self) -> Liveness:
-        """Return the watch over those that write, solve and grade; a solver that can be brought back has its own."""
+        """Return the liveness check of all actors; a restartable solver has its own watch."""
         rewards: Any = self.reward_loop_manager
         actors = {
             "agent loop worker": self.agent_loop_manager.agent_loop_workers,
@@ -147,7 +147,7 @@ class Recording(GradedRows):
         return Liveness((name, handle) for name, handles in actors.items() for handle in handles)
 
     def _fetch_one_gen_batch(self) -> Any:
-        """Put the problems' order before verl's random names of their groups."""
+        """Prefix verl's random group names with the problems' order."""
         batch = super()._fetch_one_gen_batch()  # type: ignore[misc]
         first = getattr(self, "_groups", 0)
         self._groups = first + len(batch)
@@ -156,20 +156,20 @@ class Recording(GradedRows):
         return batch
 
     def _balance_batch(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        """Put the rollouts into the problems' order before verl deals them out.
+        """Sort the rollouts by problem before verl distributes them.
 
-        They come in the order of their ends, which no two runs share, and gradients are sums whose order shows.
+        They arrive in the order in which they finish, which differs between runs, and gradients depend on the order.
         """
         batch.reorder(sorted(range(len(batch.keys)), key=lambda place: batch.keys[place]))
         return super()._balance_batch(batch, *args, **kwargs)  # type: ignore[misc]
 
     def on_validate_begin(self) -> None:
-        """Refuse to go on untracked; the validation before training comes before `on_train_begin`."""
+        """Check that the run is tracked: the first validation comes before `on_train_begin`."""
         self._require_journal()
         super().on_validate_begin()  # type: ignore[misc]
 
     def on_train_begin(self) -> None:
-        """Refuse to take the first step untracked."""
+        """Check that the run is tracked, and wrap verl's logger."""
         self._require_journal()
         self.logger = LogThenSave(  # type: ignore[has-type]
             self.logger,  # type: ignore[has-type]
@@ -182,15 +182,14 @@ class Recording(GradedRows):
         super().on_train_begin()  # type: ignore[misc]
 
     def _save_checkpoint(self) -> None:
-        """Put the checkpoint off until the step's records are written.
+        """Postpone the checkpoint until the step is recorded.
 
-        verl saves first (`trainer_base.py`): a run that ends in between would be resumed after a step of which
-        nothing is known.
+        verl saves first (`trainer_base.py`): a run that ends in between would resume after a step without a record.
         """
         self._due = True
 
     def _save_due(self, at_once: bool) -> dict[str, float]:
-        """Write the checkpoint that was put off, or one now if `at_once`; return its metrics."""
+        """Write the postponed checkpoint, or one in any case if `at_once`; return its metrics."""
         self._data_read = self.train_dataloader.state_dict()  # type: ignore[attr-defined]
         if not self._due and not at_once:
             return {}
@@ -200,7 +199,7 @@ class Recording(GradedRows):
         return {"timing_s/save_checkpoint": time.monotonic() - began, **room}
 
     def _write_checkpoint(self) -> dict[str, float]:
-        """Write this step's checkpoint and its seal, delete superfluous ones, and return how many more fit."""
+        """Write and seal this step's checkpoint, delete superfluous ones, and return how many more fit on the disk."""
         directory, step = Path(self.config.trainer.default_local_dir), self.global_steps  # type: ignore[attr-defined]
         folder = directory / f"global_step_{step}"
         checkpoints.unseal(folder)
@@ -212,24 +211,24 @@ class Recording(GradedRows):
         return {ROOM: checkpoints.room(folder)}
 
     def _save_last_step(self, sleep: bool) -> None:
-        """Save the step before this one, whose weights are still there, with the data as it stood after it.
+        """Save the step before this one, whose weights are still loaded, with the data loader's state after it.
 
-        With `sleep` the rollout engine is put to sleep first, as verl does when a step's rollouts are there.
+        With `sleep` the rollout engine is put to sleep first, as verl does after a step's rollouts.
         """
         self.global_steps: int = self.global_steps - 1
         if checkpoints.last_checkpoint(Path(self.config.trainer.default_local_dir)) < self.global_steps:  # type: ignore[attr-defined]
             if sleep:
-                # Frees the rollout engine's memory, where it shares the training GPUs.
+                # Frees the memory of a rollout engine on the training GPUs.
                 super().on_sample_end()  # type: ignore[misc]
             self.train_dataloader.state_dict = lambda: self._data_read  # type: ignore[attr-defined]
             self._write_checkpoint()
         self.global_steps += 1
 
     def _require_journal(self) -> None:
-        """Raise if verl writes no journal: every record is made from the journal."""
+        """Raise if verl writes no journal, from which all records are made."""
         if "file" not in self.logger.logger:  # type: ignore[attr-defined]
             raise RuntimeError("trainer.logger lacks file: no run trains untracked; give [console,file]")
 
 
 class NoVerdictError(RuntimeError):
-    """No rollout of a step got a reward: there is nothing to learn from."""
+    """No rollout of a step got a reward."""

@@ -1,7 +1,7 @@
-"""One of verl's trainers that trains many times: what a sweep's trials need of it.
+"""One of verl's trainers for several trainings in one process, for the trials of a sweep.
 
-Between two trials `reset` sets what a step reads in every process that has a copy of it, puts model and optimizer back
-to the start, and builds data loader and replay buffer anew. `drain` empties the queue.
+Between two trials `reset` sets the changed values in every process that has a copy, restores model and optimizer, and
+builds a new data loader and replay buffer. `drain` empties the queue.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from guidelines_core.verl_adapter.reconfigure import (
 from guidelines_core.verl_adapter.validation import validate
 
 WALL = "sweep/step_s"
-"""Seconds of wall clock from the end of the step before to the end of this one: all phases and all in between."""
+"""Seconds of wall clock from the end of one step to the end of the next."""
 
 GAP = "sweep/gap_s"
-"""Seconds from a trial's last step to the next one's first, of a trainer that was kept; logged with that first step."""
+"""Seconds from a trial's last step to the first step of the next trial in the same trainer, logged with that step."""
 
 POLL_S = 0.02
 
@@ -37,14 +37,14 @@ class TrialStopped(RuntimeError):
 
 
 def trial_trainer(mode: str) -> Any:
-    """Return verl's trainer for `trainer.v1.trainer_mode` with our records and what a trial adds."""
+    """Return the recorded trainer for `trainer.v1.trainer_mode` with `Trial` mixed in."""
     from guidelines_core.verl_adapter.trainer import recorded_trainer
 
     return type("TrialTrainer", (Trial, recorded_trainer(mode)), {})
 
 
 class Trial:
-    """Mixed into a recorded trainer: each step's wall clock, the way out after a step, data sets kept.
+    """Mixed into a recorded trainer: times each step, can stop after a step, and caches data sets.
 
     Attributes:
         stop: the file whose appearance ends the trial after the step under way.
@@ -70,7 +70,7 @@ class Trial:
             trainer_base.create_rl_dataset = original
 
     def _dataset(self, create: Any, files: Any, config: DictConfig, *args: Any, **kwargs: Any) -> Any:
-        # A data set depends on this section, but for the sizes of batch and response.
+        # A data set depends on this section, except for the sizes of batch and response.
         read = {
             name: value for name, value in config.items() if name not in ("train_batch_size", "max_response_length")
         }
@@ -80,21 +80,21 @@ class Trial:
         return self.datasets[key]
 
     def _write_checkpoint(self) -> dict[str, float]:
-        """Save nothing: a trial's weights are thrown away, however it ends."""
+        """Save nothing: a trial's weights are not needed."""
         return {}
 
     def on_train_begin(self) -> None:
-        """Start the clock, and keep the seconds since the last trial's last step."""
+        """Start the clock, and note the seconds since the previous trial's last step."""
         super().on_train_begin()  # type: ignore[misc]
         now = time.monotonic()
         self._gap = now - self.step_ended if self.step_ended else None
         self.step_ended = now
 
     def on_step_begin(self) -> None:
-        """End the trial if that was asked for.
+        """End the trial if a stop was requested.
 
         Raises:
-            TrialStopped: the file `stop` is there.
+            TrialStopped: the file `stop` exists.
         """
         if self.stop.exists():
             raise TrialStopped("stopped after a step")
@@ -111,12 +111,12 @@ class Trial:
 
 
 def keep_start(trainer: Any) -> None:
-    """Keep the trainer's weights and schedule in its workers' main memory, for `reset`."""
+    """Copy the trainer's weights and schedule to its workers' main memory, for `reset`."""
     _call(trainer.actor_rollout_wg.workers, save_start)
 
 
 def reset(trainer: Any, agent_loop_manager: Any, values: dict[str, Any]) -> None:
-    """Set `values` in every process of `trainer` and bring it back to what `keep_start` kept."""
+    """Set `values` in every process of `trainer` and restore the state that `keep_start` copied."""
     import ray
 
     config = trainer.config
@@ -131,17 +131,17 @@ def reset(trainer: Any, agent_loop_manager: Any, values: dict[str, Any]) -> None
     trainer.replay_buffer = trainer._build_replay_buffer()
     trainer._init_dump_executor()
     trainer.global_steps = 0
-    # The engines sleep first: the training workers need their memory while these put the weights back.
+    # The engines sleep first: the training workers need their memory to restore the weights.
     trainer.checkpoint_manager.sleep_replicas()
     _call(trainer.actor_rollout_wg.workers, restore_start, batch_limits(config))
     trainer.checkpoint_manager.update_weights(0)
 
 
 def drain(within_s: float) -> None:
-    """Wait until nothing is generated any more, then empty the queue.
+    """Wait until all generation has ended, then empty the queue.
 
     Raises:
-        TimeoutError: prompts are still being answered after `within_s` seconds.
+        TimeoutError: prompts are still in progress after `within_s` seconds.
     """
     import transfer_queue as tq
 

@@ -9,7 +9,7 @@ def validate(config: DictConfig) -> None:
     """Check `config` as verl's driver does before it starts. Importing verl takes 5 s.
 
     Raises:
-        ValueError, AssertionError, TypeError, NotImplementedError: verl's first complaint.
+        ValueError, AssertionError, TypeError, NotImplementedError: verl's first finding.
     """
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config

@@ -1,6 +1,6 @@
-"""verl's way of weights from training processes to rollout servers beside them, on a CPU: gloo in NCCL's place.
+"""Transfers weights from training processes to separate rollout servers on a CPU: gloo in place of NCCL.
 
-Chosen by `rollout.checkpoint_engine.backend: gloo`, and loaded by its `custom_backend_module`.
+`rollout.checkpoint_engine.backend: gloo` selects it, and `custom_backend_module` loads it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Topology = dict[str, list[int]]
 class GlooCheckpointEngine(CheckpointEngine):
     """The first training process broadcasts every weight to the rollout servers; the others only help to gather it.
 
-    Each weight's name, shape and type go through the group's store, under the weight's number.
+    The group's store passes each weight's name, shape and type, under the weight's number.
     """
 
     def __init__(self, bucket_size: int, is_master: bool = False) -> None:
@@ -73,7 +73,7 @@ class GlooCheckpointEngine(CheckpointEngine):
     async def send_weights(
         self, weights: Iterable[tuple[str, torch.Tensor]], global_steps: int | None = None
     ) -> dict[str, Any]:
-        """Broadcast the weights; a process that takes no part gathers them all the same, as the others wait for it."""
+        """Broadcast the weights; processes outside the group still gather them, since gathering is collective."""
         number = 0
         for name, weight in weights:
             if self._store is not None and self._group is not None:
@@ -85,7 +85,7 @@ class GlooCheckpointEngine(CheckpointEngine):
         return {}
 
     async def receive_weights(self, global_steps: int | None = None) -> AsyncIterator[tuple[str, torch.Tensor]]:
-        """Yield the weights by their names, as they come."""
+        """Yield the weights with their names."""
         assert self._store is not None
         assert self._group is not None
         number = 0

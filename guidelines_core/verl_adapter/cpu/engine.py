@@ -24,9 +24,8 @@ class FSDPEngineCPU(FSDPEngineWithLMHead):
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
         """Shard the module without offload.
 
-        A forward-only engine (the reference policy) is given an offload policy with pinned memory
-        (`transformer_impl.py`), which raises where there is no accelerator; its parameters are in main
-        memory already.
+        verl gives a forward-only engine (the reference policy) an offload policy with pinned memory
+        (`transformer_impl.py`), which fails without an accelerator.
         """
         config = self.engine_config
         self.engine_config = dataclasses.replace(config, forward_only=False)

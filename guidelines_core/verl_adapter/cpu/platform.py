@@ -17,7 +17,7 @@ from verl.plugin.platform.platform_manager import PlatformRegistry
 
 
 class _CpuDevice(ModuleType):
-    """`torch.cpu` with what verl asks of `torch.cuda`: memory counters, caches and the random generator's state.
+    """`torch.cpu` with the parts of `torch.cuda` that verl uses: memory counters, caches, random generator state.
 
     Callers: `workers/engine_workers.py`, `utils/memory_utils.py`, `vllm_rollout/bucketed_weight_transfer.py`
     and `utils/checkpoint/checkpoint_manager.py` (a resume needs `set_rng_state`).
@@ -44,7 +44,7 @@ class _CpuDevice(ModuleType):
 
     @staticmethod
     def get_device_name(device: Any = None) -> str:
-        """Return the name under which verl's table of peak FLOP/s knows a CPU (`utils/flops_counter.py`)."""
+        """Return the name of a CPU in verl's table of peak FLOP/s (`utils/flops_counter.py`)."""
         return "CPU"
 
     @staticmethod
@@ -59,7 +59,7 @@ _DEVICE = _CpuDevice("guidelines_core.verl_adapter.cpu.device")
 
 @PlatformRegistry.register(platform="cpu")
 class PlatformCPU(PlatformBase):
-    """A CPU that stands for as many logical GPUs as Ray is told (`ray_kwargs.ray_init.num_gpus`).
+    """A CPU in place of as many logical GPUs as `ray_kwargs.ray_init.num_gpus` says.
 
     Ray's resource keeps the name "GPU": `single_controller/ray/base.py` and `vllm_async_server.py`
     fail with any other. There is no IPC, so weights travel to the rollout engine through shared memory.

@@ -1,8 +1,8 @@
-"""vLLM's worker on a CPU: takes new weights into layers whose weights are packed.
+"""vLLM's worker on a CPU, with weight updates for layers with packed weights.
 
-Chosen by `rollout.engine_kwargs.vllm.worker_extension_cls`. vLLM packs the weights of linear layers for its CPU
+Selected by `rollout.engine_kwargs.vllm.worker_extension_cls`. vLLM packs the weights of linear layers for its CPU
 kernels and empties `layer.weight` (`vllm/model_executor/layers/utils.py`), so verl's `model.load_weights`
-(`verl/workers/rollout/vllm_rollout/utils.py`) has nothing to copy into.
+(`verl/workers/rollout/vllm_rollout/utils.py`) cannot copy into them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
-    """verl's extension of the vLLM worker, with weight updates that end in packed layers."""
+    """verl's extension of the vLLM worker, with weight updates for packed layers."""
 
     def update_weights_from_ipc(
         self, peft_config: dict[str, Any] | None = None, base_sync_done: bool = False, use_shm: bool = False
     ) -> None:
-        """Receive every bucket of the actor's weights, then reload and pack them at once."""
+        """Receive all buckets of the actor's weights, then reload and pack them together."""
         received: dict[str, torch.Tensor] = {}
 
         def receive(weights: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
-            # The bucket's memory is used again for the next one, so all but the last are copied.
+            # The next bucket reuses the memory, so all but the last are copied.
             received.update(weights if is_last else ((name, tensor.clone()) for name, tensor in weights))
             if is_last:
                 self.model_runner.reload_weights(weights_iterator=iter(received.items()))
                 repack_lm_head(self.model_runner.model)
-                # The shared memory cannot be closed while anything points into it.
+                # The shared memory cannot be closed while tensors point into it.
                 received.clear()
 
         BucketedWeightReceiver(
@@ -39,11 +39,10 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
 
 
 def repack_lm_head(model: torch.nn.Module) -> None:
-    """Pack the LM head's weights anew.
+    """Pack the LM head's weights again.
 
-    A head that is tied to the embeddings has no weights of its own in the actor's state, so a reload does not
-    touch its packed copy, and the rollout would go on with the old head: `training/rollout_probs_diff_max` is
-    then 1e-3 and grows, instead of 1e-5.
+    A head that is tied to the embeddings has no weights in the actor's state, so a reload does not update its packed
+    copy. The rollout would use the old head: `training/rollout_probs_diff_max` is then 1e-3 and grows, instead of 1e-5.
     """
     for module in model.modules():
         if isinstance(module, ParallelLMHead):
