@@ -1,4 +1,4 @@
-"""Where things lie: every path rule of a run, anchored to the repository and not to the working directory."""
+"""The project's paths, relative to the repository's root."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ MLFLOW_DATABASE = ROOT / "mlflow.db"
 
 
 def anchored(path: str | Path) -> Path:
-    """Return `path` as absolute: a relative one is meant from the repository's root."""
+    """Return the absolute path; a relative one is taken from the repository's root."""
     return (ROOT / path).resolve()

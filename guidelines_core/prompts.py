@@ -1,7 +1,7 @@
-"""The planner's and the solver's prompts, versioned.
+"""The prompts of planner and solver, with a version.
 
-A run records `VERSION` and its style. The version follows from the texts themselves, so that two runs with other
-prompts are never compared as if they had the same ones, nor trained on prompts that were prepared before a change.
+A run records `VERSION` and its style. The version is a digest of the texts, so runs with different prompts differ in
+it, and data sets that were prepared with other prompts are not used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TypedDict
 from guidelines_core.digests import text_sha256
 
 STYLES = ("instruct", "few_shot")
-"""`instruct` tells a capable model what to do; `few_shot` shows a very small one, in chat turns, what is wanted."""
+"""`instruct` instructs a capable model; `few_shot` gives a very small one examples as chat turns."""
 
 
 class Message(TypedDict):
@@ -41,9 +41,9 @@ EXAMPLES = (
     ("Tom has 3 pens and buys 2. How many?", "Add both numbers.", "3 + 2 = 5. \\boxed{5}"),
     ("6 boxes of 4 cakes. How many?", "Multiply both numbers.", "6 * 4 = 24. \\boxed{24}"),
 )
-"""Question, guideline and solution; the solver, which needs no more, sees the first one alone.
+"""Question, guideline and solution; the solver's chat has the first example only.
 
-A solution computes before it boxes: SmolLM2-135M rarely gets a number right that it writes straight into a box.
+The solutions compute before the box: SmolLM2-135M rarely gets a number right that it writes directly into a box.
 """
 
 _TEXTS = (PLANNER_INSTRUCTION, SOLVER_INSTRUCTION, PLANNER_TASK, PLANNER_CUE, SOLVER_TASK, EXAMPLES)
@@ -61,7 +61,7 @@ def planner_messages(question: str, style: str = "instruct") -> list[Message]:
 def solver_messages(question: str, guideline: str | None, style: str = "instruct") -> list[Message]:
     """Return the chat that asks the solver to answer `question` with the help of `guideline`.
 
-    With None for a guideline the chat is the same without one, which is what a guideline's worth is measured against.
+    With None the chat has no guideline; the worth of guidelines is measured against it.
     """
     if style == "instruct":
         asked = SOLVER_INSTRUCTION if guideline is not None else SOLVER_INSTRUCTION.replace(_GUIDELINE, "")

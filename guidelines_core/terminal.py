@@ -1,4 +1,4 @@
-"""Standard output and error that never end a program: a reader that has gone away, a character that has no code."""
+"""Standard output and error whose errors do not end a program: a closed pipe, a character outside the encoding."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class _Unfailing(io.RawIOBase):
 
 
 def replace_unprintable() -> None:
-    """Have standard output and error print `?` for a character that their encoding lacks."""
+    """Make standard output and error print `?` for characters outside their encoding."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def keep_output() -> None:
-    """Replace `sys.stdout` and `sys.stderr` by streams whose writing raises nothing, for what must not end of it.
+    """Replace `sys.stdout` and `sys.stderr` by streams that raise no errors on writing.
 
-    What the encoding lacks becomes `?`; what cannot be written is dropped.
+    Characters outside the encoding become `?`; what cannot be written is dropped.
     """
     _open_standard_descriptors()
     sys.stdout, sys.stderr = _kept(sys.stdout, 1), _kept(sys.stderr, 2)
@@ -56,7 +56,7 @@ def _kept(stream: TextIO | None, descriptor: int) -> TextIO:
 
 
 def _open_standard_descriptors() -> None:
-    """Open /dev/null where a standard descriptor is closed: the next file to be opened would take its place."""
+    """Open /dev/null for closed standard descriptors, whose numbers the next opened files would get."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What one attempt adds to a run's configuration: the claimed run and directory, and the checkpoint to resume from."""
+"""The values that an attempt adds to a run's configuration: run name, directory, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guidelines_core.config.compose import changed
 
 @dataclass(frozen=True)
 class Launch:
-    """The values that are known when the run is claimed, and may differ between attempts.
+    """Values that are known when the run is claimed and may differ between attempts.
 
     Attributes:
         run_name: the MLflow run's name, `NAME-2` for the second run of experiment `NAME`.
@@ -26,7 +26,7 @@ class Launch:
 
 
 def attempt_config(config: DictConfig, launch: Launch) -> DictConfig:
-    """Return the attempt's whole configuration: what verl gets, `logs/attempt-N.yaml` holds and MLflow records."""
+    """Return the attempt's whole configuration, as verl gets it and `logs/attempt-N.yaml` and MLflow record it."""
     values = {"trainer.experiment_name": launch.run_name, "trainer.default_local_dir": str(launch.directory)}
     if launch.checkpoint is not None:
         values |= {"trainer.resume_mode": "resume_path", "trainer.resume_from_path": str(launch.checkpoint)}

@@ -1,4 +1,4 @@
-"""Console output of a run: one live line while it trains, a summary table at its end."""
+"""Console output of a run: a live line while it trains, a summary table at its end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def watch(training: Training, config: DictConfig, console: Console, announcer: A
                 if line := start_line(entry["data"]):
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 elif "training/global_step" not in entry["data"]:
-                    # Metrics that are logged after the step, such as its checkpoint's seconds.
+                    # Metrics that follow the step, such as its checkpoint's seconds.
                     if steps:
                         steps[-1].update(entry["data"])
                 else:

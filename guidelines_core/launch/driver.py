@@ -42,12 +42,12 @@ WARM_MODULES = (
     "math_verify",
     "vllm.entrypoints.openai.api_server",
 )
-"""What most of a run's processes import and what takes longest, but nothing that loads Ray's library: that reads a
-worker's identity from the environment when it is loaded (`RayConfig::JOB_ID`), so each process must load its own."""
+"""The slow imports that most of a run's processes share. None of them loads Ray's library: it reads a worker's identity
+from the environment when it is loaded (`RayConfig::JOB_ID`), so each process must load its own."""
 
 WARM_MODULES_CPU = ("vllm.v1.worker.cpu_worker",)
-"""What a CPU's processes import, too. Among a GPU's, vLLM died while it compiled: "'_EventPlaceholder' object has no
-attribute 'elapsed_time'"; this module is thought to be the cause."""
+"""Further imports on a CPU. With them on a GPU, vLLM failed during compilation: "'_EventPlaceholder' object has no
+attribute 'elapsed_time'"; this module is the suspected cause."""
 
 
 def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTaskRunner) -> None:
@@ -60,7 +60,7 @@ def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTas
             python = stack.enter_context(forked_processes(warm_modules(expected.trainer.device)))
             if expected.trainer.device == "cuda":
                 stack.enter_context(inspected(python, expected))
-        # Beside the server's imports and after its fork, see WARM_MODULES.
+        # In parallel to the server's imports and after its fork, see WARM_MODULES.
         import verl.trainer.main_ppo  # noqa: F401
 
         config = receive_job()
@@ -74,7 +74,7 @@ def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTas
 
 @contextlib.contextmanager
 def inspected(python: Path, config: Any) -> Iterator[None]:
-    """Have a fork of `python` inspect the models' classes for vLLM, while this process does its own imports."""
+    """Inspect the models' classes for vLLM in a fork of `python` while this process does its imports."""
     models = {config.actor_rollout_ref.model.path, config.guidelines.solver.model}
     process = subprocess.Popen([str(python), "-m", "guidelines_core.verl_adapter.model_class", *sorted(models)])
     try:
@@ -101,12 +101,12 @@ def receive_job() -> DictConfig:
 
 
 def warm_modules(device: str) -> tuple[str, ...]:
-    """Return what to import before a run on `device` forks its processes; nothing of it may start CUDA."""
+    """Return the modules to import before a run on `device` forks its processes; none of them initializes CUDA."""
     return (*WARM_MODULES, *(WARM_MODULES_CPU if device == "cpu" else ()))
 
 
 def train(config: DictConfig, task_runner: type[GuidelinesTaskRunner]) -> None:
-    """Start Ray and verl's driver in it, and wait until it has trained to the last step of `config`."""
+    """Start Ray and the task runner, and wait until it has trained to the last step of `config`."""
     import ray
     from verl.trainer.main_ppo import run_ppo
 

@@ -1,10 +1,10 @@
-"""Starts a run's Python processes as forks of one that has done their slow imports already.
+"""Starts a run's Python processes as forks of a process that has done the slow imports.
 
 A run has about fourteen Python processes, and each imports torch, verl, transformers and vLLM: five to ten seconds and
-a few hundred megabytes apiece. With `forked_processes`, Ray's workers (by `py_executable` of its runtime environment)
+a few hundred megabytes each. With `forked_processes`, Ray's workers (by `py_executable` of its runtime environment)
 and vLLM's engines (by `multiprocessing.set_executable`) are started through `forkserver_client.py`, which asks the
-server here for a fork instead of becoming an interpreter of its own. The standard library's forkserver does not reach
-processes that are not started by `multiprocessing` in the same process.
+server here for a fork instead of starting an interpreter. The standard library's forkserver only serves processes that
+`multiprocessing` starts in the same process.
 
 The server must be forked before the process that owns it starts threads or touches an accelerator.
 """
@@ -50,9 +50,9 @@ FDS_MAX = 250
 def forked_processes(modules: Sequence[str]) -> Iterator[Path]:
     """Start a process that imports `modules` and then serves forks of itself until the block ends.
 
-    Yields the executable that asks for a fork, at once: who asks before the imports are done waits for them. An import
+    Yields the executable that asks for a fork, without waiting; requests wait until the imports are done. An import
     that fails ends this process, with the reason on its standard error. Inside the block `multiprocessing` starts its
-    processes through that executable, in the forks too.
+    processes through that executable, also in the forks.
     """
     folder = Path(tempfile.mkdtemp(prefix="forkserver-", dir=os.environ.get(FOLDER)))
     address, executable = str(folder / "socket"), folder / "python"
@@ -79,30 +79,30 @@ def forked_processes(modules: Sequence[str]) -> Iterator[Path]:
 
 
 def _import_or_end(modules: Sequence[str], owner: int) -> None:
-    """Import `modules`; a failure ends this process and its `owner`, whose children would wait for ever."""
+    """Import `modules`; a failure ends this process and its `owner`, whose children would wait forever."""
     try:
         for module in modules:
             importlib.import_module(module)
     except BaseException:
-        # The owner's own, which may have become another file since this process was forked.
+        # The owner's standard error, which it may have redirected since the fork.
         with open(f"/proc/{owner}/fd/2", "a") as stderr:
             traceback.print_exc(file=stderr)
         os.kill(owner, signal.SIGTERM)
         os._exit(1)
-    # Pages that the collector never touches stay shared with the forks.
+    # Pages that the garbage collector does not touch stay shared with the forks.
     gc.collect()
     gc.freeze()
 
 
 @dataclass
 class Request:
-    """What a client asks for.
+    """A client's request for a process.
 
     Attributes:
         arguments: the interpreter's: its options, then `-c CODE`, `-m MODULE` or a script, then the program's.
-        environment: of the new process.
+        environment: the new process's.
         directory: its working directory.
-        numbers: its file descriptors, in the order in which they were sent.
+        numbers: its file descriptors, in the order in which they are sent.
     """
 
     arguments: list[str]
@@ -112,9 +112,9 @@ class Request:
 
 
 class _Server:
-    """Forks a child for each connection, tells the client its process id, and at its end its exit status.
+    """Forks a child for each connection, and sends the client its process id and later its exit status.
 
-    A client whose connection breaks has been killed; its child is killed then.
+    If a client's connection breaks, the client was killed, and its child is killed.
     """
 
     def __init__(self, listener: socket.socket) -> None:
@@ -177,7 +177,7 @@ class _Server:
 
 
 def _receive(connection: socket.socket) -> tuple[Request | None, list[int]]:
-    """Return a client's request and the file descriptors that came with it; None if it went away."""
+    """Return a client's request and its file descriptors; None if the client ended."""
     size = array.array("i").itemsize
     data, ancillary, _, _ = connection.recvmsg(1 << 16, socket.CMSG_SPACE(FDS_MAX * size))
     descriptors = array.array("i")
@@ -192,7 +192,7 @@ def _receive(connection: socket.socket) -> tuple[Request | None, list[int]]:
 
 
 def _become(request: Request, descriptors: list[int]) -> int:
-    """Turn this fork into the process that was asked for; return its exit status."""
+    """Turn this fork into the requested process; return its exit status."""
     os.setsid()
     for number in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -215,7 +215,7 @@ def _become(request: Request, descriptors: list[int]) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        # What the interpreter does at its end; os._exit follows, because this is a fork deep in another's stack.
+        # What the interpreter does at its end; os._exit follows, since this fork must not return to the server's code.
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
@@ -229,7 +229,7 @@ def _stream(number: int, mode: Literal["r", "w"]) -> TextIO:
 
 
 def _place(descriptors: list[int], numbers: list[int]) -> None:
-    """Give the received file descriptors the numbers that they had in the client."""
+    """Move the received file descriptors to the numbers that they have in the client."""
     above = max(numbers, default=2) + 1
     moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, above) for descriptor in descriptors]
     for descriptor in descriptors:
@@ -240,7 +240,7 @@ def _place(descriptors: list[int], numbers: list[int]) -> None:
 
 
 def _run(arguments: list[str], main: Any) -> None:
-    """Do what `python ARGUMENTS` does, after the interpreter's own options."""
+    """Run the code, module or script of `python ARGUMENTS`, after the interpreter's options."""
     rest = list(arguments)
     while rest and rest[0].startswith("-") and rest[0] not in ("-c", "-m"):
         del rest[: 2 if rest[0] in ("-X", "-W") else 1]

@@ -1,7 +1,7 @@
-"""Asks `guidelines_core.launch.forkserver` for a process and stands for it: same streams, signals and exit status.
+"""Asks `guidelines_core.launch.forkserver` for a process and represents it: same streams, signals and exit status.
 
-`forkserver_client.py ADDRESS PYTHON ARGUMENT…` does what `PYTHON ARGUMENT…` would. Started for every process of a run,
-so it imports next to nothing. Without a server it becomes the interpreter itself.
+`forkserver_client.py ADDRESS PYTHON ARGUMENT…` has the effect of `PYTHON ARGUMENT…`. It is started for every process of
+a run, so it imports very little. Without a server it executes the interpreter.
 """
 
 import array

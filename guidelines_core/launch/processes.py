@@ -1,7 +1,7 @@
-"""The processes of a run: found, kept together, ended.
+"""Finds and ends the processes of a run.
 
-Ray's and vLLM's processes start sessions of their own, so that no signal to a process group reaches them all. Each of
-them has its attempt's folder in its environment.
+Ray's and vLLM's processes start their own sessions, so a signal to a process group does not reach all of them. Each has
+its attempt's folder in its environment.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ GRACE_S = 6.0
 """Seconds that processes get to end by themselves before they are killed."""
 
 FOLDER = "GUIDELINES_FOLDER"
-"""Names, in the environment of each process of an attempt, its temporary folder, which is removed at its end."""
+"""The environment variable that names an attempt's temporary folder, in each of its processes."""
 
 TEMPORARY = "guidelines-"
-"""Begins the name of an attempt's folder."""
+"""The prefix of an attempt's folder."""
 
 FOLDER_OF_ATTEMPT = ".folder"
-"""Ends the name of the file, among a run's logs, that names an attempt's folder and the run's directory."""
+"""The suffix of the file, among a run's logs, that names an attempt's folder and the run's directory."""
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 1, 36, 37
 
@@ -42,12 +42,12 @@ def adopts_orphans() -> bool:
 
 
 def adopt_orphans(adopt: bool = True) -> None:
-    """Make this process the parent of every descendant whose own parent ends, so that none escapes its end."""
+    """Make this process the parent of every descendant whose parent ends, so that it can end all of them."""
     _prctl(PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def end_with(parent: int, number: int) -> None:
-    """Have signal `number` sent to this process when its parent, process `parent`, ends however it ends."""
+    """Ask the kernel to send signal `number` to this process when its parent, process `parent`, ends."""
     _prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os.kill(os.getpid(), number)
@@ -65,7 +65,7 @@ def end_descendants() -> None:
 
 
 def of_attempts(folders: Collection[str]) -> list[psutil.Process]:
-    """Return the living processes, but this one, with one of these attempts' folders in their environment."""
+    """Return the processes, other than this one, with one of these attempts' folders in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -77,24 +77,24 @@ def of_attempts(folders: Collection[str]) -> list[psutil.Process]:
 
 
 def note_folder(run: Path, attempt: str, folder: Path) -> None:
-    """Write, among the logs of `run`, which folder an attempt has."""
+    """Record an attempt's folder among the logs of `run`."""
     (run / "logs" / f"{attempt}{FOLDER_OF_ATTEMPT}").write_text(f"{folder}\n{_identity(run)}\n")
 
 
 def attempt_folders(run: Path) -> list[Path]:
-    """Return the folders of the attempts of `run`; a copy of its directory has made none of them."""
+    """Return the folders of the attempts of `run`; none for a copy of its directory."""
     lines = [file.read_text().splitlines() for file in sorted((run / "logs").glob(f"*{FOLDER_OF_ATTEMPT}"))]
-    # Before the directory's identity stood there, one line did.
+    # Older runs have one line, without the directory's identity.
     return [Path(line[0]) for line in lines if line and (len(line) == 1 or line[1] == _identity(run))]
 
 
 def _identity(directory: Path) -> str:
-    """Return what a directory keeps when it is moved, and its copy does not have."""
+    """Return an identity that a moved directory keeps and a copy does not have."""
     return str(directory.stat().st_ino)
 
 
 def leftovers(run: Path) -> list[psutil.Process]:
-    """Return the living processes of a run's attempts; who holds the lock of its directory, `run`, expects none."""
+    """Return the processes that are left of a run's attempts, for the holder of the lock of its directory, `run`."""
     return of_attempts({str(folder) for folder in attempt_folders(run)})
 
 
@@ -115,7 +115,7 @@ def clear(folders: Collection[Path]) -> tuple[int, int]:
 
 
 def end_tree(root: psutil.Process) -> None:
-    """End a process and its descendants, those included whose parent ends first."""
+    """End a process and its descendants, also those whose parent ends first."""
     seen = {root}
 
     def family() -> list[psutil.Process]:
@@ -128,9 +128,9 @@ def end_tree(root: psutil.Process) -> None:
 
 
 def end(processes: Callable[[], list[psutil.Process]]) -> None:
-    """End what `processes` returns: SIGTERM, `GRACE_S` seconds, SIGKILL, until it returns none that live.
+    """End what `processes` returns: SIGTERM, `GRACE_S` seconds, SIGKILL, until none is left.
 
-    It is asked twice: one whose parent ends while the list is made is missing from it.
+    It must return none twice: a process whose parent ends during the listing is missing from the list.
     """
     deadline = time.monotonic() + GRACE_S
     seen = set(processes())
@@ -139,7 +139,7 @@ def end(processes: Callable[[], list[psutil.Process]]) -> None:
     seen_none = 0
     while seen_none < 2:
         seen.update(processes())
-        # It takes the exit status of those that are children of this process, so that none stays a zombie.
+        # It collects the exit status of this process's children, so that none stays a zombie.
         living = [process for process in psutil.wait_procs(seen, timeout=0)[1] if alive(process)]
         seen_none = 0 if living else seen_none + 1
         if time.monotonic() > deadline:
@@ -164,6 +164,6 @@ def _signal_if_alive(process: psutil.Process, number: int) -> None:
 
 
 def memory_kills() -> int:
-    """Return how many processes this machine has killed for want of memory since it started, whosever they were."""
+    """Return how many processes this machine has killed for lack of memory since it started."""
     fields = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
     return next((int(value) for name, value in fields if name == "oom_kill"), 0)

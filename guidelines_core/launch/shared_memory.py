@@ -1,6 +1,6 @@
-"""Which segments of shared memory are a run's: noted while its processes map them, removed when those have ended.
+"""Records a run's segments of shared memory while its processes map them, and removes them afterwards.
 
-A process that is killed cannot unlink its segments, and neither their names nor their age say whose they are.
+A killed process cannot unlink its segments, and neither their names nor their age tell to which run they belong.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ RECORD = "segments"
 """The file, in an attempt's folder, that lists its segments: a line `INODE NAME` each."""
 
 LOOKS = 4
-"""How often a new segment is looked for among a run's mappings before it counts as somebody else's."""
+"""How often a new segment is looked up in the run's mappings before it counts as another program's."""
 
 
 class Segment(NamedTuple):
-    """A segment: its inode number, which a later segment of the same name does not have, and its name."""
+    """A segment: its inode number, which differs from that of a later segment with the same name, and its name."""
 
     inode: int
     name: str
@@ -35,7 +35,7 @@ def present() -> set[Segment]:
 
 
 def mapped(processes: Iterable[psutil.Process]) -> set[Segment]:
-    """Return the segments that `processes` map; one whose mappings cannot be read adds none."""
+    """Return the segments that `processes` map, without processes whose mappings cannot be read."""
     found = set()
     for process in processes:
         try:
@@ -50,11 +50,11 @@ def mapped(processes: Iterable[psutil.Process]) -> set[Segment]:
 
 
 class Watch:
-    """Notes, in `folder`, the segments that come into being and that an attempt's processes map.
+    """Records, in `folder`, new segments that an attempt's processes map.
 
     Args:
         folder: the attempt's.
-        processes: returns the attempt's living processes.
+        processes: returns the attempt's processes.
     """
 
     def __init__(self, folder: Path, processes: Callable[[], Collection[psutil.Process]]) -> None:
@@ -64,7 +64,7 @@ class Watch:
         self._looks: Counter[Segment] = Counter()
 
     def look(self) -> None:
-        """Note what is new; reads the processes' mappings only if a segment has come into being."""
+        """Record new segments; reads the processes' mappings only if there is a new segment."""
         new = present() - self._settled
         if not new:
             return
@@ -77,18 +77,18 @@ class Watch:
 
 
 def recorded(folder: Path) -> set[Segment]:
-    """Return the segments that were noted in an attempt's folder."""
+    """Return the segments that were recorded in an attempt's folder."""
     record = folder / RECORD
     if not record.exists():
         return set()
-    # A line that was being written when its process was killed has no end.
+    # An interrupted write leaves a line without its end.
     whole = [line for line in record.read_text(errors="surrogateescape").splitlines(keepends=True) if line[-1] == "\n"]
     pairs = (line.rstrip("\n").split(" ", 1) for line in whole)
     return {Segment(int(inode), name) for inode, name in pairs}
 
 
 def remove(segments: Collection[Segment]) -> list[Segment]:
-    """Remove those of `segments` that are there still and that no process is seen to map; return them."""
+    """Remove those of `segments` that still exist and that no process maps; return them."""
     there = set(segments) & present()
     gone = sorted(there - mapped(psutil.process_iter())) if there else []
     for segment in gone:

@@ -1,4 +1,4 @@
-"""Requests to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP, remembered from before a run is claimed to its end."""
+"""Requests to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP, from before a run is claimed until its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequests:
-    """The signals that ask this process to stop, as long as `with` holds; what they did before is restored then.
+    """Records the signals that ask this process to stop, inside a `with` block; restores their handlers afterwards.
 
     Attributes:
         last: the last signal's number, None before the first.
@@ -21,12 +21,12 @@ class StopRequests:
 
     @property
     def finish_step(self) -> bool:
-        """Whether the step under way may be finished and saved first: Ctrl-C asks for an end at once."""
+        """Whether the current step may be finished and saved first; Ctrl-C ends the run immediately."""
         return self.last in (signal.SIGTERM, signal.SIGHUP)
 
     def __enter__(self) -> StopRequests:
         for number in SIGNALS:
-            # nohup, for one, has a program ignore SIGHUP.
+            # nohup, for example, makes a program ignore SIGHUP.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._remember)
         return self

@@ -1,8 +1,7 @@
 """Runs a command and ends its processes when `run.py` ends: `python -m guidelines_core.launch.supervisor COMMAND…`.
 
-However `run.py` ends, SIGKILL included, the kernel tells this process, which then ends every process of the run and
-removes its shared memory and its folder. However this process ends, verl's is killed by the kernel, and `run.py` does
-the same.
+If `run.py` ends in any way, SIGKILL included, the kernel signals this process, which ends every process of the run and
+removes its shared memory and its folder. If this process ends, the kernel kills verl's, and `run.py` does the cleanup.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from guidelines_core.launch import shared_memory
 from guidelines_core.launch.processes import FOLDER, adopt_orphans, end_descendants, end_with
 
 PARENT = "GUIDELINES_PARENT"
-"""The process that a process of the run is to end with."""
+"""The environment variable with the id of the process at whose end a process of the run ends."""
 
 LOOK_S = 0.5
-"""Seconds between two looks for new segments of shared memory."""
+"""Seconds between two searches for new segments of shared memory."""
 
 
 def main(command: list[str]) -> int:
-    """Run `command` to its end, or to the end of this process's parent; return its exit code, 128 + N for signal N."""
+    """Run `command` until it or this process's parent ends; return its exit code, 128 + N for signal N."""
     folder = Path(os.environ[FOLDER])
     adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -1,7 +1,7 @@
-"""A run's checkpoints: sealed when they are whole, checked before one is resumed from, pruned.
+"""A run's checkpoints: sealed when complete, verified before a resume, pruned.
 
-verl writes `global_step_N/` file by file. It counts from the moment that its seal, `manifest.json` with every file's
-size and checksum, is in it.
+verl writes `global_step_N/` file by file. A checkpoint is complete when it has a seal: `manifest.json` with the size
+and checksum of every file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 SEAL = "manifest.json"
 TRACKER = "latest_checkpointed_iteration.txt"
-"""verl's own record of the newest checkpoint (`trainer_base.py`), written before the seal and not atomically."""
+"""verl's record of the newest checkpoint (`trainer_base.py`), written before the seal and not atomically."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Checkpoint:
     Attributes:
         step: the step after which it was written.
         folder: `global_step_N`.
-        accuracy: the validation's at that step, None if there was no validation.
+        accuracy: the validation accuracy at that step, None without validation.
     """
 
     step: int
@@ -37,7 +37,7 @@ class Checkpoint:
 
 
 def seal(folder: Path, accuracy: float | None = None) -> None:
-    """Say that `folder` is whole: bring its files to the disk, then write their sizes and checksums, atomically."""
+    """Seal `folder`: sync its files to the disk, then write their sizes and checksums atomically."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL)
     with ThreadPoolExecutor(4) as pool:
         sums = list(pool.map(_written, files))
@@ -55,14 +55,14 @@ def room(folder: Path) -> float:
 
 
 def unseal(folder: Path) -> None:
-    """Say that `folder` is about to be written again."""
+    """Remove the seal of `folder` before it is written again."""
     (folder / SEAL).unlink(missing_ok=True)
 
 
 def fault(folder: Path, *, checksums: bool = True) -> str | None:
-    """Return in a few words why the checkpoint in `folder` is not whole, None if it is.
+    """Return in a few words why the checkpoint in `folder` is incomplete or damaged, None if it is not.
 
-    Without `checksums` only presence and sizes are looked at, which takes no time.
+    Without `checksums` only the files' presence and sizes are checked.
     """
     try:
         files: dict[str, dict[str, int]] = json.loads((folder / SEAL).read_text())["files"]
@@ -85,7 +85,7 @@ def fault(folder: Path, *, checksums: bool = True) -> str | None:
 
 
 def sealed(directory: Path) -> list[Checkpoint]:
-    """Return the checkpoints under `directory` whose files are there in their sizes, oldest first."""
+    """Return the sealed checkpoints under `directory` whose files have the right sizes, oldest first."""
     return [
         Checkpoint(step, folder, json.loads((folder / SEAL).read_text())["accuracy"])
         for step, folder in _folders(directory)
@@ -99,15 +99,15 @@ def last_checkpoint(directory: Path) -> int:
 
 
 def best(checkpoints: Sequence[Checkpoint], count: int = 1) -> list[Checkpoint]:
-    """Return the `count` checkpoints of the highest validation accuracy, the newer first where it is the same."""
+    """Return the `count` checkpoints with the highest validation accuracy, the newer first for equal ones."""
     validated = [checkpoint for checkpoint in checkpoints if checkpoint.accuracy is not None]
     return sorted(validated, key=lambda checkpoint: (checkpoint.accuracy, checkpoint.step), reverse=True)[:count]
 
 
 def choose(directory: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest whole checkpoint, checked to the last byte, and a line for each newer one that is not whole.
+    """Return the newest intact checkpoint, verified by checksums, and a line for each newer one that is not intact.
 
-    Those are renamed to `global_step_N.broken`; verl's tracker is made to say what was chosen.
+    Those are renamed to `global_step_N.broken`. verl's tracker file is set to the chosen one.
     """
     lines: list[str] = []
     chosen: Path | None = None
@@ -137,7 +137,7 @@ def superfluous(checkpoints: Sequence[Checkpoint], keep_last: int | None, keep_b
 def prune(directory: Path, keep_last: int | None, keep_best: int) -> None:
     """Delete superfluous checkpoints and what an interrupted deletion left.
 
-    A checkpoint is renamed before it is deleted, so that a kill at any time leaves it whole or no checkpoint.
+    A checkpoint is renamed before it is deleted, so an interruption leaves it either complete or under another name.
     """
     for leftover in directory.glob("global_step_*.deleted"):
         shutil.rmtree(leftover)
@@ -146,7 +146,7 @@ def prune(directory: Path, keep_last: int | None, keep_best: int) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that `path` is either as it was or has all of it, even if the machine stops."""
+    """Write `text` to `path` atomically: after a crash, the file has either its old or its new content."""
     making = path.with_name(f".{path.name}.{os.getpid()}")
     with making.open("w") as file:
         file.write(text)
@@ -161,7 +161,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _folders(directory: Path) -> list[tuple[int, Path]]:
-    """Return the steps and folders of all checkpoints, whole or not, oldest first."""
+    """Return the steps and folders of all checkpoints, complete or not, oldest first."""
     found = [path for path in directory.glob("global_step_*") if re.fullmatch(r"global_step_\d+", path.name)]
     return sorted((_step(path), path) for path in found)
 
@@ -171,7 +171,7 @@ def _step(folder: Path) -> int:
 
 
 def _set_aside(folder: Path) -> Path:
-    """Rename a broken checkpoint to a name that nothing resumes from, and return it."""
+    """Rename a broken checkpoint to a name that is not used for a resume, and return the new folder."""
     number, aside = 1, folder.with_suffix(".broken")
     while aside.exists():
         number += 1
@@ -180,7 +180,7 @@ def _set_aside(folder: Path) -> Path:
 
 
 def _written(path: Path) -> int:
-    """Bring a file to the disk and return its checksum."""
+    """Sync a file to the disk and return its checksum."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return _checksum(path)

@@ -1,4 +1,4 @@
-"""What MLflow's page says of the experiment and of a run, in words and in tags to search by."""
+"""The descriptions and tags of the MLflow experiment and its runs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ its tag `guidelines.alarms`. Compare runs: `python analysis/compare.py RUN RUN`.
 
 
 def model_name(model: str) -> str:
-    """Return a model's hub id, or the name of its folder: where that lies says nothing to a reader."""
+    """Return a model's hub id, or the name of its folder."""
     return Path(model).name if Path(model).is_absolute() else model
 
 
 def about(config: DictConfig) -> dict[str, str]:
-    """Return the tags that say what a run trains: models, grader, and the description that MLflow's page shows."""
+    """Return the tags of what a run trains: models, grader, and the description on MLflow's page."""
     planner, solver = model_name(config.actor_rollout_ref.model.path), model_name(config.guidelines.solver.model)
     prompts, rollouts = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
     note = f"""{config.guidelines.description or "A planner learns to write guidelines"}

@@ -1,7 +1,7 @@
-"""What a run's steps are made with besides its configuration: the content of its problems, models and reward code.
+"""Digests of a run's inputs besides its configuration: problems, models and reward code.
 
-Each attempt records their digests in `logs/attempt-N.inputs.json`, so that a later one goes on with the same, wherever
-the files lie by then.
+Each attempt records them in `logs/attempt-N.inputs.json`, so that a later one can check that it uses the same content,
+also if the files were moved.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MODELS = ("actor_rollout_ref.model.path", "guidelines.solver.model")
 """Keys of the configuration that name problems, another file, or a model."""
 
 SAMPLES, BYTES = 32, 1 << 16
-"""How many places of a model's file are read, evenly spread over it, and how much at each."""
+"""How many evenly spaced samples of a model's file are read, and the bytes of each."""
 
 
 def digests(config: DictConfig) -> dict[str, str]:
-    """Return the digest of each file and model that is on this machine, by its key."""
+    """Return the digest of each file and model that exists on this machine, by its key."""
     found = {}
     for keys, digest in ((PROBLEMS, problems_digest), (FILES, file_sha256)):
         for key in keys:
@@ -46,7 +46,7 @@ def digests(config: DictConfig) -> dict[str, str]:
 def problems_digest(path: Path) -> str:
     """Return a digest of a Parquet file's problems in order: prompts, golds and ids.
 
-    What later versions of the project add to a row does not change it.
+    Fields that later versions of the project add to a row do not change it.
     """
     table = pd.read_parquet(path, columns=["prompt", "reward_model", "extra_info"])
     digest = hashlib.sha256()
@@ -57,7 +57,7 @@ def problems_digest(path: Path) -> str:
 
 
 def model_digest(folder: Path) -> str:
-    """Return a digest of a model's tokenizer and weights, of which it reads samples: any training changes them all."""
+    """Return a digest of a model's tokenizer and of samples of its weights, which any training changes."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("tokenizer.json")]):
         size = path.stat().st_size
@@ -78,12 +78,12 @@ def record(config: DictConfig, directory: Path, attempt: int) -> dict[str, str]:
 
 
 def recorded(directory: Path) -> dict[str, str]:
-    """Return the digests that the run's newest attempt with a record has; none if it has no such attempt."""
+    """Return the digests of the run's newest attempt that recorded some; none if no attempt did."""
     files = (directory / "logs").glob("attempt-*.inputs.json")
     newest = max(files, key=lambda file: int(re.sub(r"\D", "", file.name)), default=None)
     return dict(json.loads(newest.read_text())) if newest else {}
 
 
 def changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the keys whose content changed, of those known both then and now."""
+    """Return the keys whose content changed, of those with a digest in both."""
     return [key for key in was if key in now and was[key] != now[key]]

@@ -1,6 +1,6 @@
-"""A run's own record of its steps: `logs/attempt-N.jsonl`, written by verl's file logger, one for each attempt.
+"""A run's journal of its steps: `logs/attempt-N.jsonl`, one for each attempt, written by verl's file logger.
 
-It is written before anything is sent to MLflow and needs no network, so it is what a run's history is read from.
+It is written before anything is sent to MLflow and needs no network, so a run's history is read from it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from guidelines_core.json_lines import GrowingFile
 
 LOGGED_AT = "training/logged_at"
-"""The metric that tells when an entry was written, in seconds since 1970; it becomes the MLflow metrics' time."""
+"""The metric of an entry's time, in seconds since 1970, which becomes the time of the MLflow metrics."""
 
 STEP = "training/global_step"
-"""A metric of every trained step, and of nothing else that is logged."""
+"""A metric that only entries of trained steps have."""
 
 STOP_FILE = "GUIDELINES_STOP_FILE"
 """The environment variable that names a run's stop file. When that file appears, the run saves and stops."""
@@ -29,9 +29,9 @@ class Entry:
     """One line of a journal.
 
     Attributes:
-        step: the step that it is about.
-        metrics: their values by name; what JSON has no number for is NaN.
-        logged_at: seconds since 1970, None if it was not noted.
+        step: the step.
+        metrics: values by name; null is NaN.
+        logged_at: seconds since 1970, None if it was not recorded.
     """
 
     step: int
@@ -54,7 +54,7 @@ def attempts(directory: Path) -> list[Path]:
 
 
 def history(journals: Iterable[Sequence[Entry]]) -> list[Entry]:
-    """Return what counts of the attempts' entries: the first step that an attempt trains cuts off those before it."""
+    """Return all attempts' entries without the steps that a later attempt trained again."""
     kept: list[Entry] = []
     for entries in journals:
         trained = [entry.step for entry in entries if STEP in entry.metrics]
@@ -65,12 +65,12 @@ def history(journals: Iterable[Sequence[Entry]]) -> list[Entry]:
 
 
 def sanitized(metric: str) -> str:
-    """Return a metric's name as MLflow takes it, by the rule of verl's own logger (`utils/tracking.py`)."""
+    """Return a metric's name in the form that MLflow accepts, as verl's own logger does (`utils/tracking.py`)."""
     return re.sub(r"[^/\w.\- :]", "_", re.sub(r"/+", "/", metric.replace("@", "_at_")))
 
 
 def as_entry(line: dict[str, Any]) -> Entry:
-    """Return a journal's line with its metrics as MLflow takes them."""
+    """Return the entry of a journal's line, with the metrics that MLflow accepts."""
     data = {name: math.nan if value is None else value for name, value in line["data"].items()}
     metrics = {sanitized(name): float(value) for name, value in data.items() if isinstance(value, (int, float))}
     return Entry(line["step"], metrics, metrics.pop(LOGGED_AT, None))

@@ -1,8 +1,8 @@
 """Copies a run's records from its own directory into its MLflow run as soon as the store accepts them.
 
-The training writes journal and graded rows to the disk and never waits for MLflow; `run.py` copies them from a thread.
-What a store that is away did not get is copied when it is back, by the same run, by its next attempt, or by
-`python -m guidelines_core.runs.replay`.
+Training writes journal and graded rows to the disk and never waits for MLflow; a thread of `run.py` copies them. What
+an unreachable store misses is copied later: by the same run, by its next attempt, or by `python -m
+guidelines_core.runs.replay`.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from guidelines_core.runs.trace_sync import TraceCopier
 from guidelines_core.runs.tracking import Run
 
 BATCH = 1000
-"""Metrics in one request; MLflow takes no more."""
+"""MLflow's limit of metrics in one request."""
 
 COPIED = ".copied.json"
-"""Beside the rows: which of them MLflow has, by name, each with the size and time that it had then."""
+"""The file that lists the copied files of rows by name, each with its size and time at that moment."""
 
 SHOWN_STEPS, SHOWN_ROWS = 20, 8
-"""The tables on MLflow's page show so many rows of so many of the last steps; the rows' files have all."""
+"""How many rows of how many of the last steps the tables on MLflow's page show; the rows' files have all."""
 
 SHOWN = ["step", "question", "guideline", "solution", "gold", "reason", "score"]
 
-# A store that does not answer is asked again later, from the journal; MLflow's own patience is minutes.
+# The journal keeps what a store misses, so requests fail fast; MLflow's own retries take minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 ALARMS, ALARM = "guidelines.alarms", "guidelines.alarm"
 """The tag that names a run's alarms, and the beginning of those that say when each was raised and why."""
 
 log = logging.getLogger(__name__)
-# It prints a traceback for each try; the recorder says once that the store is away, and why.
+# It prints a traceback for each try; the recorder reports once that the store is unreachable, and why.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 Held = dict[str, dict[int, set[float]]]
-"""The values that the store holds, by metric and step, each as `_comparable` makes it."""
+"""The store's values by metric and step, in the form of `_comparable`."""
 
 
 class Recorder:
@@ -81,7 +81,7 @@ class Recorder:
         self._thread.start()
 
     def stop(self, seconds: float = 30.0) -> None:
-        """Copy what is left and end; `failure` then says why the store did not take all, if so."""
+        """Copy the rest and end; `failure` then says why the store did not accept everything, if so."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join(seconds)
@@ -89,14 +89,14 @@ class Recorder:
                 self.failure = self.failure or f"it did not answer for {seconds:.0f} s"
 
     def copy(self) -> bool:
-        """Copy what is new; return whether the store took it all. What it did not take waits for the next call."""
+        """Copy what is new and return whether the store accepted all of it; the rest is copied by the next call."""
         try:
             self._copy_metrics()
             self._copy_alarms()
             copy_rows(self._client, self._run)
             self._traces.copy(self._client)
-        except Exception as error:  # MLflow's stores raise what their network or database raises
-            # It may have taken a part: look again before the next try.
+        except Exception as error:  # MLflow's stores raise the errors of their network or database
+            # It may have accepted a part: read its values again before the next try.
             self._held = None
             self._say(f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
             return False
@@ -145,7 +145,7 @@ class Recorder:
         self._tagged = tags
 
     def _take_new_entries(self) -> None:
-        """Read on in the journals; a newer attempt's appears only while no older one is written."""
+        """Read the new entries of all journals; only the newest one grows."""
         known = {journal.path for journal in self._journals}
         new = [Journal(path) for path in attempts(self._run.directory) if path not in known]
         if not self._journals:
@@ -179,7 +179,7 @@ def alarm_tags(alarms: Sequence[Alarm]) -> dict[str, str]:
 
 
 def held(client: MlflowClient, run_id: str) -> Held:
-    """Return what the store holds of a run's metrics."""
+    """Return the store's values of a run's metrics."""
     values: Held = defaultdict(lambda: defaultdict(set))
     for key in client.get_run(run_id).data.metrics:
         for metric in client.get_metric_history(run_id, key):
@@ -190,8 +190,8 @@ def held(client: MlflowClient, run_id: str) -> Held:
 def missing_metrics(entries: Iterable[Entry], held: Held) -> list[Metric]:
     """Return the metrics of `entries` that are not among `held`.
 
-    A step that is there with another value was trained again after a resume: its new value is missing, too, and
-    stands after the old one.
+    A step with another value was trained again after a resume: its new value is missing too, and is added after the
+    old one.
     """
     missing = []
     for entry in entries:
@@ -203,12 +203,12 @@ def missing_metrics(entries: Iterable[Entry], held: Held) -> list[Metric]:
 
 
 def _comparable(value: float) -> float:
-    """Return a value that equals itself also for NaN; no metric that a journal holds is infinite."""
+    """Return a value that compares equal also for NaN; no metric of a journal is infinite."""
     return math.inf if math.isnan(value) else value
 
 
 def copy_rows(client: MlflowClient, run: Run) -> None:
-    """Copy the graded rows that the store has not, or has of an earlier try of their step, and the tables of them."""
+    """Copy the files of graded rows that the store lacks or has in an older version, and the tables of rows."""
     folder, run_id = run.directory / "rows", run.claim.run_id
     copied_file = folder / COPIED
     copied: dict[str, list[int]] = json.loads(copied_file.read_text()) if copied_file.exists() else {}
@@ -229,7 +229,7 @@ def copy_rows(client: MlflowClient, run: Run) -> None:
 
 
 def _copy_table(client: MlflowClient, run_id: str, files: list[Path], name: str) -> None:
-    """Write a table of rows anew; MLflow's own `log_table` would add to it the rows of a step trained again."""
+    """Write a new table of rows; MLflow's `log_table` would append the rows of a step that is trained again."""
     rows = pd.concat([_first_solutions(file)[SHOWN].head(SHOWN_ROWS) for file in files])
     client.log_text(run_id, rows.astype({"step": int}).to_json(orient="split", index=False), name)
     shown: list[dict[str, str]] = json.loads(client.get_run(run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
@@ -239,6 +239,6 @@ def _copy_table(client: MlflowClient, run_id: str, files: list[Path], name: str)
 
 
 def _first_solutions(file: Path) -> pd.DataFrame:
-    """Return a step's rows, of several solutions to one guideline the first."""
+    """Return a step's rows with the first solution to each guideline."""
     rows = pd.read_parquet(file)
     return rows[rows["sample"] == 0] if "sample" in rows else rows

@@ -1,4 +1,4 @@
-"""Where a run comes from, as MLflow keeps it: parameters, data sets, commit, versions, hardware."""
+"""A run's provenance in MLflow: parameters, data sets, commit, versions, hardware."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def data_sets(config: DictConfig) -> Iterator[DatasetInput]:
             }
         )
         with warnings.catch_warnings():
-            # MLflow warns that two names of one class could read a local file.
+            # MLflow warns about two names of one class that can read a local file.
             warnings.simplefilter("ignore", UserWarning)
             data = mlflow.data.from_pandas(problems, source=file, name=str(rows["data_source"].iloc[0]))
         yield DatasetInput(Dataset.from_dictionary(data.to_dict()), [InputTag("mlflow.data.context", context)])
 
 
 def provenance() -> dict[str, str]:
-    """Return the tags that say where a run came from: commit, versions, hardware."""
+    """Return the tags of commit, versions and hardware."""
     gpus = devices()
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     packages = ["verl", "vllm", "torch", "ray", "transformers", "math-verify", "mlflow"]
@@ -72,7 +72,7 @@ def provenance() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
-    """Return what git says of the repository; None where it is no repository or git is not installed."""
+    """Return the output of a git command in the repository; None outside a repository or without git."""
     if shutil.which("git") is None:
         return None
     said = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)

@@ -1,7 +1,8 @@
-"""Bring what a run kept while MLflow was away into MLflow: `python -m guidelines_core.runs.replay RUN_DIRECTORY`.
+"""Copy a run's records into MLflow later: `python -m guidelines_core.runs.replay RUN_DIRECTORY`.
 
-Metrics, graded rows and how the run ended; what the store holds already is not written again. Exit codes: 0 all is
-there, 2 the directory is no run's or the run is alive and does this itself, 1 the store did not take it.
+For runs whose store was unreachable. Copies metrics, graded rows and the run's end; nothing is written twice. Exit
+codes: 0 everything is in MLflow, 2 the directory belongs to no run or the run is still active, 1 the store did not
+accept it.
 """
 
 from __future__ import annotations

@@ -18,12 +18,12 @@ REACH_S = 5.0
 
 
 def tracking_uri() -> str:
-    """Return the MLflow store: the environment's, else a SQLite file at the repository's root."""
+    """Return the address of the MLflow store: MLFLOW_TRACKING_URI, else a SQLite file at the repository's root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLFLOW_DATABASE}"
 
 
 def masked(uri: str) -> str:
-    """Return a store's address without its password, as it may be shown and written."""
+    """Return a store's address without passwords, for messages and records."""
     uri = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", uri)
     return re.sub(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", uri, flags=re.IGNORECASE)
 
@@ -34,15 +34,15 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def artifacts_location(uri: str) -> str | None:
-    """Return where a SQLite store's artifacts lie: in `mlruns` beside its file. None for another kind of store."""
+    """Return the folder of a SQLite store's artifacts, `mlruns` beside its file; None for another kind of store."""
     file = sqlite_file(uri)
     return (file.resolve().parent / "mlruns").as_uri() if file else None
 
 
 def follow_artifacts(uri: str) -> None:
-    """Make a SQLite store that was moved or copied together with its `mlruns` use the folder that lies beside it.
+    """Make a SQLite store that was moved or copied with its `mlruns` use the folder beside it.
 
-    MLflow keeps absolute addresses; a store in another place would write into the old folder.
+    MLflow stores absolute addresses, so a moved store would write into the old folder.
     """
     file, here = sqlite_file(uri), artifacts_location(uri)
     if file is None or here is None or not file.is_file() or not (file.resolve().parent / "mlruns").is_dir():
