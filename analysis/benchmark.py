@@ -1,10 +1,10 @@
-"""Seconds a step, by phase, of arms: named sets of overrides over a named experiment, run one after the other.
+"""Measures seconds per step and phase for arms: sets of overrides of a named experiment, run one after the other.
 
     python analysis/benchmark.py --arms analysis/arms/one-gpu.yaml --out analysis/results/one-gpu.json [key=value …] \
         [--json [FILE]]
 
-Each arm is a real run of `experiments/run.py` with an MLflow store and a folder of its own. An arm that the JSON holds
-already, with the same configuration, is not run again. Exit codes: 0 every arm measured, 1 one failed, 2 refused.
+Each arm is a run of `experiments/run.py` with its own MLflow store and folder. An arm that the JSON already has with
+the same configuration is not run again. Exit codes: 0 every arm measured, 1 one failed, 2 refused.
 """
 
 from __future__ import annotations
@@ -47,23 +47,23 @@ from guidelines_core.runs.provenance import provenance
 from guidelines_core.terminal import replace_unprintable
 from guidelines_core.verl_adapter.old_log_probs import DIFFERENCE, FROM_ROLLOUT
 
-KEPT = (
+FURTHER_METRICS = (
     "prompt_length/mean", "guideline/tokens", "solution/tokens", "reward/graded", "reward/ungraded", "perf/mfu/actor",
     "perf/throughput", "perf/max_memory_allocated_gb", "perf/max_memory_reserved_gb", "perf/cpu_memory_used_gb",
     "training/rollout_probs_diff_max", DIFFERENCE, FROM_ROLLOUT,
 )  # fmt: skip
-"""Other metrics that say whether two arms did the same work, and at what cost."""
+"""Further metrics, which show whether two arms did the same work, and at what cost."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing to time: an experiment and its overrides.
+    """An experiment with overrides to measure.
 
     Attributes:
-        name: unlike the other arms'.
+        name: unique among the arms.
         experiment: what `run.py --name` takes.
         overrides: `key=value` each.
-        extrapolates: an earlier arm whose step is told with this arm's seconds a solution, one at a time.
+        extrapolates: an earlier arm whose step is computed with this arm's seconds per solution, one at a time.
     """
 
     name: str
@@ -150,7 +150,7 @@ def read_arms(file: Path, overrides: Sequence[str] = ()) -> list[Arm]:
 
 
 def config_hash(arm: Arm) -> str:
-    """Return a hash of the arm's whole composed configuration, the same wherever the repository lies."""
+    """Return a hash of the arm's composed configuration, independent of the repository's path."""
     config = compose(arm.experiment, [*arm.overrides, "trainer.default_local_dir=run"])
     text = OmegaConf.to_yaml(config, sort_keys=True).replace(str(ROOT), "")
     return text_sha256(text)[:12]
@@ -159,7 +159,7 @@ def config_hash(arm: Arm) -> str:
 def measure(arm: Arm, folder: Path) -> dict[str, Any]:
     """Run the arm in `folder` and return its figures, or `failed` with the reason.
 
-    What an arm that failed or was interrupted left in the folder is removed first.
+    Files of a failed or interrupted arm in the folder are removed first.
     """
     if folder.exists():
         shutil.rmtree(folder)
@@ -202,12 +202,12 @@ def figures(steps: Sequence[Mapping[str, float]], first_step_done_s: float) -> d
         "phases": {name: median(f"timing_s/{name}") for name in PHASES if f"timing_s/{name}" in later[0]},
         "every_step_s": [round(step["timing_s/step"], 2) for step in steps],
         "launch_to_first_step_s": round(first_step_done_s - steps[0]["timing_s/step"], 1),
-        "metrics": {key: median(key) for key in KEPT if key in later[0]},
+        "metrics": {key: median(key) for key in FURTHER_METRICS if key in later[0]},
     }
 
 
 def peak_flops(file: Path) -> float:
-    """Return the FLOP/s of a large bf16 product, measured in a process of its own, which leaves nothing on the GPU."""
+    """Return the FLOP/s of a large bf16 product, measured in a separate process to leave no memory on the GPU."""
     process = multiprocessing.get_context("spawn").Process(target=measure_peak, args=(file,))
     process.start()
     process.join()
@@ -230,8 +230,8 @@ def with_derived_figures(arm: Arm, found: dict[str, Any], result: Mapping[str, A
 def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict[str, Any]:
     """Return the figures derived from an arm's: tokens a second, padded rows, MFU by phase, ratio to the floor.
 
-    FLOPs are those that the rollouts' tokens need (`guidelines_core/shapes.py`); MFU is of the peak measured in the
-    same call, the floor of the peaks of `known/gpus.yaml`; on other hardware there is neither.
+    FLOPs are those that the rollouts' tokens need (`hardware/shapes.py`). MFU refers to the peak measured in the same
+    call, the floor to the peaks of `known/gpus.yaml`; unknown hardware has neither.
     """
     metrics, seconds = found["metrics"], found["phases"]
     real, padded = padded_sequences(config)
@@ -259,7 +259,7 @@ def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict
 
 
 def write(file: Path, result: Mapping[str, Any]) -> None:
-    """Write the JSON in one move, so that a reader or a kill never meets half of it."""
+    """Write the JSON atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_suffix(".new")
     new.write_text(json.dumps(result, indent=1) + "\n")

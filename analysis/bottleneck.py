@@ -1,10 +1,10 @@
-"""Why does a step take so long? Its time by phase and by GPU, against the hardware's floor, and what to change first.
+"""Shows where a step's time goes, by phase and GPU and against the hardware's limits, and what to change first.
 
     python analysis/bottleneck.py RUN [--gpu H100] [--json [FILE]] [--html FILE]
     python analysis/bottleneck.py --figures analysis/reference-figures.yaml
 
-RUN is a run's id or name; a bare name means its newest FINISHED top-level run. For a run that was not recorded, a YAML
-file says what is known of it. Exit codes: 0 done, 1 failed, 2 refused.
+RUN is a run's id or name; a bare name means its newest FINISHED top-level run. `--figures`
+reads the figures of an unrecorded run from a YAML file. Exit codes: 0 done, 1 failed, 2 refused.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Compares runs: what was set differently, what each reached, which is better, and what exact match wronged.
+"""Compares runs: different settings, results, which is better, and the right answers that exact match rejects.
 
     python analysis/compare.py RUN RUN … [--json [FILE]] [--html FILE] [--regrade]
 
-A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The first RUN is what the others are
-compared with. Two runs that were graded differently are compared by one grader's verdicts on both, which every stored
-row holds; `--regrade` has both graders judge every stored solution afresh. Exit codes: 0 done, 2 refused, 1 failed.
+A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The others are compared with the
+first RUN. Runs with different graders are compared by the verdicts of one grader, which every stored row has;
+`--regrade` grades every stored solution again. Exit codes: 0 done, 2 refused, 1 failed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> int:
     except RunError as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    comparison = graded_afresh(runs, err) if options.regrade else compare(runs)
+    comparison = compare_regraded(runs, err) if options.regrade else compare(runs)
     draw(comparison, output.console(options))
     output.write_json(options, comparison.as_json())
     if options.html:
@@ -68,12 +68,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's id or name")
     output.add_json(parser)
     output.add_html(parser)
-    parser.add_argument("--regrade", action="store_true", help="judge every stored solution afresh, by both graders")
+    parser.add_argument("--regrade", action="store_true", help="grade every stored solution again")
     return parser.parse_args()
 
 
-def graded_afresh(runs: list[Run], console: Console) -> Comparison:
-    """Compare the runs with fresh verdicts, and show how many are done."""
+def compare_regraded(runs: list[Run], console: Console) -> Comparison:
+    """Compare the runs with new verdicts, and show the progress."""
     columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with GradingPool() as pool, Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=sum(pairs_to_grade(run) for run in runs))
@@ -109,10 +109,10 @@ def draw(comparison: Comparison, console: Console) -> None:
 
 
 def changes(name: str, judged: Judged) -> str:
-    """Return what a regrading changed, in words."""
+    """Return how many verdicts a regrading changed, in words."""
     counts = (judged.changed or {}).items()
     each = ", ".join(f"{count} of {verdict.removesuffix('_correct')}" for verdict, count in counts)
-    return f"{name}: {judged.pairs} rows graded afresh; verdicts that are others than stored: {each}."
+    return f"{name}: {judged.pairs} rows graded again; verdicts that differ from the stored ones: {each}."
 
 
 def as_page(comparison: Comparison) -> str:
@@ -120,7 +120,7 @@ def as_page(comparison: Comparison) -> str:
     names = list(comparison.status)
     figure = curves(comparison.histories)
     graders = ", ".join(f"{name} by {grader or 'a grader unknown'}" for name, grader in comparison.grader.items())
-    afresh = [changes(name, judged) for name, judged in comparison.judged.items() if judged.changed is not None]
+    regraded = [changes(name, judged) for name, judged in comparison.judged.items() if judged.changed is not None]
     return page.page(
         f"Comparison of {len(names)} runs",
         f"Trained on rewards: {graders}. Compared with {names[0]}.",
@@ -143,7 +143,7 @@ def as_page(comparison: Comparison) -> str:
                 [
                     page.table(comparison.wronged, WRONGED),
                     *([page.table(comparison.examples)] if len(comparison.examples) else []),
-                    *map(page.text, afresh),
+                    *map(page.text, regraded),
                 ],
             ),
         ],

@@ -1,12 +1,12 @@
-"""Is a guideline worth anything? The same problems without one, with the untrained and with the trained planner's.
+"""Measures the worth of guidelines: the same problems without one, with the untrained and with the trained planner's.
 
     python analysis/lift.py RUN [--checkpoint STEP|best|last] [--data FILE …] [--solver MODEL] [--problems N] \
         [--samples K] [--out DIR] [--json [FILE]] [--html FILE]
 
 RUN is a run's id or name; a bare name means its newest FINISHED top-level run. FILE is a benchmark's .jsonl, .json or
-.parquet, or `word-problems` for new ones; without it the run's own validation problems. Problems that the run was
-trained on are left out. Every answer is kept in `lift/` of the run's directory, or in --out: the same call again goes
-on where the last ended. The result becomes the run's artifact `lift/DATA.json` and its metrics `lift/DATA/…`. Exit
+.parquet, or `word-problems` for new ones; the default is the run's validation problems. Problems that the run was
+trained on are left out. Answers are kept in `lift/` of the run's directory, or in --out, and the same call again
+continues. The result becomes the run's artifact `lift/DATA.json` and its metrics `lift/DATA/…`. Exit
 codes: 0 done, 1 failed, 2 refused, 130 interrupted.
 """
 
@@ -42,12 +42,12 @@ from guidelines_core.terminal import replace_unprintable
 
 
 class LiftRefused(ValueError):
-    """What was asked for cannot be measured; the message names the remedy."""
+    """The request cannot be measured; the message names the remedy."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure what the command line asks for and return the exit code."""
-    parser = argparse.ArgumentParser(prog="lift.py", description="Is a guideline worth anything?")
+    parser = argparse.ArgumentParser(prog="lift.py", description="Measure the worth of guidelines.")
     parser.add_argument("run", metavar="RUN", help="a run's id or name")
     parser.add_argument("--checkpoint", default="best", metavar="STEP|best|last",
                         help="the trained planner; best: by validation accuracy (default)")  # fmt: skip
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--samples", type=_positive, default=1, metavar="K", help="answers for each problem (default 1)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the answers are kept")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the answers")
     output.add_json(parser)
     output.add_html(parser)
     given = parser.parse_args(arguments)
@@ -69,10 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except GenerationFailed as error:
-        print(f"failed: {error}; the same command goes on from here", file=sys.stderr)
+        print(f"failed: {error}; the same command continues from here", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command continues from here", file=sys.stderr)
         return 130
     output.write_json(given, {label: result.as_json() for label, result in results.items()})
     if given.html:
@@ -145,17 +145,17 @@ def problem_sets(config: DictConfig, run: runs.Run, given: argparse.Namespace) -
 
 
 def chosen(asked: str, directory: Path) -> Checkpoint | None:
-    """Return the checkpoint that `asked` (a step, best or last) means, None where there is none at all.
+    """Return the checkpoint that `asked` (a step, best or last) names; None if the run has no checkpoint.
 
     Raises:
-        ExportError: a step that was not saved, or a word that means none.
+        ExportError: there is no such checkpoint.
     """
     there = sealed(directory)
     return None if not there and asked in ("best", "last") else pick(there, asked)
 
 
 def merged(config: DictConfig, checkpoint: Path, out: Path, console: Console) -> Path:
-    """Return the folder with the model of `checkpoint` in the rollout's type; a process makes it if it is not there.
+    """Return the folder with the model of `checkpoint` in the rollout's type; a process creates it if it is missing.
 
     Raises:
         GenerationFailed: that process failed.

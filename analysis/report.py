@@ -1,14 +1,14 @@
-"""One page of a run to show a colleague: what was trained and how, what it reached, how to do it again.
+"""Writes one page about a run: settings, results, time and cost, and how to reproduce it.
 
     python analysis/report.py RUN … [--json [FILE]] [--html FILE]
     python analysis/report.py RUN --watch --html FILE
 
 A RUN is a run's id or name; a bare name means its newest FINISHED top-level run. The page and its plots become the
-artifacts `report/` of each run; --html writes the page to a file, too, and --json gives its figures. Several runs share
-one page, after a comparison. A run's lift is in it once `analysis/lift.py` has measured it.
+artifacts `report/` of each run; --html also writes the page to a file, and --json gives its figures. Several runs share
+one page with a comparison. A run's lift is included once `analysis/lift.py` has measured it.
 
-With --watch a bare name means the newest RUNNING run. FILE is written anew after each of its steps, and the browser
-that shows it loads it again. Exit codes: 0 done, 2 refused, 1 failed, 130 interrupted.
+With --watch a bare name means the newest RUNNING run. FILE is written again after each of its steps, and the browser
+that shows it reloads it. Exit codes: 0 done, 2 refused, 1 failed, 130 interrupted.
 """
 
 from __future__ import annotations

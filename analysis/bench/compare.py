@@ -1,10 +1,10 @@
-"""Seconds and memory of `analysis/compare.py` on a store of long runs, which this makes for real.
+"""Measures seconds and memory of `analysis/compare.py` on a store of long runs, which this command creates.
 
     python -m analysis.bench.compare [--out analysis/results/compare.json] [--keep FOLDER]
 
 The store: 10 runs of 300 steps x 130 metrics x 120 graded rows, with the reference experiments' configurations and a
-validation of 300 problems every 50 steps, beside 1,000 small runs. Solutions are 600 words; the verdicts are what the
-graders say. With --keep, the store stays in FOLDER, and is measured again if it is there already.
+validation of 300 problems every 50 steps, beside 1,000 small runs. Solutions have 600 words; the graders give the
+verdicts. With --keep, the store stays in FOLDER, and an existing one is measured again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SIZES = {
     "prompt_length/mean": 150.0, "actor/entropy": 1.2, "actor/kl_loss": 0.01, "actor/reward_kl_penalty": 0.01,
     "reward/ungraded": 0.0,
 }  # fmt: skip
-"""About how large a metric is; others are shares."""
+"""The typical size of a metric; others are shares."""
 
 ANSWERS = (
     ("18", "18"), ("18", "19"), ("0.5", r"\frac{1}{2}"), (r"\frac{3}{4}", "0.75"), (r"\frac{3}{4}", r"\frac{3}{4}"),
@@ -54,7 +54,7 @@ ANSWERS = (
 
 
 def main() -> int:
-    """Make the store, run the comparison as its user would, print and write the figures; 0."""
+    """Create the store, run the comparison, print and write the figures; return 0."""
     parser = argparse.ArgumentParser(description="Time the comparison of ten long runs.")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file, too")
     parser.add_argument("--keep", type=Path, help="make the store here, or use the one that is here")
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def measure(store: Path, names: Sequence[str]) -> dict[str, object]:
-    """Compare the runs in a process of its own, to a page and a JSON file; return its seconds and its peak memory."""
+    """Compare the runs in a separate process, to a page and a JSON file; return its seconds and peak memory."""
     command = ["analysis/compare.py", *names, "--json", str(store / "out.json"), "--html", str(store / "out.html")]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri(store)}
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -105,10 +105,10 @@ def make_store(
     metrics: int = 130,
     others: int = 0,
 ) -> MlflowClient:
-    """Make an MLflow store with a run for each name, graded by exact match and math-verify in turns.
+    """Create an MLflow store with a run for each name, graded by exact match and math-verify in turns.
 
     Args:
-        store: the folder; made if needed.
+        store: the folder; created if needed.
         names: the runs' names.
         steps: of each run; it is validated every 50 steps and at the end.
         samples: graded rows a step.

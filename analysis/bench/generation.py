@@ -1,4 +1,4 @@
-"""How fast guidelines and solutions were written, out of a step's graded rows, and what one at a time would take."""
+"""Speed of guidelines and solutions from a step's graded rows, and the estimate for one request at a time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, flo
 
     Args:
         rows: the step's graded rollouts, as `GradedRows` writes them.
-        phases: verl's seconds by phase. With `reward` among them the solver works when all guidelines are written, else
-            while they are.
+        phases: verl's seconds by phase. With `reward` among them the solver works after all guidelines are written,
+            else at the same time.
 
     Returns:
         `rollout_s` from the generation's start to the last guideline; `solver_s` from the first question asked to the
@@ -38,7 +38,7 @@ def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, flo
         "solver_unhidden_s": unhidden_s,
         "solver_tokens_per_s": rows["solution_tokens"].sum() / solver_s,
     }
-    # One step off, guidelines are waited for and not written within the step.
+    # With a separate rollout, guidelines are awaited and not written within the step.
     if rollout_s > 0:
         found |= {"rollout_s": rollout_s, "rollout_tokens_per_s": rows["guideline_tokens"].sum() / rollout_s}
     return {name: float(value) for name, value in found.items()}
@@ -55,10 +55,10 @@ def generation_of_run(directory: Path, steps: Sequence[Mapping[str, float]]) -> 
 
 
 def one_at_a_time(arm: Mapping[str, Any], sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of `arm` had its solver been asked as in `sample`, an arm of few solutions one at a time.
+    """Return the figures of `arm` with its solver used as in `sample`, an arm with few solutions one at a time.
 
-    A step waits for the solver from the first question to the last answer, in turns or beside the rollout; that time is
-    replaced by the sample's seconds a solution times the arm's solutions.
+    A step waits for the solver from the first request to the last answer. That time is replaced by the sample's seconds
+    per solution times the arm's solutions.
     """
     solutions, asked = (round(entry["metrics"]["reward/graded"]) for entry in (arm, sample))
     each = sample["solver_s"] / asked

@@ -1,4 +1,4 @@
-"""What `nvidia-smi` saw of the GPUs while an arm ran: the share of time without a kernel, and memory."""
+"""The GPUs' load while an arm runs, from `nvidia-smi`: the share of time without a kernel, and memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(lines: Sequence[str], began: float, ended: float) -> list[dict[str, Any
     for line in lines:
         words = line.split(",")
         if len(words) != len(QUERY.split(",")):
-            continue  # the line that was under way at the end
+            continue  # an incomplete last line
         at = datetime.strptime(words[1].strip(), "%Y/%m/%d %H:%M:%S.%f").timestamp()
         if began <= at <= ended:
             seen.setdefault(int(words[0]), []).append((float(words[2]), float(words[3])))

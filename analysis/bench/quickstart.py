@@ -1,9 +1,8 @@
-"""Time and memory of one fresh quickstart run, from the command to its end, as a table and as JSON.
+"""Measures time and memory of one quickstart run, from the command to its end, as a table and as JSON.
 
     python -m analysis.bench.quickstart [--out analysis/results/quickstart.json] [key=value …]
 
-The run goes into a folder of its own and leaves no trace among the other runs. Left out: the installation, which
-`make quickstart` on a fresh clone measures.
+The run has its own folder and MLflow store. The installation is not measured.
 """
 
 from __future__ import annotations
@@ -121,7 +120,7 @@ def tree_pss(pid: int) -> float:
 
 
 def as_table(figures: dict[str, float]) -> Table:
-    """Return the figures beside what is wanted."""
+    """Return the figures and their targets."""
     table = Table("figure", "measured", "wanted")
     for name, value in figures.items():
         wanted = f"<= {WANTED[name]:g}" if name in WANTED else ""

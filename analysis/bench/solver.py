@@ -1,4 +1,4 @@
-"""Seconds for a step's solutions: one request after the other, as the reference run asks, against all at once.
+"""Measures the seconds for a step's solutions: one request after the other, as in the reference run, and all at once.
 
     python -m analysis.bench.solver --name NAME --out FILE [--sample 6] [--log FILE] [key=value …]
 
@@ -33,13 +33,13 @@ from guidelines_core.runs.provenance import provenance
 from guidelines_core.solver.client import Solver, SolverError
 
 GUIDELINE_WORDS = 400
-"""Words of the guideline in each prompt, taken from other problems: about 600 tokens, like those of a step measured."""
+"""Words of the guideline in each prompt, taken from other problems: about 600 tokens, as in a measured step."""
 
 READY_WITHIN_S = 420.0
 
 
 def main() -> int:
-    """Start the server, ask it both ways, write and print the figures; return the exit code."""
+    """Start the server, measure both ways, write and print the figures; return the exit code."""
     parser = argparse.ArgumentParser(description="Time a step's solver requests one by one and all at once.")
     parser.add_argument("--name", required=True, help="the experiment")
     parser.add_argument("--out", required=True, type=Path, help="the JSON")

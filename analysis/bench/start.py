@@ -1,4 +1,4 @@
-"""How long an experiment takes to start: the first and a second start, and a resume, by stage, as a table and as JSON.
+"""Measures the start of an experiment: a first and a second start, and a resume, by stage, as a table and as JSON.
 
     python -m analysis.bench.start --name NAME [--out start.json] [key=value …]
 
@@ -41,12 +41,12 @@ MEASURED = ("trainer.total_training_steps=2", "trainer.save_freq=1", "trainer.te
 """What every start here has besides: a step, a checkpoint to resume from, and a step for the resumed run."""
 
 SHOWN = 60
-"""Lines of what a start that failed said and logged, which go into the JSON."""
+"""Lines of a failed start's output and log that go into the JSON."""
 
 OURS = re.compile(
     r"(warning|error): \S+=|ready after \d+ s: |step \d+ of \d+ · |.* · MLflow run |goes on from |cleared "
 )
-"""How the lines begin that a start of ours prints until its first step is done."""
+"""The beginnings of the lines that a start prints until its first step is done."""
 
 
 def main() -> int:
@@ -70,7 +70,7 @@ def main() -> int:
 def measured(
     folder: Path, name: str, overrides: Sequence[str], wanted: Sequence[tuple[str, str, tuple[str, ...]]] = STARTS
 ) -> dict[str, dict[str, Any]]:
-    """Return the figures of each start; after one that failed no other is tried."""
+    """Return the figures of each start, up to the first that fails."""
     starts: dict[str, dict[str, Any]] = {}
     kept = vllm_kept()
     for label, run, words in wanted:
@@ -129,7 +129,7 @@ def one_start(folder: Path, run: str, name: str, overrides: Sequence[str], words
 
 
 def noise(lines: Sequence[str]) -> list[str]:
-    """Return the lines on the terminal that are not ours, of all that came before the first step was done."""
+    """Return the lines on the terminal that are not the project's, until the first step is done."""
     end = next((number for number, line in enumerate(lines) if line.startswith("step ")), len(lines))
     return [line for line in lines[:end] if line.strip() and not OURS.match(line)]
 

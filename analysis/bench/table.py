@@ -30,7 +30,7 @@ UPDATE_PHASES = ("old_log_prob", "ref", "update")
 
 
 def main() -> int:
-    """Print the table of the file that the command line names, and what it says about itself."""
+    """Print the table of the file that the command line names, and its note."""
     parser = argparse.ArgumentParser(description="Print a benchmark's table.")
     parser.add_argument("file", type=Path, help="a JSON of analysis/results/")
     result = json.loads(parser.parse_args().file.read_text())
@@ -42,14 +42,14 @@ def main() -> int:
 
 
 def table(result: Mapping[str, Any]) -> Table:
-    """Return the table of whichever benchmark `result` is of."""
+    """Return the table of a benchmark's result."""
     if "server_start_s" in result:
         return solver_table(result)
     return update_table(result) if any("even" in arm for arm in result["arms"]) else step_table(result)
 
 
 def step_table(result: Mapping[str, Any]) -> Table:
-    """Return a column for each arm: its seconds by phase, ratios to the first arm and to the floor, how busy GPUs were.
+    """Return a column for each arm: its seconds by phase, ratios to the first arm and to the floor, GPU load.
 
     `solver_unhidden` are the seconds in which only the solver works; memory and idle share are a figure for each GPU.
     """

@@ -1,10 +1,10 @@
-"""Seconds of a step's training side alone, on one GPU: old log-probs, reference log-probs and update.
+"""Measures a step's training side on one GPU: old log-probs, reference log-probs and update.
 
     python -m analysis.bench.update --arms analysis/arms/update.yaml --out FILE [--only a,b] [--time-limit-s 480]
 
 Each arm is a named experiment with overrides, as in `benchmark.py`. Its own process runs verl's worker
 (`ActorRolloutRefWorker`) without Ray, on rollouts of random tokens. MFU is the FLOP/s that the real tokens need (2N and
-6N, `guidelines_core/shapes.py`) as a share of what a large bf16 matrix product reaches in the same call. The model
+6N, `hardware/shapes.py`) as a share of what a large bf16 matrix product reaches in the same call. The model
 must lie on the disk: `python -m guidelines_core.models.random_qwen`. `python -m analysis.bench.table FILE` prints the
 table again. Exit codes:
 0 every arm measured, 1 one failed, 2 refused.
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Without it a look for a GPU makes CUDA unusable in the arms' forked processes.
+# Without it a query for GPUs makes CUDA unusable in the arms' forked processes.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 import numpy as np
@@ -60,7 +60,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     written = {arm["name"]: arm for arm in yaml.safe_load(given.arms.read_text(encoding="utf-8"))["arms"]}
-    # Before verl is imported, which looks at them once; arms of one file share a device.
+    # Set before verl is imported, which reads them once; arms of one file share a device.
     os.environ.update({key: str(value) for key, value in configs[arms[0].name].guidelines.environment.items()})
     result: dict[str, Any] = {
         **hardware(),

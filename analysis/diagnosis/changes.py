@@ -1,7 +1,7 @@
-"""What to try next: changes of a configuration, each with the seconds of a step that it should save.
+"""Changes of a configuration, each with the estimated seconds per step that it saves.
 
-A phase that the estimate knows is scaled by the estimate's ratio of after to before, so that only the ratio need be
-right and not the hardware's figures. Each change is taken alone: what two of them save together is less than the sum.
+A measured phase is scaled by the estimate's ratio of after to before, so that only the ratio must be right. Each change
+is estimated alone: two of them save less together than the sum.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from guidelines_core.hardware.timing import MEASURED, PEAK, Efficiency, Lengths,
 from guidelines_core.paths import CONF
 
 POLLED = replace(MEASURED, poll=0.05)
-"""The estimate's efficiency with the replay buffer polled ten times a second, as `verl_adapter` does."""
+"""The estimate's efficiency with a replay buffer that is polled ten times a second, as in `verl_adapter`."""
 
 AT_ONCE = 512
-"""Requests in flight that a solver's server on a GPU makes good use of."""
+"""Requests in flight that a solver's server on a GPU uses well."""
 
 _LIMITS = (
     "guidelines.solver.max_concurrency",
@@ -34,15 +34,15 @@ _LIMITS = (
 )
 
 AGREEMENT = 0.01
-"""The mean difference of a token's probability up to which `…-fast` takes the two for the same."""
+"""The `agreement` of the experiment `…-fast`: the largest mean difference of a token's probability."""
 
 WAITS = 0.05
-"""Share of a step that a trainer with rollout beside it waits, above which the rollout is what holds it up."""
+"""The share of a step that a trainer waits for a separate rollout, above which the rollout limits the step."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What the estimate needs to know of a run: shapes, hardware, lengths."""
+    """The estimate's inputs for a run: shapes, hardware, lengths."""
 
     planner: Shape
     solver: Shape
@@ -62,7 +62,7 @@ class Model:
     def floor(self, config: DictConfig) -> dict[str, float]:
         """Return the seconds by phase that the hardware's peak allows; with the solver in turns, `reward` apart.
 
-        The hardware sets no limit to the sequences that are written at once, so the configuration's are lifted.
+        The limits on sequences at once are lifted, since the hardware has none.
         """
         sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
         config = changed(config, dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config)))
@@ -76,13 +76,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Change:
-    """Something to try.
+    """A change to try.
 
     Attributes:
-        overrides: the exact words for the command line.
-        why: what is wrong now.
+        overrides: the words for the command line.
+        why: the reason.
         caveat: what else it changes, "" if nothing.
-        saves: seconds of a step.
+        saves: seconds per step.
     """
 
     overrides: tuple[str, ...]
@@ -93,7 +93,7 @@ class Change:
 
 @dataclass(frozen=True)
 class _Idea:
-    """A change whose gain is still to be estimated, unless `saves` says it."""
+    """A change whose gain is not estimated yet, unless `saves` has it."""
 
     values: Mapping[str, Any]
     why: str
@@ -105,13 +105,13 @@ class _Idea:
 def best(
     config: DictConfig, step: Step, model: Model | None, slow: Slowest | None, beside: Mapping[str, float]
 ) -> list[Change]:
-    """Return every change that would gain something, the largest gain first.
+    """Return every change that saves time, the largest gain first.
 
     Args:
         config: the run's configuration.
         step: its median step.
-        model: None where the estimate cannot be made: then only changes whose gain was measured are named.
-        slow: the slowest solver calls, None where not known.
+        model: None if there is no estimate; then only changes with a measured gain are returned.
+        slow: the slowest solver calls, None if unknown.
         beside: seconds a step, on average, of validation (`testing`) and checkpoints (`save_checkpoint`).
     """
     found = []
@@ -128,7 +128,7 @@ def best(
 
 
 def predicted(config: DictConfig, step: Step, model: Model, other: DictConfig) -> float:
-    """Return the seconds that the step would take with the configuration `other`."""
+    """Return the seconds of the step with the configuration `other`."""
     before, after = model.phases(config), model.phases(other)
     (wrote, solved), (writes, solves) = model.generation(config), model.generation(other)
     if not layout.solver_gpus(config):
@@ -140,7 +140,7 @@ def predicted(config: DictConfig, step: Step, model: Model, other: DictConfig) -
     }
     now, then = (sum(s for name, s in phase.items() if name != "gen") for phase in (step.seconds, seconds))
     if layout.separate(config):
-        # `gen` is only the trainer's wait, while the rollout works through the whole step.
+        # `gen` is only the trainer's wait; the rollout works during the whole step.
         waits = step.seconds["gen"]
         if waits > WAITS * step.total:
             return step.total - min(waits, step.total * (1 - after["gen"] / before["gen"]))
@@ -149,7 +149,7 @@ def predicted(config: DictConfig, step: Step, model: Model, other: DictConfig) -
 
 
 def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapping[str, float]) -> Iterator[_Idea]:
-    """Yield the changes whose gain can be read off what was measured."""
+    """Yield the changes with a measured gain."""
     old = OmegaConf.select(config, "guidelines.old_log_probs")
     taken = OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode")
     if "old_log_prob" in step.seconds and old and old.agreement is None and not (taken or layout.separate(config)):
@@ -178,7 +178,7 @@ def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapp
 
 
 def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
-    """Yield the changes whose gain the estimate knows."""
+    """Yield the changes with an estimated gain."""
     yield from _generating(config)
     yield from _batching(config)
     if config.trainer.device == "cuda":
@@ -186,7 +186,7 @@ def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
 
 
 def _generating(config: DictConfig) -> Iterator[_Idea]:
-    """Yield the changes of how many sequences are written at once."""
+    """Yield the changes of the number of sequences at once."""
     sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
     asked = config.guidelines.solver.max_concurrency * config.reward.num_workers
     if asked < sequences:
@@ -212,7 +212,7 @@ def _generating(config: DictConfig) -> Iterator[_Idea]:
 
 
 def _batching(config: DictConfig) -> Iterator[_Idea]:
-    """Yield the mini-batch nearest to the present one with which verl pads nothing."""
+    """Yield the nearest mini-batch size with which verl adds no padding."""
     real, padded = padded_sequences(config)
     if padded == real:
         return
@@ -236,7 +236,7 @@ def _fits(config: DictConfig, key: str, size: int) -> bool:
 
 
 def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
-    """Yield what GPUs alone allow, where their memory does."""
+    """Yield changes for GPUs only, if their memory allows."""
     held = memory(config, model.planner, model.gpu)
     offload = "actor_rollout_ref.ref.fsdp_config.param_offload"
     weights = 4 * model.planner.parameters / layout.training_gpus(config) / GIB
@@ -251,7 +251,7 @@ def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
     without = changed(config, {checkpointing: False})
     fits = memory(without, model.planner, model.gpu)["training"] <= model.gpu.memory
     if config.actor_rollout_ref.model.enable_gradient_checkpointing and fits:
-        # Forward twice and backward, which is as much as two more, against forward once and backward.
+        # Two forward passes and a backward pass, which costs two more, against one forward and a backward pass.
         saves = step.seconds.get("update_actor", 0.0) / 4
         yield _Idea({checkpointing: False}, "the update computes its forward pass twice", "more memory", saves=saves)
     split = OmegaConf.load(CONF / "layout" / "split-1p2p1.yaml")

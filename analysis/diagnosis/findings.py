@@ -1,4 +1,4 @@
-"""What there is to say of where a run's time went: of a recorded run, or of figures that somebody wrote down."""
+"""Diagnoses where a run's time went, from a recorded run or from a file of figures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.runs.phases import AFTER_STEP, seconds_metric
 
 LENGTHS = {"prompt": "prompt_length/mean", "guideline": "guideline/tokens", "solution": "solution/tokens"}
-"""The metrics that say how long a step's texts were, in tokens."""
+"""The metrics of a step's text lengths in tokens."""
 
 FIGURES = "experiment, gpu, lengths {prompt, guideline, solution}, step, and maybe overrides, name, seconds by phase"
 
@@ -53,13 +53,13 @@ class Diagnosis:
         config: its configuration.
         step: its step of median length.
         steps: seconds of every recorded step, index the step.
-        whole: seconds of the whole run by part, empty if not known.
-        hardware: what it ran on.
-        floor: seconds by phase that the hardware's peak allows, empty where the models' shapes are not known.
-        lanes: what each GPU pool did in the step.
-        slow: the slowest solver calls, None where not known.
+        whole: seconds of the whole run by part, empty if unknown.
+        hardware: the GPUs or CPU cores of the run.
+        floor: seconds by phase that the hardware's peak allows, empty if the models' shapes are unknown.
+        lanes: the activity of each GPU pool in the step.
+        slow: the slowest solver calls, None if unknown.
         changes: what to try, the largest gain first.
-        notes: what is assumed or missing, a sentence each.
+        notes: assumptions and missing data, a sentence each.
     """
 
     name: str
@@ -145,11 +145,11 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
 
 
 def of_figures(file: Path, gpu_name: str | None = None) -> Diagnosis:
-    """Return the diagnosis of a run of which a YAML file says what is known.
+    """Return the diagnosis of a run whose figures are in a YAML file.
 
-    Its keys: `experiment`, maybe `overrides` and another `name`; `gpu`; `lengths` (tokens of `prompt`, `guideline` and
-    `solution`); `step` in s; and `seconds` by phase where they are known. Where not, the estimate's shares of `step`
-    stand for them. `guidelines_core/known/measured-step.yaml` is such a file.
+    Its keys: `experiment`; optionally `overrides` and `name`; `gpu`; `lengths` (tokens of `prompt`, `guideline` and
+    `solution`); `step` in s; and optionally `seconds` by phase, else the estimate's shares of `step` are used.
+    `guidelines_core/hardware/known/measured-step.yaml` is an example.
 
     Raises:
         ConfigError: the file cannot be read, lacks a key, or its experiment does not compose.
@@ -220,7 +220,7 @@ def _diagnosis(
 
 
 def _calls(rows: pd.DataFrame, history: pd.DataFrame, in_turns: bool) -> tuple[dict[int, pd.DataFrame], bool]:
-    """Return the solver calls of every step that has graded rows, and whether all their moments were recorded."""
+    """Return the solver calls of every step with graded rows, and whether all their times were recorded."""
     found: dict[int, pd.DataFrame] = {}
     all_recorded = True
     for step, graded in rows.dropna(subset=["solver_s", "guideline_tokens"]).groupby("step"):
@@ -233,7 +233,7 @@ def _calls(rows: pd.DataFrame, history: pd.DataFrame, in_turns: bool) -> tuple[d
 
 
 def _lengths(metrics: Mapping[str, float], config: DictConfig, notes: list[str]) -> Lengths:
-    """Return the step's mean lengths; a limit stands for one that was not recorded, and a note says so."""
+    """Return the step's mean lengths; an unrecorded one is replaced by its limit, with a note."""
     limits = {
         "prompt": config.data.max_prompt_length,
         "guideline": config.data.max_response_length,
@@ -250,7 +250,7 @@ def _lengths(metrics: Mapping[str, float], config: DictConfig, notes: list[str])
 
 
 def _hardware(config: DictConfig, tags: Mapping[str, str], asked: str | None, notes: list[str]) -> Gpu:
-    """Return the hardware's figures: of the GPU asked for or recorded, or of the CPU's cores."""
+    """Return the figures of the given or recorded GPU, or of the CPU's cores."""
     if config.trainer.device != "cuda":
         notes.append("On a CPU the slots share its cores: while one works, the others are slower.")
         cores = re.match(r"\d+", tags.get("hardware.cpu", ""))
@@ -266,7 +266,7 @@ def _hardware(config: DictConfig, tags: Mapping[str, str], asked: str | None, no
 
 
 def as_json(found: Diagnosis) -> dict[str, Any]:
-    """Return the diagnosis as JSON takes it; seconds, shares of 1."""
+    """Return the diagnosis as plain values for JSON, in seconds and shares of 1."""
     step, (real, padded) = found.step, found.padding
     answer: dict[str, Any] = {
         "run": found.name,

@@ -1,4 +1,4 @@
-"""The page of `bottleneck.py`: a step as pictures, beside the same words and figures that the terminal shows."""
+"""The page of `bottleneck.py`: pictures of a step, with the terminal's words and figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAINT = {
     "update_actor": COLOURS[4],
     "update_weights": COLOURS[5],
 }
-"""The colour of each phase; the others, which take next to nothing, are grey."""
+"""The color of each phase; the others are short and grey."""
 
 GREY = "#8a8f98"
 SHOWN = 200
@@ -90,7 +90,7 @@ def _gpus(found: Diagnosis) -> pd.DataFrame:
 
 
 def _timeline(found: Diagnosis) -> str:
-    """Draw a lane for each GPU pool, coloured by phase; what is empty was idle."""
+    """Draw a lane for each GPU pool, colored by phase; gaps are idle time."""
     total, count = found.step.total, len(found.lanes)
     figure, (axes,) = pages.grid(1, height=1.1 + 0.62 * count, width=10.5)
     used: list[str] = []
@@ -113,7 +113,7 @@ def _timeline(found: Diagnosis) -> str:
 
 
 def _solver(found: Diagnosis) -> list[str]:
-    """Draw a step's solver calls, how many were under way, and list the slowest of the run."""
+    """Draw a step's solver calls and their number at once, and list the slowest of the run."""
     parts: list[str] = []
     calls = found.step.calls
     if calls is not None:
@@ -160,5 +160,5 @@ def _steps(found: Diagnosis) -> str:
 
 
 def _ink(axes: Axes) -> str:
-    """Return the colour that stands for the page's colour of text."""
+    """Return the color that the page replaces by its text color."""
     return str(axes.xaxis.label.get_color())

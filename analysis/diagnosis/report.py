@@ -17,9 +17,9 @@ def headline(found: Diagnosis) -> str:
     """Return the answer in one sentence."""
     step = found.step
     largest, share = found.longest, step.seconds[found.longest] / step.total
-    said = "by the estimate's shares, " if step.estimated else ""
+    source = "by the estimate's shares, " if step.estimated else ""
     answer = (
-        f"A step takes {duration(step.total)}, {3 * 3600 / step.total:,.0f} steps in 3 hours; {said}"
+        f"A step takes {duration(step.total)}, {3 * 3600 / step.total:,.0f} steps in 3 hours; {source}"
         f"{share:.0%} of it goes to {largest} ({PHASES[largest]})."
     )
     if not found.changes:
@@ -34,7 +34,7 @@ def saving(seconds: float) -> str:
 
 
 def findings(found: Diagnosis) -> list[str]:
-    """Return what stands out, a sentence each: spread of the steps, overlap, padding, slow calls, the whole run."""
+    """Return the findings, a sentence each: spread of the steps, overlap, padding, slow calls, the whole run."""
     step, (real, padded), lines = found.step, found.padding, []
     if len(found.steps) > 2:
         later = found.steps.iloc[1:]
@@ -101,7 +101,7 @@ def phase_table(found: Diagnosis) -> Table:
 
 def gpu_table(found: Diagnosis) -> Table:
     """Return how long each GPU pool was busy and idle in the step."""
-    table = Table("GPUs", title="who was busy", title_justify="left")
+    table = Table("GPUs", title="how busy the GPUs were", title_justify="left")
     for column in ("busy, s", "idle, s", "idle"):
         table.add_column(column, justify="right")
     for lane in found.lanes:

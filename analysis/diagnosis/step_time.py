@@ -20,7 +20,7 @@ PHASES = {**IN_STEP, OTHER: "between the phases"}
 
 CALLS = ["step", "sample", "guideline_tokens", "solution_tokens", "solution_truncated", "solver_s", "grader_s",
          "asked_at", "question", "problem_id"]  # fmt: skip
-"""The columns of the graded rows that are looked at; a run may lack some."""
+"""The columns of the graded rows that are read; older runs lack some."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Step:
     """One step of a run, the one of median length among those after the first, which compiles and warms up.
 
     Attributes:
-        number: which step; 0 for figures that were given and not recorded.
+        number: the step's number; 0 for figures from a file.
         total: its seconds.
         seconds: its seconds by phase, in order, `other` included.
         lengths: mean tokens of its prompts, guidelines and solutions.
-        estimated: whether `seconds` are the estimate's shares of `total` and not measured.
-        calls: its solver calls (`solver_calls`), None where nothing is known of them.
+        estimated: whether `seconds` are the estimate's shares of `total`.
+        calls: its solver calls (`solver_calls`), None if unknown.
     """
 
     number: int
@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Lane:
-    """What some GPUs did in a step.
+    """The activity of some GPUs in a step.
 
     Attributes:
         label: the GPUs' numbers and role.
@@ -60,11 +60,11 @@ class Lane:
 
     @property
     def busy(self) -> float:
-        """Seconds of the step in which these GPUs had something to do."""
+        """Seconds of the step in which these GPUs were busy."""
         return sum(end - begin for begin, end, _ in self.bars)
 
     def idle(self, total: float) -> float:
-        """Share of a step of `total` s in which these GPUs had nothing to do."""
+        """Share of a step of `total` s in which these GPUs were idle."""
         return max(0.0, 1 - self.busy / total)
 
 
@@ -80,7 +80,7 @@ def median_step(history: pd.DataFrame) -> int:
 
 
 def phase_seconds(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Return a step's seconds by phase, in order; `other` is what no phase accounts for.
+    """Return a step's seconds by phase, in order; `other` is the rest.
 
     Args:
         metrics: one step's metrics, NaN where one was not logged.
@@ -93,9 +93,9 @@ def phase_seconds(metrics: Mapping[str, float]) -> dict[str, float]:
 def solver_calls(rows: pd.DataFrame, seconds: Mapping[str, float], in_turns: bool) -> tuple[pd.DataFrame, bool]:
     """Return when each solver call of a step began and ended, and whether that was recorded.
 
-    A row says how long its call took, and in newer runs when it was asked. Where it does not, all guidelines are
-    taken to begin with the phase and to grow at one rate; the highest rate at which no call ends after the phase
-    then says when each was asked.
+    A row has the duration of its call, and in newer runs the time of its request. For older runs, all guidelines are
+    assumed to begin with the phase and to grow at the same rate: the highest one with which no call ends after the
+    phase.
 
     Args:
         rows: a step's graded rows.
@@ -135,7 +135,7 @@ def solver_calls(rows: pd.DataFrame, seconds: Mapping[str, float], in_turns: boo
 def by_call(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each solver call, which may have written several solutions: their tokens together."""
     if "sample" not in rows:
-        return rows  # an older run, whose calls wrote one solution each
+        return rows  # an older run with one solution per call
     first = rows["sample"] == 0
     tokens = rows["solution_tokens"].groupby(first.cumsum()).sum().to_numpy()
     calls: pd.DataFrame = rows[first].assign(solution_tokens=tokens)
@@ -143,10 +143,10 @@ def by_call(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_waves(config: DictConfig, wrote: float, solved: float) -> pd.DataFrame:
-    """Return the calls of a step of which only the estimate is known, in the columns of `solver_calls`.
+    """Return the calls of an estimated step, in the columns of `solver_calls`.
 
     Args:
-        config: the configuration, which says how many calls there are and how many go at once.
+        config: the configuration, which has the number of calls and of requests in flight.
         wrote, solved: seconds for all guidelines, which end together, and then for all solutions.
     """
     count = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
@@ -160,16 +160,16 @@ def in_waves(config: DictConfig, wrote: float, solved: float) -> pd.DataFrame:
 
 
 def in_flight(calls: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return the moments (s) at which the number of calls under way changes, and the number from each on."""
+    """Return the times (s) at which the number of calls in progress changes, and the number after each."""
     moments = np.concatenate([calls["asked"].to_numpy(), calls["answered"].to_numpy()])
     changes = np.concatenate([np.ones(len(calls)), -np.ones(len(calls))])
-    # At one moment ends count before begins, so that two calls in a row never look like two at once.
+    # At equal times ends count before begins, so that consecutive calls do not count as simultaneous.
     order = np.lexsort((changes, moments))
     return moments[order], np.cumsum(changes[order])
 
 
 def spans(calls: pd.DataFrame) -> list[tuple[float, float]]:
-    """Return the stretches (begin, end) in s in which at least one call was under way."""
+    """Return the intervals (begin, end) in s with at least one call in progress."""
     found: list[tuple[float, float]] = []
     for asked, answered in calls[["asked", "answered"]].sort_values("asked").itertuples(index=False):
         if found and asked <= found[-1][1]:
@@ -180,11 +180,11 @@ def spans(calls: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def lanes(config: DictConfig, step: Step) -> list[Lane]:
-    """Return what each GPU pool of the layout did in the step.
+    """Return the activity of each GPU pool of the layout in the step.
 
-    Within `gen` the GPUs that roll out are busy until the last guideline is written, the solver's from the first
-    call to the last. Where nothing is known of the calls, both are taken as busy throughout. A trainer whose rollout
-    has GPUs of its own (`separate_async`) only waits in `gen`, while those work through the whole step.
+    Within `gen` the rollout's GPUs are busy until the last guideline is written, the solver's from the first call to
+    the last. If the calls are unknown, both count as busy throughout. A trainer with a separate rollout
+    (`separate_async`) only waits in `gen`, and the rollout's GPUs are busy during the whole step.
     """
     bars: list[tuple[float, float, str]] = []
     moment = 0.0
@@ -230,10 +230,9 @@ class Slowest:
     Attributes:
         calls: their rows, slowest first.
         of: how many calls there were.
-        threshold: seconds of the quickest of them.
-        held: seconds that they held up a step, on average over the steps: what their step's last call would have
-            come earlier without them.
-        enough: tokens of the longest other solution, if all of these are longer; None: it is not their length.
+        threshold: seconds of the fastest of them.
+        held: mean seconds per step that they delay the step's last call.
+        enough: tokens of the longest other solution, if all of these are longer; None if length is not the reason.
     """
 
     calls: pd.DataFrame

@@ -1,7 +1,7 @@
-"""The arms of a measurement: the same problems without a guideline, with the untrained and with the trained planner's.
+"""The arms of a measurement: the same problems without guideline, with the untrained and with the trained planner's.
 
-Every answer is kept in a file as it comes, named after all that it depends on, so that a second call goes on where
-the first ended and measurements share what they have in common.
+Answers are written to files whose names depend on all of their inputs, so that a second call continues the first, and
+measurements share equal answers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from guidelines_core.verl_adapter.answer_chats import TOO_LONG
 
 NONE, UNTRAINED, TRAINED = "none", "untrained", "trained"
 KINDS = (NONE, UNTRAINED, TRAINED)
-"""Whose guidelines the solver gets."""
+"""The sources of the solver's guidelines."""
 
 DESCRIBED = {NONE: "no guideline", UNTRAINED: "the untrained planner's", TRAINED: "the trained planner's"}
 
@@ -46,19 +46,19 @@ Answers = dict[str, dict[str, Any]]
 
 
 class GenerationFailed(RuntimeError):
-    """A model's process ended with an error; what it answered before is kept."""
+    """A model's process failed; its answers until then are kept."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured.
+    """The settings of a measurement.
 
     Attributes:
         config: the run's configuration: prompts, lengths, sampling, engines, grader.
         planners: the model's folder or hub id for `untrained` and, where there is one, `trained`.
         solvers: the solvers' folders or hub ids, the run's own first.
         samples: answers for each problem and arm.
-        out: the folder that keeps the answers.
+        out: the folder of the answers.
     """
 
     config: DictConfig
@@ -69,10 +69,9 @@ class Plan:
 
     @property
     def temperatures(self) -> tuple[float, float]:
-        """The planner's and the solver's sampling: as in the run's validation, or for several samples as in training.
+        """The temperatures of planner and solver: as in the run's validation, or with several samples as in training.
 
-        Several samples of one greedy model would be one answer several times: where the solver is greedy in training,
-        it takes the rollout's.
+        With several samples a greedy solver gets the rollout's temperature, since its answers would all be equal.
         """
         rollout, solver = self.config.actor_rollout_ref.rollout, self.config.guidelines.solver
         if self.samples == 1:
@@ -82,7 +81,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Task:
-    """Chats for one model by id, and the name of the files that keep them and their answers."""
+    """Chats for one model by id, and the name of the files with their requests and answers."""
 
     name: str
     what: str
@@ -90,7 +89,7 @@ class Task:
 
 
 def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.DataFrame:
-    """Return a row for each problem, sample, kind of guideline and solver, asking the models for what is not kept yet.
+    """Return a row for each problem, sample, kind of guideline and solver; missing answers are generated.
 
     Columns: solver, kind, problem_id, question, gold, source, sample, guideline, guideline_tokens, guideline_cut, leak,
     solution, solution_tokens, solution_cut, correct (1.0, 0.0, or NaN where there is no verdict), reason.
@@ -134,7 +133,7 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
 
 
 def planner_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
-    """Return vLLM's sampling arguments for a guideline, as verl has them in a rollout (`AgentLoopWorkerTQ`)."""
+    """Return vLLM's sampling arguments for a guideline, as in a rollout of verl (`AgentLoopWorkerTQ`)."""
     rollout = config.actor_rollout_ref.rollout
     source = rollout.val_kwargs if temperature == 0 else rollout
     return {
@@ -146,14 +145,14 @@ def planner_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
 
 
 def solver_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
-    """Return vLLM's sampling arguments for a solution, as its server has them (`vLLMHttpServer`)."""
+    """Return vLLM's sampling arguments for a solution, as in verl's server (`vLLMHttpServer`)."""
     rollout = config.reward.reward_model.rollout
     limit = config.guidelines.solver.max_tokens
     return {"temperature": temperature, "top_p": rollout.top_p, "top_k": rollout.top_k, "max_tokens": limit}
 
 
 def engine_of(config: DictConfig, rollout: DictConfig) -> dict[str, Any]:
-    """Return vLLM's arguments for the engine that `rollout` configures, with the machine to itself on a GPU."""
+    """Return vLLM's arguments for the engine of `rollout`; on a GPU it may use almost all memory."""
     engine = {
         "dtype": rollout.dtype,
         "enforce_eager": bool(rollout.enforce_eager),
@@ -163,13 +162,13 @@ def engine_of(config: DictConfig, rollout: DictConfig) -> dict[str, Any]:
         return {**engine, "gpu_memory_utilization": 0.9}
     own = OmegaConf.to_container(rollout.engine_kwargs.vllm)
     assert isinstance(own, dict)
-    own.pop("worker_extension_cls", None)  # takes the trainer's weights
+    own.pop("worker_extension_cls", None)  # receives the trainer's weights
     return {
         **engine,
         **{str(key): value for key, value in own.items() if value is not None},
         "max_num_seqs": int(rollout.max_num_seqs),
         "max_num_batched_tokens": int(rollout.max_num_batched_tokens),
-        # In chunks a prompt with a seed kills vLLM on a CPU, see experiments/conf/layout/cpu.yaml.
+        # A chunked prompt with a seed ends vLLM on a CPU, see experiments/conf/layout/cpu.yaml.
         "enable_chunked_prefill": False,
     }
 
@@ -182,7 +181,7 @@ def ask(
     tasks: Sequence[Task],
     console: Console,
 ) -> dict[str, Answers]:
-    """Return the answers to every task by its name; a process of its own gives those that are not kept yet.
+    """Return the answers to every task by its name; a separate process generates the missing ones.
 
     Raises:
         GenerationFailed: that process failed.
@@ -206,7 +205,7 @@ def ask(
 def _generate(
     config: DictConfig, job: Path, tasks: Sequence[Task], files: Mapping[str, Path], console: Console
 ) -> None:
-    """Run `answer_chats.py` on `job` and show how far it is."""
+    """Run `answer_chats.py` on `job` and show the progress."""
     log = job.with_suffix(".log")
     environment = {
         **os.environ,
@@ -234,7 +233,7 @@ def _generate(
 
 
 def progress(console: Console) -> Progress:
-    """Return a bar that says what is done, how much of it, and how long it still takes."""
+    """Return a progress bar with description, count and remaining time."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=console)
 
@@ -265,7 +264,7 @@ def graded(rows: pd.DataFrame, config: DictConfig, console: Console) -> pd.DataF
 
 
 def _rows(ids: Mapping[str, Problem], guidelines: Answers, solutions: Answers) -> pd.DataFrame:
-    """Return a row for each id; what was too long for a model's context has no text and `finish` says so."""
+    """Return a row for each id; a prompt beyond the model's context gives an empty text and `finish` says so."""
     nothing = {"text": "", "tokens": 0, "finish": TOO_LONG}
     rows = []
     for key, problem in ids.items():

@@ -1,4 +1,4 @@
-"""The problems that a guideline's worth is measured on: of a benchmark's file, of the run's own, or generated anew."""
+"""The problems of a measurement: from a benchmark's file, the run's own, or newly generated."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Problems:
 
     Attributes:
         label: a short name for files and metrics.
-        source: the file, or how they were made.
+        source: the file, or a description of the generation.
         problems: the problems, distinct.
-        left_out: rows that are not among them, by reason.
+        left_out: rows that are not used, by reason.
     """
 
     label: str
@@ -48,11 +48,11 @@ def load(source: str, config: DictConfig, seen: set[str], count: int | None) -> 
     """Return the first `count` problems of `source` (None: all), without those whose id is in `seen`.
 
     Args:
-        source: a .jsonl, .json or .parquet file of anybody's (`problems.parse_row` says what is understood), a parquet
-            file that this project prepared, or `word-problems` for newly generated ones.
+        source: a .jsonl, .json or .parquet file with rows for `problems.parse_row`, a Parquet file that this project
+            prepared, or `word-problems` for newly generated ones.
         config: the run's configuration, whose seed the generator must not repeat.
         seen: ids of problems that the planner was trained on.
-        count: how many are wanted; `word-problems` needs it.
+        count: the number of problems; required for `word-problems`.
 
     Raises:
         DatasetError: the source cannot be read or has no usable problem, or `count` is missing.
@@ -62,7 +62,7 @@ def load(source: str, config: DictConfig, seen: set[str], count: int | None) -> 
         if count is None:
             raise DatasetError("word-problems are generated, as many as are asked for: give --problems N")
         seed = config.guidelines.data.seed + 1
-        # More than are wanted, since the run may have been trained on some of them.
+        # More than `count`, since the run may have been trained on some of them.
         found = (Problem(p.question, p.gold, p.source) for p in word_problems.generate(4 * count, seed))
         label, source, problems, dropped = source, f"{source}, seed {seed}", list(found), Counter[str]()
     elif not path.is_file():
@@ -96,7 +96,7 @@ def prepared(rows: list[object]) -> list[Problem] | None:
 
 
 def _rows(path: Path) -> list[object]:
-    """Return a file's rows, whose keys some benchmarks begin with a capital."""
+    """Return a file's rows with lower-case keys; some benchmarks capitalize them."""
     if path.suffix == ".parquet":
         try:
             rows = pq.read_table(path).to_pylist()

@@ -13,7 +13,7 @@ from analysis.pages import page as pages
 from analysis.pages.page import COLOURS, Section
 
 PAINT = dict(zip(KINDS, (COLOURS[5], COLOURS[4], COLOURS[0]), strict=True))
-"""The colour of each kind of guideline."""
+"""The color of each kind of guideline."""
 
 
 def page(results: list[Result]) -> str:

@@ -1,4 +1,4 @@
-"""What `lift.py` prints of a measurement, and its JSON."""
+"""The terminal output and the JSON of a measurement of `lift.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analysis.lifts.stats import Arm, Lift, Pair, examples
 from analysis.stats.intervals import Estimate
 
 ASKED = ("problem_id", "question", "gold")
-"""What an example has beside guidelines and solutions."""
+"""The fields of an example besides guidelines and solutions."""
 
 EXAMPLES = 5
 """Problems helped and harmed that are shown of each comparison."""
@@ -29,9 +29,9 @@ class Result:
     Attributes:
         run, run_id: the run's name and id.
         step: the trained planner's checkpoint, None without one.
-        problems: what was measured on.
+        problems: the measured problems.
         temperatures: the planner's and the solver's sampling.
-        found: what came of it.
+        found: the figures.
         rows: every graded row.
     """
 
@@ -44,7 +44,7 @@ class Result:
     rows: pd.DataFrame
 
     def as_json(self) -> dict[str, Any]:
-        """Return the result as JSON takes it, with examples; shares of 1, NaN as None."""
+        """Return the result with examples as plain values for JSON; shares of 1, NaN as None."""
         pairs = [
             {
                 **dataclasses.asdict(pair),
@@ -105,7 +105,7 @@ def verdict(pair: Pair) -> str:
 
 
 def described(pair: Pair) -> str:
-    """Return what a comparison compares, in words."""
+    """Return the two sides of a comparison, in words."""
     base = "none" if pair.base == NONE else DESCRIBED[pair.base]
     return f"{DESCRIBED[pair.better]} guideline instead of {base}"
 
@@ -131,26 +131,26 @@ def show(result: Result, console: Console) -> None:
 
 
 def readable(text: str) -> str:
-    """Return a model's words on one line, without signs that a terminal would obey."""
+    """Return a model's text on one line, without control characters."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
 
 
 def notes(result: Result) -> list[str]:
-    """Return what was left out and how was sampled, a sentence each."""
-    found, said = result.found, []
+    """Return the omitted problems and the sampling, a sentence each."""
+    found, sentences = result.found, []
     if result.problems.left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in result.problems.left_out.items())
-        said.append(f"Rows of the data that are no problem to measure on: {reasons}.")
+        sentences.append(f"Rows of the data that are no problem to measure on: {reasons}.")
     if found.left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
-        said.append(f"Problems without a verdict in some arm, which do not count: {reasons}.")
+        sentences.append(f"Problems without a verdict in some arm, which do not count: {reasons}.")
     planner, solver = (f"{temperature:g}" for temperature in result.temperatures)
     plural = "s" if found.samples > 1 else ""
-    said.append(
+    sentences.append(
         f"{found.problems} problems, {found.samples} sample{plural}, temperatures {planner} (planner) and {solver} "
         "(solver); intervals of 95 % from the paired bootstrap over problems."
     )
-    return said
+    return sentences
 
 
 def arm_table(found: Lift) -> Table:
@@ -193,7 +193,7 @@ def pair_table(found: Lift) -> Table:
 
 
 def _without_solver(table: Table, found: Lift) -> Table:
-    """Leave the solver's column out where there is but one."""
+    """Leave out the solver's column if there is only one."""
     if len({arm.solver for arm in found.arms}) < 2:
         table.columns.pop(0)
     return table

@@ -1,4 +1,4 @@
-"""What a run's recorded lift says: figures, and the guidelines that helped and harmed most, to be read."""
+"""A run's recorded lift on its page: figures, and the guidelines that helped and harmed most."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from analysis.store.runs import Run, artifact, artifacts
 FOLDER = "lift"
 NONE = "none"
 SHOWN = 10
-"""Problems helped, and as many harmed, that are shown."""
+"""How many helped and how many harmed problems are shown."""
 
 LENGTH = 4000
-"""Characters of a model's text that are shown."""
+"""How many characters of a model's text are shown."""
 
 
 def lift_sections(run: Run) -> list[page.Section]:
@@ -70,7 +70,7 @@ def figures(found: Mapping[str, Any]) -> list[str]:
 
 
 def chosen(pairs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the comparison to read examples of: the first solver's best guideline against none; None without pairs."""
+    """Return the comparison for the examples: the first solver's best guidelines against none; None without pairs."""
     against_none = [pair for pair in pairs if pair["solver"] == pairs[0]["solver"] and pair["base"] == NONE]
     return against_none[-1] if against_none else pairs[0] if pairs else None
 
@@ -102,7 +102,7 @@ def _solution(kind: str, row: pd.Series[Any]) -> tuple[str, bool | None, str]:
 
 
 def short(words: object) -> str:
-    """Return a model's text, cut where it is very long."""
+    """Return a model's text, truncated if it is very long."""
     text = str(words)
     return text if len(text) <= LENGTH else text[:LENGTH] + " …"
 

@@ -1,4 +1,4 @@
-"""What the arms' verdicts say of a guideline's worth: accuracy, pass@k, paired differences, leaks, tokens."""
+"""The figures of a measurement: accuracy, pass@k, paired differences, leaks, tokens."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from analysis.lifts.arms import KINDS, NONE, TRAINED, UNTRAINED
 from analysis.stats.intervals import Estimate, Paired, compare_paired, mean_interval
 
 PAIRS = ((NONE, UNTRAINED), (NONE, TRAINED), (UNTRAINED, TRAINED))
-"""What is compared with what: the second is expected to be better."""
+"""The pairs of arms that are compared; the second is expected to be better."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What came of one solver with one kind of guideline; lengths in tokens, a sample.
+    """The figures of one solver with one kind of guideline; lengths in tokens per sample.
 
     Attributes:
-        solver, kind: which arm.
+        solver, kind: the arm.
         accuracy: mean over the problems of the share of their samples that are right.
         pass_at: pass@k by k.
-        leaks: share of the guidelines that give the answer away.
+        leaks: share of the guidelines that contain the answer.
         without_leaks: accuracy over the problems none of whose guidelines leaks.
         guideline_tokens, solution_tokens: means.
-        solution_cut: share of the solutions that were cut at their limit.
+        solution_cut: share of truncated solutions.
     """
 
     solver: str
@@ -44,12 +44,12 @@ class Arm:
 
 @dataclass(frozen=True)
 class Pair:
-    """How much better a solver is with `better`'s guidelines than with `base`'s, on the same problems.
+    """A solver with `better`'s guidelines compared with `base`'s, on the same problems.
 
     Attributes:
-        paired: b - a; where there are several samples of a problem, no single verdict and no test.
+        paired: b - a; without a test if problems have several samples.
         without_leaks: the same over the problems none of whose guidelines leaks in either arm.
-        helped, harmed: ids of the problems that got better and worse, the largest change first.
+        helped, harmed: ids of the problems with a higher and a lower share of right answers, the largest change first.
     """
 
     solver: str
@@ -80,7 +80,7 @@ class Lift:
 
 
 def lift(rows: pd.DataFrame) -> Lift:
-    """Return what the rows of `lift_arms.measure` say."""
+    """Return the figures of the rows of `arms.measure`."""
     missing = rows[rows["correct"].isna()]
     left_out = missing.groupby("problem_id")["reason"].first().value_counts()
     counted = rows[~rows["problem_id"].isin(missing["problem_id"])]
@@ -103,7 +103,7 @@ def lift(rows: pd.DataFrame) -> Lift:
 
 
 def arm(solver: str, kind: str, rows: pd.DataFrame) -> Arm:
-    """Return what came of one arm's rows, each with a verdict."""
+    """Return the figures of one arm's rows, each with a verdict."""
     by_problem = rows.groupby("problem_id")
     right, samples = by_problem["correct"].sum(), by_problem.size()
     clean = ~by_problem["leak"].any()
@@ -153,7 +153,7 @@ def _values(column: pd.Series[float]) -> npt.NDArray[np.float64]:
 
 
 def examples(rows: pd.DataFrame, pair: Pair, ids: Sequence[str], count: int) -> list[dict[str, str]]:
-    """Return the first `count` of the problems `ids` with guidelines and solutions of both arms, to be read."""
+    """Return the first `count` of the problems `ids` with guidelines and solutions of both arms, for the page."""
     of_solver = rows[rows["solver"] == pair.solver]
     found = []
     for problem_id in ids[:count]:

@@ -1,7 +1,7 @@
-"""One self-contained HTML page: text, tables and plots, light or dark as its reader's system is, nothing from outside.
+"""One self-contained HTML page: text, tables and plots, in the reader's light or dark scheme.
 
-Plots are matplotlib's SVG, put into the page itself: their text and axes take the page's colour of text, so one picture
-does for light and dark. The colours of lines are Okabe and Ito's, told apart by the colour-blind.
+Plots are SVG of matplotlib inside the page. Their text and axes have the page's text color, so one picture serves both
+schemes. The lines' colors are Okabe and Ito's, which color-blind readers can distinguish.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from analysis.pages.tables import number
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's palette (2008) without black and yellow, which vanish on a dark and on a light page."""
+"""Okabe and Ito's palette (2008) without black and yellow, which are invisible on a dark or a light page."""
 
 STROKES = ("-", "--", ":")
-"""Line styles, for when the colours are used up."""
+"""Line styles, for more lines than colors."""
 
-_INK = "#424242"  # stands for the page's colour of text in a picture, and appears in no palette
+_INK = "#424242"  # replaced by the page's text color; not in the palette
 _STYLE = {
     "axes.edgecolor": _INK,
     "axes.grid": True,
@@ -83,7 +83,7 @@ def heading(words: str, good: bool) -> Markup:
 
 
 def code(lines: str) -> Markup:
-    """Return a block of code, or of a model's own words, with its line breaks."""
+    """Return a block of code or of a model's text, with its line breaks."""
     return _part("code", lines)
 
 
@@ -95,12 +95,12 @@ def table(frame: pd.DataFrame, caption: str = "", digits: int = 4) -> Markup:
 
 
 def facts(known: Mapping[str, object]) -> Markup:
-    """Return a table of names and values, each value as it is written."""
+    """Return a table of names and values."""
     return _part("facts", list(known.items()))
 
 
 def card(heading: str, sides: Sequence[tuple[str, bool | None, str]]) -> Markup:
-    """Return a card: a heading over texts side by side, each with a title, and whether it is good (None: neither)."""
+    """Return a card: a heading over texts side by side, each with a title and a mark (None: neither good nor bad)."""
     return _part("card", heading, [(title, _MARKS[good], words) for title, good, words in sides])
 
 
@@ -110,7 +110,7 @@ def changes(pieces: Sequence[tuple[str, str]]) -> Markup:
 
 
 def _part(macro: str, *values: object) -> Markup:
-    """Return what a macro of `parts.html` makes of `values`, which it escapes."""
+    """Return the output of a macro of `parts.html`, which escapes `values`."""
     made: Markup = getattr(_PARTS, macro)(*values)
     return made
 
@@ -133,14 +133,14 @@ def grid(count: int, columns: int = 3, height: float = 2.5, width: float = 3.9) 
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-    """Put the names of the lines in `axes` above the figure, where they hide none."""
+    """Put the names of the lines in `axes` above the figure."""
     handles, names = axes.get_legend_handles_labels()
     if names:
         figure.legend(handles, names, loc="outside upper left", ncols=4, frameon=False, labelcolor=_INK)
 
 
 def stroke(index: int) -> dict[str, str]:
-    """Return colour and line style of the line `index`, no two alike for 18 lines."""
+    """Return color and line style of the line `index`, different for 18 lines."""
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": STROKES[index // len(COLOURS) % len(STROKES)]}
 
 

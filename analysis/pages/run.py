@@ -1,4 +1,4 @@
-"""One run as the parts of a page: what was trained and how, what it reached, where its time went, how to repeat it."""
+"""The parts of a run's page: settings, results, time, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FACTS = {
     "guidelines.solver.max_tokens": "solution, tokens at most",
     "guidelines.data.source": "problems from",
 }
-"""The keys of the configuration that say what was trained and how, and their names in words."""
+"""The keys of the configuration that the page shows, and their names in words."""
 
 CAPTION = "The line is the running mean with its 95 % interval, a dot is a step; validation has Wilson's interval."
 SIDE_BY_SIDE = 5
@@ -62,9 +62,9 @@ class Report:
 
     Attributes:
         sections: headings and HTML.
-        plots: its pictures, by file name without ending.
-        headline: what it reached, a sentence each.
-        as_json: the same facts as JSON takes them.
+        plots: its figures, by file name without suffix.
+        headline: the results, a sentence each.
+        as_json: the same facts as plain values for JSON.
     """
 
     sections: list[Section]
@@ -74,7 +74,7 @@ class Report:
 
 
 def report(run: Run, name: str) -> Report:
-    """Read a run and return its part of the page; what the run lacks is left out."""
+    """Read a run and return its part of the page, without what the run did not record."""
     settings, metrics, judged = config(run), history(run, NEEDED), judge(run)
     own = figures(metrics, gpus_of(settings))
     headline = [*reached(run, metrics, judged), *notes({name: run}, {name: settings}, {name: metrics}, {name: judged})]
@@ -106,22 +106,22 @@ def report(run: Run, name: str) -> Report:
 
 
 def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
-    """Return what the run reached: reward from the first to the last steps, accuracy against the first validation."""
-    said = []
+    """Return the results: reward from the first to the last steps, accuracy against the first validation."""
+    sentences = []
     reward = metrics["reward/mean"].dropna() if "reward/mean" in metrics else pd.Series(dtype=float)
     if len(reward):
         few = max(1, len(reward) // 10)
-        said.append(
+        sentences.append(
             f"Mean reward went from {reward.head(few).mean():.3f} to {reward.tail(few).mean():.3f} in {len(reward)} "
             f"steps (means of the first and the last {few})."
         )
-        said += [*leaked(metrics, few), *map(signal.in_words, filter(None, [signal.signal_of(metrics)]))]
+        sentences += [*leaked(metrics, few), *map(signal.in_words, filter(None, [signal.signal_of(metrics)]))]
     validated = rows(run, "validation", ["step", "problem_id", MATH_VERIFY])
     steps = sorted(set(validated["step"].dropna()))
     if steps:
         final = mean_interval(by_problem([validated[validated["step"] == steps[-1]]])[0].to_numpy())
         few_problems = f"; fewer than {FEW} say little" if final.n < FEW else ""
-        said.append(
+        sentences.append(
             f"Validation accuracy by math-verify at step {steps[-1]}: {interval(final.value, final.low, final.high)} "
             f"on {final.n} problems{few_problems}."
         )
@@ -131,16 +131,16 @@ def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
             found = compare_paired(both[0].to_numpy(), both[1].to_numpy())
             change = interval(found.difference.value, found.difference.low, found.difference.high, sign=True)
             test = "" if found.p_value is None else f", McNemar's p = {found.p_value:.2g}"
-            said.append(f"From step {steps[0]} it changed by {change} on the same {len(both)} problems{test}.")
-    return said
+            sentences.append(f"From step {steps[0]} it changed by {change} on the same {len(both)} problems{test}.")
+    return sentences
 
 
 def alarms(run: Run) -> list[str]:
     """Return the run's alarms as a table, a row for each rule that raised one; none of a run that recorded none."""
     if ALARMS not in run.tags:
         return []
-    said = {name.removeprefix(f"{ALARM}."): words for name, words in run.tags.items() if name.startswith(f"{ALARM}.")}
-    return [facts(said) if said else text("None was raised.")]
+    raised = {name.removeprefix(f"{ALARM}."): words for name, words in run.tags.items() if name.startswith(f"{ALARM}.")}
+    return [facts(raised) if raised else text("None was raised.")]
 
 
 def leaked(metrics: pd.DataFrame, few: int) -> list[str]:
@@ -170,7 +170,7 @@ def chosen_settings(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def side_by_side(run: Run) -> list[str]:
-    """Return problems of the last steps whose rollouts earned unlike rewards: a guideline of each, and its solution."""
+    """Return problems of the last steps with different rewards: the best and the worst guideline with a solution."""
     read = ["step", "group", "question", "gold", "guideline", "solution", "score", "acc"]
     known = rows(run, "train", ["step"])["step"]
     if known.empty:
@@ -205,7 +205,7 @@ def bottleneck(run: Run) -> list[Section]:
 
 
 def wronged(judged: Judged) -> list[str]:
-    """Return what exact match called wrong and math-verify right, by kind; nothing without a right answer."""
+    """Return the answers that only math-verify calls right, by kind; nothing without a right answer."""
     if not judged.pairs or not judged.tally.loc[ALL, "math_verify"]:
         return []
     tally = judged.tally.drop(columns="exact_only").rename(columns=lambda name: name.replace("_", " "))
@@ -224,5 +224,5 @@ def reproducibility(run: Run, settings: Mapping[str, Any]) -> list[str]:
     known |= {f"sha256 of {file}": checksum for file, checksum in problems.get("sha256", {}).items()}
     name = flat(settings).get("trainer.experiment_name", run.name)
     command = run.tags.get("guidelines.command")
-    said = command or f"python experiments/run.py --name {name}  # what was overridden is in the artifact config.yaml"
-    return [code(f"git checkout {known.get('git.commit', '')}\n{said}"), facts(known)]
+    words = command or f"python experiments/run.py --name {name}  # what was overridden is in the artifact config.yaml"
+    return [code(f"git checkout {known.get('git.commit', '')}\n{words}"), facts(known)]

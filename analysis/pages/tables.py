@@ -42,7 +42,7 @@ def interval(value: float, low: float, high: float, sign: bool = False) -> str:
 
 
 def records(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return a table as JSON takes it: by index, then by column; NaN is None."""
+    """Return a table as plain values for JSON: by index, then by column; NaN is None."""
     clean = frame.astype(object).where(frame.notna(), None)
     return {str(index): {str(k): _plain(v) for k, v in row.items()} for index, row in clean.to_dict("index").items()}
 

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs, what each reached, and whether one is better on the same validation problems."""
+"""Compares runs: settings, results, and whether one is better on the same validation problems."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from guidelines_core.config.flat import flat
 from guidelines_core.grading.pool import GradingPool
 
 FEW = 30
-"""Problems below which an interval says little."""
+"""The number of problems below which an interval is of little use."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that is known of some runs, side by side; tables are by the runs' names.
+    """The comparison of some runs; tables are by the runs' names.
 
     Attributes:
         status: of each run.
-        grader: whose verdict was each run's reward, empty if not recorded.
+        grader: the grader of each run's reward, empty if not recorded.
         differences: `differences.differing`.
         histories: metrics over steps.
         figures: `summary.figures`.
         judged: `verdicts.judge`.
         accuracy: a row a run: the last validation's step, problems, accuracy by each grader with its interval.
         pairs: a row for each run but the first: how much better it is than the first (`paired`).
-        notes: what the reader must know before believing the tables, a sentence each.
+        notes: limits of the tables, a sentence each.
     """
 
     status: dict[str, str]
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def wronged(self) -> pd.DataFrame:
-        """What exact match called wrong and math-verify right: a row a kind of gold, a text column a run."""
+        """The answers that only math-verify calls right: a row for each kind of gold, a text column for each run."""
         columns = {
             name: {kind: _share(row) for kind, row in judged.tally.iterrows()} for name, judged in self.judged.items()
         }
@@ -62,7 +62,7 @@ class Comparison:
 
     @property
     def examples(self) -> pd.DataFrame:
-        """A few answers that exact match wronged, at most three of a kind of gold."""
+        """A few answers that only math-verify calls right, at most three for each kind of gold."""
         found = pd.concat([judged.examples for judged in self.judged.values()]).drop_duplicates(["kind", "gold"])
         table: pd.DataFrame = found.groupby("kind").head(3).sort_values("kind").set_index("kind")
         return table
@@ -98,7 +98,7 @@ class Comparison:
         return table
 
     def as_json(self) -> dict[str, Any]:
-        """Return all tables and sentences as JSON takes them; curves are MLflow's to give."""
+        """Return all tables and sentences as plain values for JSON, without curves."""
         return {
             "answer": answer(self),
             "notes": self.notes,
@@ -122,7 +122,7 @@ def _share(row: pd.Series[float]) -> str:
 def compare(
     runs: Sequence[Run], pool: GradingPool | None = None, progress: Callable[[int], None] = lambda _: None
 ) -> Comparison:
-    """Read the runs and put them side by side; the first is what the others are compared with."""
+    """Read and compare the runs; the others are compared with the first."""
     names = labels(runs)
     by_name = dict(zip(names, runs, strict=True))
     configs = {name: config(run) for name, run in by_name.items()}
@@ -203,40 +203,42 @@ def notes(
     histories: Mapping[str, pd.DataFrame],
     judged: Mapping[str, Judged],
 ) -> list[str]:
-    """Return what a reader must know before believing the tables, a sentence each."""
-    said = []
+    """Return the limits of the tables, a sentence each."""
+    lines = []
     for name, run in runs.items():
         if run.status != "FINISHED":
             reason = run.tags.get("guidelines.end", "").split("\n")[0][:200]
-            said.append(f"{name} is {run.status}{f' ({reason})' if reason else ''}: its last values are not final.")
+            lines.append(f"{name} is {run.status}{f' ({reason})' if reason else ''}: its last values are not final.")
         if not configs[name]:
-            said.append(f"{name} has no config.yaml: what was set is not known.")
+            lines.append(f"{name} has no config.yaml: what was set is not known.")
         if histories[name].empty:
-            said.append(f"{name} has no metrics: it ended before its first step.")
+            lines.append(f"{name} has no metrics: it ended before its first step.")
         if not judged[name].pairs:
-            said.append(f"{name} has no graded rows: nothing is known of its solutions.")
+            lines.append(f"{name} has no graded rows: nothing is known of its solutions.")
         elif judged[name].validation.empty:
-            said.append(f"{name} was never validated: its accuracy is that of training alone.")
+            lines.append(f"{name} was never validated: its accuracy is that of training alone.")
     steps = {name: len(table) for name, table in histories.items()}
     if len(set(steps.values())) > 1:
-        said.append("The runs are of different lengths: " + ", ".join(f"{n} {k} steps" for n, k in steps.items()) + ".")
+        lines.append(
+            "The runs are of different lengths: " + ", ".join(f"{n} {k} steps" for n, k in steps.items()) + "."
+        )
     validated = [name for name in runs if len(judged[name].validation)]
     if len(validated) > 1:
         shared = len(by_problem([judged[name].validation for name in validated]))
         if not shared:
-            said.append("The runs share no validation problem: each one's accuracy is on its own problems.")
+            lines.append("The runs share no validation problem: each one's accuracy is on its own problems.")
         elif shared < FEW:
-            said.append(f"Only {shared} validation problems are shared: the intervals say little below {FEW}.")
-    return said
+            lines.append(f"Only {shared} validation problems are shared: the intervals say little below {FEW}.")
+    return lines
 
 
 def answer(comparison: Comparison) -> list[str]:
     """Return what the comparison shows, a sentence for each run but the first, and one on exact match."""
     first = next(iter(comparison.status))
-    said = []
+    lines = []
     for name, row in comparison.pairs.iterrows():
         if not row["problems"]:
-            said.append(f"{name} and {first} have no validation problem in common, so neither is shown to be better.")
+            lines.append(f"{name} and {first} have no validation problem in common, so neither is shown to be better.")
             continue
         found = (
             f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}] accuracy by math-verify on "
@@ -247,12 +249,12 @@ def answer(comparison: Comparison) -> list[str]:
             corrected = ", Holm-corrected" if len(comparison.pairs) > 1 else ""
             found += f", McNemar's p = {p_value:.2g}{corrected}"
         verdict = f"{row['better']} is better" if row["better"] else "no difference is shown"
-        said.append(f"{name} against {first}: {found}: {verdict}.")
+        lines.append(f"{name} against {first}: {found}: {verdict}.")
     totals = [judged.tally.loc[ALL] for judged in comparison.judged.values()]
     wronged, right = (int(sum(total[key] for total in totals)) for key in ("wronged", "math_verify"))
     if right:
-        said.append(
+        lines.append(
             f"Exact match called {number(wronged)} of the {number(right)} answers wrong that math-verify calls right "
             f"({wronged / right:.1%})."
         )
-    return said
+    return lines

@@ -1,4 +1,4 @@
-"""What a run's metrics say of its signal: how much of the reward is the guideline's, and how much is chance."""
+"""The reward's variance over a run's steps, divided between guidelines and chance, in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from guidelines_core.reward.signal import Signal, signal_of_steps
 
 METRICS = ("signal/between_guidelines", "signal/within_guideline", "signal/samples")
 WANTED = 0.5
-"""The share of the reward's variance below which chance outweighs the guideline."""
+"""The share of the reward's variance by guidelines below which chance dominates."""
 
 
 def signal_of(history: pd.DataFrame) -> Signal | None:
@@ -21,7 +21,7 @@ def signal_of(history: pd.DataFrame) -> Signal | None:
 
 
 def in_words(found: Signal) -> str:
-    """Return what the variances mean for learning, and where chance is the larger part the k that would help."""
+    """Return what the variances mean for learning, and the k that helps if chance dominates."""
     shared = (
         f"The guideline explains {max(0.0, found.share):.0%} of the reward's variance within a group at "
         f"guidelines.solver.samples={found.samples}; the variance between guidelines is {found.between:.3f}, between "

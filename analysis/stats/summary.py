@@ -1,4 +1,4 @@
-"""A run in figures and curves: what it reached, how long it took, on how many GPUs."""
+"""A run's figures and curves: results, hours, GPUs."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ CURVES = (
     "reward/mean", "reward/math_verify_accuracy", "reward/uplift", "validation/accuracy", "guideline/leak",
     "guideline/tokens", "solution/tokens", "solution/truncated", "actor/kl_loss", "actor/entropy", "timing_s/step",
 )  # fmt: skip
-"""Those that are drawn."""
+"""The metrics that are drawn."""
 
 POINTS = 100
-"""Of a line, at most twice as many; more make the page large and look no other."""
+"""Points of a line, at most twice as many; more only enlarge the page."""
 
 NEEDED = (*METRICS, *SIGNAL, "validation/problems")
 STEPS, HOURS, GPU_HOURS = "steps", "hours in steps", "GPU-hours in steps"
@@ -92,7 +92,7 @@ def in_words(all_figures: Mapping[str, pd.DataFrame], status: Mapping[str, str])
 
 def gpus_of(config: Mapping[str, Any]) -> int | None:
     """Return how many GPUs a run's configuration asks for, 0 on a CPU; None if it does not say."""
-    # Its values are asked for by attribute; OmegaConf, which would give them so, takes 0.1 s for a whole configuration.
+    # `gpus_needed` reads attributes; OmegaConf takes 0.1 s for a whole configuration.
     recorded: Any = json.loads(json.dumps(config), object_hook=lambda keys: SimpleNamespace(**keys))
     try:
         return 0 if recorded.trainer.device == "cpu" else gpus_needed(recorded)
@@ -103,8 +103,8 @@ def gpus_of(config: Mapping[str, Any]) -> int | None:
 def curves(histories: Mapping[str, pd.DataFrame], metrics: Sequence[str] = CURVES) -> Figure | None:
     """Return the metrics' curves over the steps, a line a run; None if no run has any of them.
 
-    The line is the running mean and the band its 95 % interval (`stats.smooth`); with few runs, a faint dot is a step.
-    Accuracy in validation is joined as it is, with Wilson's interval of so many problems.
+    The line is the running mean and the band its 95 % interval (`intervals.smooth`); with few runs, a faint dot is a
+    step. Accuracy in validation is joined as it is, with Wilson's interval of so many problems.
     """
     present = [metric for metric in metrics if any(metric in history for history in histories.values())]
     if not present:

@@ -1,7 +1,7 @@
-"""Both graders' verdicts on every stored solution: what exact match calls wrong and math-verify calls right.
+"""Every grader's verdicts on every stored solution, and the answers that only math-verify calls right.
 
-Two runs under two graders are not comparable by their own word; the same grader's verdicts on both are. Every row holds
-both verdicts, as they were given when the solution was written, or afresh with `regrade`.
+Runs with different graders are compared by the verdicts of one grader on both. Every row has the verdicts of all
+graders, from its run or from a regrading.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TITLES = {name: {"math_verify": "math-verify"}.get(name, name.replace("_", " "))
 
 COLUMNS = ["step", "problem_id", "gold", "acc", *VERDICTS]
 SPLITS: tuple[Split, ...] = ("train", "validation")
-WINDOW = 2000  # pairs that wait in the pool at once
+WINDOW = 2000  # pairs in the pool at once
 ALL = "all"
 
 
@@ -39,8 +39,8 @@ class Judged:
     Attributes:
         validation: the rows (`COLUMNS`) of the last validation; empty if there was none.
         tally: `tally` of all rows.
-        examples: answers that exact match wronged: kind, gold, answer, a few of each kind.
-        changed: of a regrading, how many verdicts of each grader are others than stored; None without regrading.
+        examples: answers that only math-verify calls right: kind, gold, answer, a few of each kind.
+        changed: how many verdicts of each grader a regrading changed; None without regrading.
         pairs: graded solutions.
     """
 
@@ -52,7 +52,7 @@ class Judged:
 
 
 def judge(run: Run, pool: GradingPool | None = None, progress: Callable[[int], None] = lambda _: None) -> Judged:
-    """Read the run's verdicts, or have `pool` give them afresh; `progress` is told how many more are done."""
+    """Read the run's verdicts, or grade again with `pool`; `progress` gets the number of further pairs done."""
     read = COLUMNS if pool is None else [*COLUMNS, "solution"]
     tables = {split: rows(run, split, read) for split in SPLITS}
     changed = None
@@ -102,7 +102,7 @@ def tally(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def examples(run: Run, table: pd.DataFrame, each: int = 3) -> pd.DataFrame:
-    """Return up to `each` wronged answers of a kind: columns kind, gold, answer; solutions of few steps are read."""
+    """Return up to `each` answers of a kind that only math-verify calls right: columns kind, gold, answer."""
     wronged = table[(table[MATH_VERIFY] == 1) & (table[EXACT_MATCH] == 0)]
     chosen = wronged.drop_duplicates(["kind", "gold"]).groupby("kind").head(each)
     found = []
@@ -128,7 +128,7 @@ def pairs_to_grade(run: Run) -> int:
 
 
 def regraded(table: pd.DataFrame, pool: GradingPool, progress: Callable[[int], None]) -> pd.DataFrame:
-    """Return every grader's fresh verdict on each row, 1.0, 0.0 or NaN for none; equal pairs are graded once."""
+    """Return every grader's new verdict on each row: 1.0, 0.0, or NaN for none; equal pairs are graded once."""
     pairs = table[["gold", "solution"]].drop_duplicates()
     verdicts = pairs.assign(**dict.fromkeys(VERDICTS, np.nan))
     given = [

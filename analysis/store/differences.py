@@ -1,4 +1,4 @@
-"""What differs between runs' configurations and origins, without what differs in any two starts."""
+"""The differences between runs' configurations and origins, without those of any two starts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ATTEMPT = frozenset(
         "trainer.default_local_dir",
         "actor_rollout_ref.rollout.trace.experiment_name",
         "guidelines.description",
-        "data.train_files",  # the problems' checksums say it better
+        "data.train_files",  # replaced by the problems' checksums
         "data.val_files",
     }
 )
-"""Keys of one attempt: its name, its folders, its words."""
+"""Keys of one attempt: names, folders, description."""
 
 COPIES = (
     "distillation.",
@@ -28,10 +28,10 @@ COPIES = (
     "actor_rollout_ref.rollout.prompt_length",
     "actor_rollout_ref.rollout.response_length",
 )
-"""Keys that take their values from others, which are shown."""
+"""Keys that copy the values of other keys."""
 
 ORIGIN = ("mlflow.source.git.commit", "git.changed", "guidelines.prompts", "python", "version.", "hardware.")
-"""The tags that say where a run came from, by their beginning."""
+"""The prefixes of the tags of a run's origin."""
 
 
 def differing(runs: Sequence[Run], names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def differing(runs: Sequence[Run], names: Sequence[str], configs: Sequence[Mappi
 
 
 def described(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run was made from, flat: its configuration, problems, origin."""
+    """Return a run's configuration, problems and origin, by flat keys."""
     keys = {
         key: value
         for key, value in flat(config).items()
@@ -61,7 +61,7 @@ def described(run: Run, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def origin(run: Run) -> dict[str, str]:
-    """Return the run's tags that say where it came from."""
+    """Return the tags of a run's origin."""
     return {
         key.removeprefix("mlflow.source."): value for key, value in sorted(run.tags.items()) if key.startswith(ORIGIN)
     }

@@ -1,4 +1,4 @@
-"""Reads recorded runs back: which run is meant, its metrics, its graded rows, its configuration.
+"""Reads recorded runs: metrics, graded rows, configuration, artifacts.
 
 Reading goes through MLflow's client, so it works with any store that MLflow supports.
 """
@@ -28,7 +28,7 @@ Split = Literal["train", "validation"]
 
 
 class _Loader(yaml.CSafeLoader):
-    """Reads 1e-06 as the number that OmegaConf wrote; YAML 1.1 wants 1.0e-06."""
+    """Reads 1e-06, as OmegaConf writes it, as a number; YAML 1.1 requires 1.0e-06."""
 
 
 _Loader.add_implicit_resolver(
@@ -38,7 +38,7 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run and the store that holds it."""
+    """A recorded run and its store."""
 
     client: MlflowClient
     entity: mlflow.entities.Run
@@ -99,7 +99,7 @@ def resolve_all(texts: Sequence[str], client: MlflowClient) -> list[Run]:
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """Return a short name for each run, no two alike: its name, with the start of its id where names are shared."""
+    """Return a unique short name for each run: its name, with the start of its id if runs share the name."""
     names = [run.name for run in runs]
     return [f"{run.name} {run.id[:6]}" if names.count(run.name) > 1 else run.name for run in runs]
 
@@ -111,8 +111,8 @@ def history(run: Run, metrics: Collection[str] | None = None) -> pd.DataFrame:
 
     Args:
         run: the run.
-        metrics: the names that are wanted, a query each (6 ms for 300 steps in SQLite); None: all of the run's.
-            Those that the run does not have are left out.
+        metrics: the names, with a query each (6 ms for 300 steps in SQLite); None: all. Names that the run lacks are
+            left out.
     """
     wanted = {name: key for name, key in run.metric_keys.items() if metrics is None or name in metrics}
     columns = {}
@@ -136,10 +136,10 @@ def rows(
 
     Args:
         run: the run.
-        kind: whose rows.
-        columns: the columns that are wanted, which saves memory (solutions are most of it); those that a file lacks
-            are NaN, but that the rows of an older run are solution 0 of their rollout. None: all.
-        steps: the steps that are wanted. None: all.
+        kind: training or validation.
+        columns: the columns to read, to save memory (mostly solutions); None: all. Columns that a file lacks are NaN,
+            except `sample`, which is 0.
+        steps: the steps to read; None: all.
 
     Raises:
         ValueError: a graded row has no such column.
@@ -163,26 +163,26 @@ def rows(
 
 
 def config(run: Run) -> dict[str, Any]:
-    """Return the composed configuration that the run was started with; empty if the run recorded none."""
+    """Return the run's composed configuration; empty if it recorded none."""
     return dict(yaml.load(_text(run, "config.yaml"), _Loader) or {})
 
 
 def manifest(run: Run) -> dict[str, Any]:
-    """Return what the run's problems were made of, with their checksums; empty if the run recorded none."""
+    """Return the manifest of the run's data set; empty if it recorded none."""
     return dict(json.loads(_text(run, "manifest.json") or "{}"))
 
 
 def artifacts(run: Run, folder: str = "") -> list[str]:
-    """Return the paths of what lies in a folder of the run's artifacts, none if there is no such folder."""
-    # By the address, as below: asked by the run's id, MLflow reads the run's thousand parameters each time.
+    """Return the paths in a folder of the run's artifacts; none if there is no such folder."""
+    # By the address: with a run's id, MLflow reads the run's thousand parameters each time.
     uri = f"{run.entity.info.artifact_uri.rstrip('/')}/{folder}"
     found = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=run.client.tracking_uri)
     return [f"{folder}/{Path(item.path).name}" if folder else str(item.path) for item in found]
 
 
 def artifact(run: Run, path: str) -> Path:
-    """Return where the run's artifact `path`, a file or a folder, lies; it is fetched if that is another machine."""
-    # By its address: asked by the run's id, MLflow copies what lies on this machine, too.
+    """Return the local path of the run's artifact `path`, a file or a folder; a remote one is downloaded."""
+    # By its address: with a run's id, MLflow copies local files.
     uri = f"{run.entity.info.artifact_uri.rstrip('/')}/{path}"
     return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, tracking_uri=run.client.tracking_uri))
 
@@ -197,4 +197,4 @@ def _read(file: Path, columns: Sequence[str] | None) -> pa.Table:
     read = pq.ParquetFile(file)
     there = read.schema_arrow.names
     present = None if columns is None else [name for name in columns if name in there]
-    return read.read(columns=present, use_threads=False)  # a step's rows are too few to share out
+    return read.read(columns=present, use_threads=False)  # a step's rows are too few for threads
