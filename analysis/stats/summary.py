@@ -21,9 +21,9 @@ from guidelines_core.config.layout import gpus_needed
 METRICS = {
     "reward/mean": "reward (own grader)",
     **{f"reward/{grader}_accuracy": f"accuracy in training, {title}" for grader, title in TITLES.items()},
-    "reward/uplift": "accuracy in training over the same problems' without a guideline",
+    "reward/uplift": "accuracy gain by guidelines, training",
     "validation/accuracy": "validation accuracy (own grader)",
-    "validation/uplift": "validation accuracy over the same problems' without a guideline",
+    "validation/uplift": "accuracy gain by guidelines, validation",
     "reward/mixed_groups": "groups with mixed rewards",
     "reward/ungraded": "rollouts without verdict, a step",
     "guideline/leak": "guidelines that give the gold away",
