@@ -31,8 +31,10 @@ from guidelines_core.launch.started import Started, UnknownRunError, command, fi
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, Refused, check, draw, prepare
+from guidelines_core.runs.claim import claim
+from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
-from guidelines_core.runs.tracking import ClaimError, Run, claim
+from guidelines_core.runs.tracking import Run
 from guidelines_core.terminal import keep_output
 
 out = Console()

@@ -14,11 +14,12 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from optuna.study import Study
 
+from guidelines_core.runs.claim_file import Claim
 from guidelines_core.runs.journal import Journal
 from guidelines_core.runs.mlflow_sync import BATCH, missing_metrics
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.stores import tracking_uri
-from guidelines_core.runs.tracking import Claim, Run, experiment_id
+from guidelines_core.runs.tracking import Run, experiment_id
 from sweeps.attributes import MAKER
 from sweeps.leftovers import identity, this_worker
 

@@ -31,8 +31,8 @@ from rich.table import Table
 
 from analysis.bench.curve import learned
 from guidelines_core.paths import ROOT
+from guidelines_core.runs.claim_file import read_claim
 from guidelines_core.runs.provenance import provenance
-from guidelines_core.runs.tracking import read_claim
 
 COMPARED = (("untrained", "trained"), ("none", "trained"), ("none", "untrained"))
 """The lift's comparisons that an arm holds: what the second gains over the first."""

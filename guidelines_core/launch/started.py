@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 from guidelines_core.config.compose import compose, experiments
 from guidelines_core.paths import CHECKPOINTS
 from guidelines_core.runs.checkpoints import write_atomically
+from guidelines_core.runs.claim_file import CLAIM
 from guidelines_core.runs.stores import masked, tracking_uri, unreachable
-from guidelines_core.runs.tracking import CHECKPOINTS_TAG, CLAIM
+from guidelines_core.runs.tracking import CHECKPOINTS_TAG
 
 PLACE = "trainer.default_local_dir"
 

@@ -28,7 +28,7 @@ from guidelines_core.preflight.probe import Probe
 from guidelines_core.preflight.rows import row_findings
 from guidelines_core.preflight.sizes import size_findings
 from guidelines_core.prompts import planner_messages
-from guidelines_core.runs.tracking import expected_store
+from guidelines_core.runs.claim import expected_store
 from guidelines_core.verl_adapter import allowed_values
 
 __all__ = ["Finding", "Refused", "check", "config_findings", "draw", "prepare"]

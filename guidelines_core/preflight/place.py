@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guidelines_core.preflight.findings import Finding, error
+from guidelines_core.runs.claim import expected_store, record_fault
+from guidelines_core.runs.claim_file import CLAIM, read_claim
 from guidelines_core.runs.stores import masked, unreachable
-from guidelines_core.runs.tracking import CLAIM, expected_store, read_claim, record_fault
 
 KEY = "trainer.default_local_dir"
 

@@ -13,10 +13,10 @@ EXPERIMENT_NOTE = """A planner model writes a guideline for a maths question, a 
 reward says whether the answer is right. A run has the name of its experiment in `experiments/conf`; a sweep's trials
 are nested.
 
-Metrics come in groups: **1_outcome** is what the guidelines earn, **2_texts** what planner and solver write,
-**3_health** whether training is sound, **4_cost** seconds, tokens, memory, GPU-hours and money; below are verl's own.
-What alarms a run raised says
-its tag `guidelines.alarms`. Compare runs: `python analysis/compare.py RUN RUN`.
+Metrics come in groups: **1_outcome** has the rewards, **2_texts** the planner's and the solver's texts,
+**3_health** the signs of sound training, **4_cost** seconds, tokens, memory, GPU-hours and money; below are verl's own.
+The tag
+`guidelines.alarms` names a run's alarms. Compare runs: `python analysis/compare.py RUN RUN`.
 """
 
 

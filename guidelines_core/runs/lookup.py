@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from guidelines_core.runs.claim_file import CLAIM
 from guidelines_core.runs.stores import masked, sqlite_file, tracking_uri, unreachable
-from guidelines_core.runs.tracking import CLAIM
 
 PARENT = "mlflow.parentRunId"
 """The tag of a nested run, such as a sweep's trial."""

@@ -11,9 +11,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from guidelines_core.runs.claim import owned
+from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.stores import masked
-from guidelines_core.runs.tracking import ClaimError, owned
 from guidelines_core.terminal import replace_unprintable
 
 

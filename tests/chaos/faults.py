@@ -20,7 +20,8 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from guidelines_core.paths import ROOT
-from guidelines_core.runs.tracking import ClaimError, claim
+from guidelines_core.runs.claim import claim
+from guidelines_core.runs.claim_file import ClaimError
 from tests.chaos.loop import SAVE_FREQ, TARGETS, Loop, differences, final_metrics, hit
 
 Row = dict[str, Any]
@@ -280,7 +281,7 @@ def two_starts(loop: Loop, theirs: Any, times: int = 50) -> Row:
     """Let two processes claim one directory in the same moment, many times over."""
     del theirs
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["guidelines_core.runs.tracking", "mlflow.store.tracking.sqlalchemy_store"])
+    context.set_forkserver_preload(["guidelines_core.runs.claim", "mlflow.store.tracking.sqlalchemy_store"])
     wrong = []
     for number in range(times):
         barrier, said = context.Barrier(2), context.Queue()

@@ -11,8 +11,9 @@ from guidelines_core.launch.resume import RENAMED, ResumeError, asked_changes, c
 from guidelines_core.paths import ROOT
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
+from guidelines_core.runs.claim import claim
 from guidelines_core.runs.provenance import parameters
-from guidelines_core.runs.tracking import Run, claim
+from guidelines_core.runs.tracking import Run
 from tests.support.problems import write_problems
 
 NAME = "quickstart"

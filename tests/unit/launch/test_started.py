@@ -17,7 +17,8 @@ from guidelines_core.config.compose import ConfigError
 from guidelines_core.launch import started
 from guidelines_core.launch.resume import asked_changes
 from guidelines_core.launch.started import UnknownRunError, command, first_start, merged, resumed
-from guidelines_core.runs.tracking import Run, claim
+from guidelines_core.runs.claim import claim
+from guidelines_core.runs.tracking import Run
 
 NAME = "quickstart"
 OVERRIDES = ["data.train_batch_size=8", "guidelines.description='two words, \"quoted\"'", "+guidelines.environment.A=1"]

@@ -78,6 +78,6 @@ def test_a_run_whose_store_is_gone_is_found_before_it_starts(tmp_path: Path, mon
     (tmp_path / "claim.json").write_text(json.dumps(claim))
     (found,) = record_findings(tmp_path, resume=True, new=False)
     assert found.reason == f"its store {uri} is gone"
-    assert "--resume --new goes on with them as a new MLflow run" in found.remedy
+    assert "--resume --new continues with them as a new MLflow run" in found.remedy
     assert list(record_findings(tmp_path, resume=True, new=True)) == []
     assert not (tmp_path / "gone.db").exists()

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from guidelines_core.runs.claim_file import CLAIM
 from guidelines_core.runs.lookup import PARENT, RunError, find_run, open_store
-from guidelines_core.runs.tracking import CLAIM
 
 EXPERIMENT = "query-conditioned-guidelines"
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.runs.claim import claim
 from guidelines_core.runs.journal import LOGGED_AT, STEP, sanitized
 from guidelines_core.runs.mlflow_sync import ALARM, ALARMS, Recorder
-from guidelines_core.runs.tracking import Run, claim
+from guidelines_core.runs.tracking import Run
 
 
 @pytest.fixture

@@ -15,9 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs import replay
+from guidelines_core.runs.claim import claim
+from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.journal import LOGGED_AT, STEP
 from guidelines_core.runs.mlflow_sync import Recorder
-from guidelines_core.runs.tracking import ClaimError, Run, claim
+from guidelines_core.runs.tracking import Run
 from tests.support.postgres import PASSWORD, Server, binaries
 
 PROGRAMS = binaries()

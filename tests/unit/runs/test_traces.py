@@ -16,9 +16,10 @@ from mlflow.tracing.client import TracingClient
 from omegaconf import OmegaConf
 
 from guidelines_core.reward.row import GradedRow, table
+from guidelines_core.runs.claim import claim
 from guidelines_core.runs.trace_sync import TraceCopier
 from guidelines_core.runs.traces import EVERY, RECENT, Origin, kept_steps, sample, traces
-from guidelines_core.runs.tracking import Run, claim
+from guidelines_core.runs.tracking import Run
 
 ORIGIN = Origin("1" * 32, "name", "1", "math_verify", "instruct")
 SECTION = {

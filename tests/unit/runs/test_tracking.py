@@ -11,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import compose
 from guidelines_core.runs import tracking
+from guidelines_core.runs.claim import claim
+from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.description import NOTE, about
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.stores import masked, tracking_uri
-from guidelines_core.runs.tracking import ClaimError, claim
 from tests.support.problems import write_problems
 
 
@@ -73,7 +74,7 @@ def test_a_description_that_a_person_changed_outlives_a_resume(
 
 def test_a_directory_in_use_is_refused_even_to_a_resume(config: DictConfig) -> None:
     held = claim(config, resume=False, new=False)
-    with pytest.raises(ClaimError, match="alive"):
+    with pytest.raises(ClaimError, match="in use by an active run"):
         claim(config, resume=True, new=False)
     held.release()
 
@@ -144,7 +145,7 @@ def test_a_start_that_fails_after_its_run_was_made_leaves_none_that_says_running
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(tracking, "write_atomically", fail)
+    monkeypatch.setattr(tracking, "write_claim", fail)
     with pytest.raises(OSError, match="no space"):
         claim(config, resume=False, new=False)
     client = MlflowClient(tracking_uri())
@@ -296,7 +297,7 @@ def test_a_deleted_experiment_takes_no_run_and_says_how_it_is_restored(config: D
 def test_a_directory_that_cannot_be_made_is_refused(config: DictConfig, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").touch()
     config.trainer.default_local_dir = str(tmp_path / place)
-    with pytest.raises(ClaimError, match=r"trainer.default_local_dir=.*give a directory that can be made"):
+    with pytest.raises(ClaimError, match=r"trainer.default_local_dir=.*give a directory that can be created"):
         claim(config, resume=False, new=False)
 
 
