@@ -3,12 +3,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
