@@ -18,7 +18,7 @@ from guidelines_core.grading.reading.parser import read
 from guidelines_core.grading.units import factors, unit_of
 from tests.support.corpus import corpus
 
-QUICKLY = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICKLY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 GOLDS = sorted({gold for case in corpus() if (gold := gold_text(case.gold)) and len(gold) < 60})
 MATHEMATICS = [gold for gold in GOLDS if choice_in(gold) is None and not letters_in(gold) and r"\text" not in gold]
 VALUES = [gold for gold in MATHEMATICS if (node := read(plain(gold))) and is_value(node) and "=" not in gold]
