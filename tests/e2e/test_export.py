@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from guidelines_core.paths import ROOT
-from tests.e2e.conftest import STEPS, Loop
+from tests.e2e.conftest import Started
+from tests.support.tiny_run import STEPS, Run
 
 pytestmark = pytest.mark.e2e
 
@@ -29,7 +30,7 @@ print("TOKENS", json.dumps(list(output.token_ids)))
 
 
 @pytest.fixture(scope="module")
-def exported(unbroken: Loop, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(unbroken: Started, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "model"
     words = [str(unbroken.directory), "--checkpoint", "last", "--out", str(folder), "--register"]
     done = export(unbroken, *words)
@@ -38,17 +39,17 @@ def exported(unbroken: Loop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def export(loop: Loop, *words: str) -> subprocess.CompletedProcess[str]:
+def export(run: Run, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "guidelines_core.models.export", *words],
         cwd=ROOT,
-        env={**os.environ, "MLFLOW_TRACKING_URI": loop.uri},
+        env={**os.environ, "MLFLOW_TRACKING_URI": run.uri},
         capture_output=True,
         text=True,
     )
 
 
-def test_transformers_computes_what_the_checkpoints_weights_say(unbroken: Loop, exported: Path) -> None:
+def test_transformers_computes_what_the_checkpoints_weights_say(unbroken: Started, exported: Path) -> None:
     shard = unbroken.directory / f"global_step_{STEPS}/actor/model_world_size_1_rank_0.pt"
     trained = {
         name: getattr(tensor, "to_local", lambda tensor=tensor: tensor)()
@@ -82,9 +83,9 @@ def test_vllm_writes_what_transformers_writes(exported: Path) -> None:
     assert written
 
 
-def test_the_exported_step_is_a_version_of_an_mlflow_model(unbroken: Loop, exported: Path) -> None:
+def test_the_exported_step_is_a_version_of_an_mlflow_model(unbroken: Started, exported: Path) -> None:
     (version,) = MlflowClient(unbroken.uri).search_model_versions("name = 'quickstart'")
-    assert version.run_id == unbroken.run.info.run_id
+    assert version.run_id == unbroken.stored.info.run_id
     assert version.tags["step"] == str(STEPS)
     names = {path.path for path in MlflowClient(unbroken.uri).list_artifacts(version.run_id, f"model/step-{STEPS}")}
     assert f"model/step-{STEPS}/config.json" in names
@@ -97,7 +98,7 @@ def test_the_exported_step_is_a_version_of_an_mlflow_model(unbroken: Loop, expor
         (["no-such-run"], "run 'no-such-run': no run has this name or id"),
     ],
 )
-def test_what_is_not_there_is_refused(unbroken: Loop, tmp_path: Path, words: list[str], said: str) -> None:
+def test_what_is_not_there_is_refused(unbroken: Started, tmp_path: Path, words: list[str], said: str) -> None:
     words = [word.format(directory=unbroken.directory) for word in words]
     done = export(unbroken, *words, "--out", str(tmp_path / "out"))
     assert done.returncode == 2

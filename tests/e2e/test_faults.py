@@ -27,8 +27,8 @@ from rich.table import Table
 
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.paths import ROOT
-from tests.e2e.conftest import PROMPTS, ROLLOUTS, command
 from tests.support.faulty_reward import OUTAGE_S, PLAN, RAISING
+from tests.support.tiny_run import PROMPTS, ROLLOUTS, command
 
 pytestmark = pytest.mark.slow
 
@@ -112,8 +112,14 @@ def show(title: str, steps: dict[int, dict[str, Any]], faults: dict[int, str]) -
 
 
 def reward_in(folder: Path) -> list[str]:
-    """Return the overrides that put `faulty_reward.py` in the place of the project's reward manager."""
+    """Return the overrides that put `faulty_reward.py` in the place of the project's reward manager.
+
+    All problems are trained on, with a solution to each guideline whose verdict is the reward.
+    """
     return [
+        "guidelines.data.pass_rate=null",
+        "guidelines.solver.samples=1",
+        "guidelines.grader.leak=flag",
         "reward.reward_manager.module.path=pkg://tests.support.faulty_reward",
         "reward.reward_manager.name=FaultyRewardManager",
         f"+guidelines.environment.FAULTS={folder}",

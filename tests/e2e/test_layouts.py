@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
-import signal
-from pathlib import Path
-
 import pytest
 
-from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
-from guidelines_core.runs.journal import STEP, Journal, attempts, history
+from guidelines_core.runs.checkpoints import last_checkpoint
 from tests.chaos.loop import CLOCKED, differences
-from tests.e2e.conftest import STEPS, Loop, start
+from tests.e2e.conftest import LOSING_STEPS, SPLIT, Started
+from tests.support.tiny_run import LOOPBACK, STEPS, start
 
 pytestmark = pytest.mark.e2e
 
 STALENESS = "training/off_policy/trajectory_staleness/max"
 
 
-def steps(directory: Path) -> dict[int, dict[str, float]]:
-    """Return each step's metrics."""
-    entries = history(Journal(path).entries() for path in attempts(directory))
-    return {entry.step: dict(entry.metrics) for entry in entries if STEP in entry.metrics}
-
-
-def test_three_training_processes_roll_out_and_train_by_turns(tmp_path: Path) -> None:
-    batch = ("data.train_batch_size=6", "actor_rollout_ref.actor.ppo_mini_batch_size=6", "guidelines.data.size=24")
-    attempt = start(tmp_path, "layout=cpu-hybrid-3p1", *batch, "trainer.test_freq=-1")
-    assert attempt.exit_code == 0, attempt.output
-    done = steps(tmp_path / "run")
-    assert list(done) == list(range(1, STEPS + 1))
-    assert max(metrics["actor/grad_norm"] for metrics in done.values()) > 1e-3
-    assert max(metrics["training/rollout_probs_diff_max"] for metrics in done.values()) < 1e-4
-    shards = (tmp_path / "run" / f"global_step_{STEPS}").glob("actor/optim_world_size_3_rank_*.pt")
+def test_three_training_processes_roll_out_and_train_by_turns(losing: Started) -> None:
+    steps = losing.steps()
+    assert list(steps) == list(range(1, LOSING_STEPS))
+    assert steps[1]["actor/grad_norm"] > 1e-3
+    assert max(metrics["training/rollout_probs_diff_max"] for metrics in steps.values()) < 1e-4
+    shards = (losing.directory / f"global_step_{LOSING_STEPS - 1}").glob("actor/optim_world_size_3_rank_*.pt")
     assert len(list(shards)) == 3
 
 
-def test_a_rollout_server_of_its_own_gives_the_same_run_also_resumed(tmp_path: Path, unbroken: Loop) -> None:
-    strict = ("layout=cpu-split-1p2p1", "trainer.v1.separate_async.num_warmup_batches=0")
-    directory = tmp_path / "run"
-    stopped = start(tmp_path, *strict, stop_when=(directory / "global_step_2" / SEAL).exists, stop_by=signal.SIGTERM)
-    assert stopped.listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-    saved = last_checkpoint(directory)
-    assert 2 <= saved < STEPS, stopped.output
-    resumed = start(tmp_path, *strict, "--resume")
+def test_ctrl_c_ends_everything_soon_and_says_how_to_go_on(split: Started) -> None:
+    assert split.attempt.exit_code == 130, split.attempt.output
+    assert split.attempt.seconds_to_end < 15
+    assert "--resume" in split.attempt.output
+    assert split.stored.info.status == "KILLED"
+    assert split.attempt.listening
+    assert split.attempt.listening <= LOOPBACK
+
+
+def test_a_rollout_server_of_its_own_gives_the_same_run(split: Started, unbroken: Started) -> None:
+    assert 2 <= last_checkpoint(split.directory) < STEPS
+    assert_same(split, unbroken)
+
+
+@pytest.mark.slow
+def test_a_rollout_server_of_its_own_gives_the_same_run_resumed(split: Started, unbroken: Started) -> None:
+    resumed = start(split.directory.parent, *SPLIT, "--resume")
     assert resumed.exit_code == 0, resumed.output
-    done = steps(directory)
-    assert [metrics[STALENESS] for metrics in done.values()] == [0] * STEPS
-    ours = {name: {step: metrics[name] for step, metrics in done.items()} for name in done[1]}
-    compared = {name for name in ours if not CLOCKED.search(name) and not name.startswith("global_seqlen/")}
+    assert len(split.steps()) == STEPS
+    assert_same(split, unbroken)
+
+
+def assert_same(split: Started, unbroken: Started) -> None:
+    """Check that no rollout was stale and that every metric but clocks is the same."""
+    done = split.steps()
+    assert [metrics[STALENESS] for metrics in done.values()] == [0] * len(done)
+    compared = {name for name in done[1] if not CLOCKED.search(name) and not name.startswith("global_seqlen/")}
     assert {"actor/loss", "actor/grad_norm", "critic/advantages/max", "reward/mean", "solution/tokens"} <= compared
-    theirs = {name: unbroken.metric(name) for name in compared}
-    assert differences({name: ours[name] for name in compared}, theirs) == []
+    ours, theirs = (
+        {name: {step: run.steps()[step][name] for step in done} for name in compared} for run in (split, unbroken)
+    )
+    assert differences(ours, theirs) == []

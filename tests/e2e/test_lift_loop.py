@@ -18,14 +18,26 @@ from safetensors.torch import load_file
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.models.merge import MergeError, merge
 from guidelines_core.paths import MODELS, ROOT
-from tests.e2e.conftest import PROMPTS, STEPS, Loop
+from tests.e2e.conftest import Loop
+from tests.support.tiny_run import PROBLEMS, PROMPTS, STEPS
 
 pytestmark = pytest.mark.e2e
 
 
 def lift(loop: Loop, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     problems = loop.directory.parent / "odd.jsonl"
-    words = [loop.run.info.run_id, "--data", str(problems), "--samples", "2", "--out", str(out), "--json", "-", *more]
+    words = [
+        loop.stored.info.run_id,
+        "--data",
+        str(problems),
+        "--samples",
+        "2",
+        "--out",
+        str(out),
+        "--json",
+        "-",
+        *more,
+    ]
     return subprocess.run(
         [sys.executable, str(ROOT / "analysis/lift.py"), *words],
         env={**os.environ, "MLFLOW_TRACKING_URI": loop.uri},
@@ -51,7 +63,7 @@ def result(loop: Loop, out: Path) -> dict[str, Any]:
 def test_every_arm_answers_the_problems_that_were_not_trained_on(result: dict[str, Any]) -> None:
     assert result["checkpoint"] == STEPS
     assert result["left_out_of_data"] == {"seen_in_training": STEPS * PROMPTS}
-    assert result["problems"] + sum(result["left_out"].values()) == 40 - STEPS * PROMPTS
+    assert result["problems"] + sum(result["left_out"].values()) == PROBLEMS - STEPS * PROMPTS
     assert [arm["kind"] for arm in result["arms"]] == ["none", "untrained", "trained"]
     assert all(arm["solution_tokens"] > 0 for arm in result["arms"])
     assert [arm["guideline_tokens"] > 0 for arm in result["arms"]] == [False, True, True]
@@ -59,8 +71,8 @@ def test_every_arm_answers_the_problems_that_were_not_trained_on(result: dict[st
 
 def test_the_rows_hold_what_the_grader_says(result: dict[str, Any], loop: Loop) -> None:
     client = MlflowClient(loop.uri)
-    rows = pd.read_parquet(client.download_artifacts(loop.run.info.run_id, "lift/odd.parquet"))
-    assert len(rows) == 24 * 2 * 3
+    rows = pd.read_parquet(client.download_artifacts(loop.stored.info.run_id, "lift/odd.parquet"))
+    assert len(rows) == (PROBLEMS - STEPS * PROMPTS) * 2 * 3
     with GradingPool() as pool:
         verdicts = [pool.submit(gold, text) for gold, text in zip(rows["gold"], rows["solution"], strict=True)]
         assert [float(verdict.result()["math_verify"].correct) for verdict in verdicts] == rows["correct"].tolist()
@@ -73,26 +85,21 @@ def test_the_rows_hold_what_the_grader_says(result: dict[str, Any], loop: Loop) 
 
 
 def test_the_run_has_the_result(result: dict[str, Any], loop: Loop) -> None:
-    client, run_id = MlflowClient(loop.uri), loop.run.info.run_id
+    client, run_id = MlflowClient(loop.uri), loop.stored.info.run_id
     assert json.loads(Path(client.download_artifacts(run_id, "lift/odd.json")).read_text()) == result
     difference = result["pairs"][1]["paired"]["difference"]["value"]
     assert loop.metric("lift/odd/trained_over_none") == {STEPS: pytest.approx(difference)}
-    assert loop.run.info.status == "FINISHED"
+    assert loop.stored.info.status == "FINISHED"
 
 
-def test_the_same_again_asks_no_model(result: dict[str, Any], loop: Loop, out: Path) -> None:
-    before = {file: file.stat().st_mtime_ns for file in out.glob("*.jsonl")}
-    assert len(before) == 5
-    again = lift(loop, out)
-    assert json.loads(again.stdout)["odd"] == result
-    assert {file: file.stat().st_mtime_ns for file in out.glob("*.jsonl")} == before
-
-
-def test_what_is_missing_alone_is_asked_again(result: dict[str, Any], loop: Loop, out: Path) -> None:
+def test_the_same_again_asks_for_what_is_missing_alone(result: dict[str, Any], loop: Loop, out: Path) -> None:
     (file,) = out.glob("solutions-none-*.jsonl")
     whole = file.read_text().splitlines(keepends=True)
     file.write_text("".join(whole[:-1]) + whole[-1][:9])
+    before = {other: other.stat().st_mtime_ns for other in out.glob("*.jsonl") if other != file}
+    assert len(before) == 4
     assert json.loads(lift(loop, out).stdout)["odd"] == result
+    assert {other: other.stat().st_mtime_ns for other in before} == before
     lines = file.read_text().splitlines(keepends=True)
     assert lines[:-1] == whole[:-1]
     assert json.loads(lines[-1])["id"] == json.loads(whole[-1])["id"]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.models.merge import merge
-from tests.e2e.conftest import start
+from tests.support.tiny_run import start
 
 pytestmark = pytest.mark.e2e
 

@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.paths import ROOT
 from guidelines_core.runs.provenance import parameters
-from tests.e2e.conftest import problems
+from tests.e2e.conftest import DUMPING, Started
 from tests.support.config_dump import GOT
+from tests.support.tiny_run import Run, start, store
 
 pytestmark = pytest.mark.e2e
 
-RUN = """
-import sys
-sys.path.insert(0, "experiments")
-import run
-from guidelines_core.launch.training import PrelaunchedDriver
-run.PrelaunchedDriver = lambda config, **more: PrelaunchedDriver(config, "tests.support.config_dump", **more)
-sys.exit(run.main())
-"""
+
+def test_verl_gets_what_is_recorded(unbroken: Started, tmp_path: Path) -> None:
+    assert_recorded(unbroken, "quickstart", tmp_path)
 
 
-@pytest.mark.parametrize("overrides", [[], ["guidelines.rollout_seed=null", "guidelines.fork_processes=False"]])
-def test_verl_gets_what_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    taken = tmp_path / "run"
-    taken.mkdir()
-    words = [f"guidelines.data.source={problems(tmp_path / 'odd.jsonl')}", "guidelines.data.size=20",
-             "guidelines.data.val_size=4", f"trainer.default_local_dir={taken}", *overrides]  # fmt: skip
-    command = [sys.executable, "-c", RUN, "--name", "tiny", *words, "--new"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    directory = tmp_path / "run-2"
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "the configuration is written" in done.stdout
-    got = OmegaConf.load(directory / GOT)
+def test_verl_gets_what_is_recorded_of_a_second_run_without_a_rollout_seed(losing: Started, tmp_path: Path) -> None:
+    assert_recorded(losing, "quickstart-2", tmp_path)
+
+
+@pytest.mark.slow
+def test_verl_gets_what_is_recorded_of_a_run_without_forks(tmp_path: Path) -> None:
+    attempt = start(tmp_path, "guidelines.fork_processes=False", "trainer.total_training_steps=1", driver=DUMPING)
+    assert attempt.exit_code == 0, attempt.output
+    assert_recorded(Run(tmp_path / "run", store(tmp_path)), "quickstart", tmp_path)
+
+
+def assert_recorded(run: Run, name: str, folder: Path) -> None:
+    """Check the run's configuration in MLflow, in its directory and in its parameters against the trainer's."""
+    got = OmegaConf.load(run.directory / GOT)
     assert isinstance(got, DictConfig)
-    (run,) = MlflowClient(uri).search_runs(["1"])
-    artifact = MlflowClient(uri).download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))
+    artifact = MlflowClient(run.uri).download_artifacts(run.stored.info.run_id, "config.yaml", str(folder))
     assert got == OmegaConf.load(artifact)
-    assert got == OmegaConf.load(directory / "logs" / "attempt-1.yaml")
-    assert run.data.params == parameters(got)
-    assert (got.trainer.experiment_name, got.trainer.default_local_dir) == ("tiny-2", str(directory))
+    assert got == OmegaConf.load(run.directory / "logs" / "attempt-1.yaml")
+    assert run.stored.data.params == parameters(got)
+    assert (got.trainer.experiment_name, got.trainer.default_local_dir) == (name, str(run.directory))

@@ -26,7 +26,7 @@ from sweeps.attributes import ATTEMPT, CAUSE, REFERENCE
 from sweeps.leftovers import WORKER
 from sweeps.study import counted
 from sweeps.trainer import is_engine
-from tests.e2e.conftest import problems
+from tests.support.tiny_run import problems
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -1,7 +1,7 @@
 """The project's reward manager, of whose rollouts some get no verdict, more of them in each step.
 
-Step 1 loses one rollout of each group, step 2 three of the first group's four, step 3 three of every group's. The
-verdict of the others is always right, so that an advantage can only come of a missing comparison.
+Step 1 loses one rollout of each group, step 2 three of the first group's four, step 3 three of every group's. In steps
+2 and 3 the verdict of the others is always right, so that an advantage can only come of a missing comparison.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from typing import Any
 from guidelines_core.reward.row import dump, load
 from guidelines_core.verl_adapter.reward_manager import GuidelineRewardManager
 
-GROUPS = ROLLOUTS = 4
-LOST = {1: (1, 1, 1, 1), 2: (3, 0, 0, 0), 3: (3, 3, 3, 3)}
-"""Rollouts that are lost in a step, by group in the order of arrival."""
+GROUPS = 6
+
+
+def lost(step: int, group: int) -> int:
+    """Return how many of a group's rollouts are lost; groups count from 0 in the order of arrival."""
+    return {1: 1, 2: 3 if group == 0 else 0, 3: 3}[step]
 
 
 class LosingRewardManager(GuidelineRewardManager):
-    """Grades every rollout as right, but for those that are lost."""
+    """Loses rollouts as `lost` says, and grades the others as right from the second step on."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,8 +32,10 @@ class LosingRewardManager(GuidelineRewardManager):
         question = rollout["extra_info"]["question"]
         number = self._seen.get(question, 0)
         self._seen[question] = number + 1
-        group = list(self._seen).index(question)
-        if number < LOST[group // GROUPS + 1][group % GROUPS]:
+        step, group = divmod(list(self._seen).index(question), GROUPS)
+        if number < lost(step + 1, group):
             raise ZeroDivisionError("told to fail")
         graded = await self.scorer.compute_score(**rollout)
+        if step == 0:
+            return graded
         return {**graded, "score": 1.0, "graded": dump(replace(row, score=1.0) for row in load(graded["graded"]))}
