@@ -42,6 +42,7 @@ def test_three_workers_share_a_study_and_one_is_killed(postgresql: str) -> None:
     study = open_study(space, Goal(), open_storage(postgresql))
     workers = [worker(postgresql, 9) for _ in range(3)]
     while len(study.get_trials(deepcopy=False)) < 4:
+        assert [process.poll() for process in workers] == [None] * 3, "a worker ended before there were four trials"
         time.sleep(0.05)
     workers[0].send_signal(signal.SIGKILL)
     assert [process.wait(timeout=300) for process in workers] == [-signal.SIGKILL, 0, 0]
