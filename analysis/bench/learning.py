@@ -174,20 +174,17 @@ def with_arm(arms: Sequence[dict[str, Any]], arm: dict[str, Any]) -> list[dict[s
 
 
 def table(arms: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the arms as a table: lifts in points of accuracy with their intervals."""
-    drawn = Table("arm")
-    for title in ("steps", "minutes", "problems", "none %", "untrained %", "trained %", "trained - untrained",
-                  "trained - none", "leaks %"):  # fmt: skip
-        drawn.add_column(title, justify="right")
+    """Return the arms as a table: accuracies and leaks in percent, gains in points of accuracy with their intervals."""
+    drawn = Table("arm", caption="gain: over the untrained planner's guidelines, and over none")
+    for title in ("steps", "none", "untrained", "trained", "gain", "leaks"):
+        drawn.add_column(title, justify="right", no_wrap=title != "gain")
     for arm in arms:
         accuracy, leaks = arm["accuracy"], arm["leak_rate"]
         drawn.add_row(
             arm["name"],
             str(arm["steps"]),
-            f"{arm['minutes']:g}",
-            str(arm["problems"]),
             *(f"{100 * accuracy[kind]:.1f}" if kind in accuracy else "" for kind in ("none", "untrained", "trained")),
-            *(points(arm.get(name)) for name in ("trained_over_untrained", "trained_over_none")),
+            "\n".join(points(arm.get(name)) for name in ("trained_over_untrained", "trained_over_none")),
             "" if leaks is None else f"{100 * leaks:.1f}",
         )
     return drawn
