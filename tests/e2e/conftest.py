@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -50,15 +49,13 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     run, before = Run(folder / "run", store(folder)), segments()
     terminated = start(folder, OLD_LOG_PROBS, stop_when=lambda: done(run.directory, 2), stop_by=signal.SIGTERM)
     status = run.stored.info.status
-    with ThreadPoolExecutor() as pool:
-        # Refused before anything is started: both at once.
-        refusing = pool.submit(start, folder, OLD_LOG_PROBS)
-        changing = pool.submit(start, folder, OLD_LOG_PROBS, "--resume", "actor_rollout_ref.actor.optim.lr=0.5")
+    refused = start(folder, OLD_LOG_PROBS)
+    changed = start(folder, OLD_LOG_PROBS, "--resume", "actor_rollout_ref.actor.optim.lr=0.5")
     flip_a_bit(run.directory / "global_step_3/actor/model_world_size_1_rank_0.pt")
     resumed = start(folder, OLD_LOG_PROBS, "--resume", "guidelines.solver.max_concurrency=64")
     again = start(folder, OLD_LOG_PROBS, "--resume")
     left = segments() - before
-    return Loop(run.directory, run.uri, terminated, status, refusing.result(), changing.result(), resumed, again, left)
+    return Loop(run.directory, run.uri, terminated, status, refused, changed, resumed, again, left)
 
 
 @pytest.fixture(scope="session")
