@@ -1,7 +1,7 @@
 r"""Whether an answer equals the gold mathematically: one list of stages, each of which decides or passes on.
 
 `STAGES` is the whole way of a pair. `quick_equal` asks the stages that are quick whatever they are given; `math_equal`
-asks all of them and may compute for ever: `pool` calls it in a child process. math-verify and SymPy are imported when
+asks all of them and may compute forever: `pool` calls it in a child process. math-verify and SymPy are imported when
 the first pair comes to them.
 """
 
@@ -119,7 +119,7 @@ def quick_equal(gold: str, answer: str) -> bool | None:
 
 
 def math_equal(gold: str, answer: str) -> bool | None:
-    """Judge by all stages; may run for ever. None if the gold is nothing that is understood."""
+    """Judge by all stages; may run forever. None if the gold is nothing that is understood."""
     return judge(Pair(plain(gold), plain(answer)), STAGES)
 
 

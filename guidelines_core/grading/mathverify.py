@@ -1,6 +1,6 @@
 r"""math-verify for what the grader's own parser does not read, behind guards; its verdict is checked exactly.
 
-math-verify and SymPy are imported at the first call; a call may run for ever.
+math-verify and SymPy are imported at the first call; a call may run forever.
 """
 
 from __future__ import annotations

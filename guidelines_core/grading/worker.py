@@ -1,6 +1,6 @@
 """A child process that judges pairs, and the parent's hold on it.
 
-SymPy can compute for ever inside one C call, where neither a signal handler nor a thread gets a turn: only the parent's
+SymPy can compute forever inside one C call, where neither a signal handler nor a thread gets a turn: only the parent's
 SIGKILL ends that. The children are plain interpreters, not `multiprocessing` ones, which would import the parent's
 `__main__` (Ray, verl, torch) again. Linux only.
 """

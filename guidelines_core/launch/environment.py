@@ -47,7 +47,7 @@ def of_run(config: DictConfig, folder: Path, environ: Mapping[str, str] = os.env
         **dict(config.guidelines.environment),
         FOLDER: str(folder),
         "PATH": os.pathsep.join([*filter(None, path), *(place for place in PROGRAMS if place not in path)]),
-        # Sockets, locks and logs, which nobody removes when a process is killed; Ray's logs of a session are
+        # Sockets, locks and logs, which are left when a process is killed; Ray's logs of a session are
         # hundreds of megabytes a day. Caches stay in the machine's own folder.
         "TMPDIR": str(folder),
         **({"RAY_TMPDIR": str(folder)} if own_cluster(config) else {}),

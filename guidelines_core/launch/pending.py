@@ -1,4 +1,4 @@
-"""What Ray has not placed yet, written down while a run starts: who waits for it says nothing himself."""
+"""Writes down what Ray has not placed yet while a run starts; Ray itself does not log it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pending(groups: Any, actors: list[str], there: Mapping[str, float], free: Ma
     Args:
         groups: Ray's placement groups, as `placement_group_table` describes them.
         actors: the class of each actor that is not created yet.
-        there, free: the cluster's resources, all and those that nobody has taken.
+        there, free: the cluster's resources, all and the unused ones.
     """
     wanted = [
         f"placement group {group['name']} of {' + '.join(map(_resources, group['bundles'].values()))}"

@@ -102,8 +102,8 @@ def changes(
 ) -> tuple[list[str], list[str]]:
     """Return the keys that differ and may, and those that differ and may not, each as a line with both values.
 
-    A key that only one of the two has came or went with the project's own version and is no wish of anybody's. `same`
-    are dotted keys of files and models whose content did not change: where that lies does not matter.
+    A key that only one of the two has came or went with a version of the project, so it is no change by the user.
+    `same` are dotted keys of files and models whose content did not change: where that lies does not matter.
     """
     moved = {(recorded.get(path, ""), wanted.get(path, "")) for path in (key.replace(".", "/") for key in same)}
     moved = {(old, new) for old, new in moved if old.startswith("/") and new.startswith("/")}

@@ -51,7 +51,7 @@ def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
     for name, check in checks.items():
         try:
             yield from check()
-        except Exception as failure:  # whatever it is, nobody foresaw it, and the run would meet it
+        except Exception as failure:  # any failure of a check is one that the run would meet
             yield error("preflight", name, f"this check crashed: {type(failure).__name__}: {failure}",
                         "change what it names; if nothing is wrong with that, report it")  # fmt: skip
 

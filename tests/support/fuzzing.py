@@ -52,7 +52,7 @@ solutions = st.one_of(
 
 
 def mutations(seed: int) -> Iterator[tuple[str, str]]:
-    """Yield (gold, solution) pairs for ever: the corpus's with pieces dropped, doubled, moved or put in."""
+    """Yield (gold, solution) pairs forever: the corpus's with pieces dropped, doubled, moved or put in."""
     draw = random.Random(seed)
     cases = corpus()
     while True:

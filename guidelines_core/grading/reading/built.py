@@ -23,7 +23,7 @@ def product(factors: list[Node]) -> Node:
 
 
 def recurring(fixed: str, repeated: str) -> Node:
-    """Return a decimal whose last digits repeat for ever: 0.1 and 6 is 1/6."""
+    """Return a decimal whose last digits repeat forever: 0.1 and 6 is 1/6."""
     places = len(fixed.partition(".")[2])
     return number(
         Fraction(fixed if fixed[0] != "." else "0" + fixed)
