@@ -106,6 +106,7 @@ class Surface:
 
 READ = (
     "actor_rollout_ref.model.use_remove_padding", "actor_rollout_ref.model.use_fused_kernels",
+    "actor_rollout_ref.model.lora_rank",
     "actor_rollout_ref.actor.optim.override_optimizer_config", "actor_rollout_ref.ref.fsdp_config.model_dtype",
     "guidelines.solver.max_concurrency", "reward.num_workers", "reward.reward_model.rollout.free_cache_engine",
     "algorithm.use_kl_in_reward", "data.train_batch_size", "data.max_prompt_length", "data.max_response_length",
