@@ -140,9 +140,12 @@ def test_any_file_is_axes_or_refused(content: bytes) -> None:
     assert all(isinstance(axis, str) and axis_values for axis, axis_values in axes.items())
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.one_of(scalars, st.dictionaries(st.sampled_from("de"), scalars))))
+numbered = scalars.filter(lambda value: value == value)
+"""Without NaN, which differs from itself."""
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.one_of(numbered, st.dictionaries(st.sampled_from("de"), numbered))))
 def test_a_configuration_differs_from_itself_in_nothing(read: dict[str, Any]) -> None:
-    read = {key: value for key, value in read.items() if value == value}
     config = OmegaConf.create(read)
     other = config.copy()
     assert differences(config, other) == {}
