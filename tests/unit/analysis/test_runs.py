@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -14,17 +13,8 @@ from guidelines_core.runs.lookup import RunError
 EXPERIMENT = "query-conditioned-guidelines"
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs; MLflow takes seconds to make one."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
-def client(empty: Path, tmp_path: Path) -> MlflowClient:
-    shutil.copy(empty, tmp_path)
+def client(tmp_path: Path) -> MlflowClient:
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     client.create_experiment(EXPERIMENT, artifact_location=(tmp_path / "mlruns").as_uri())
     return client

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import sqlite3
 from pathlib import Path
@@ -16,17 +15,8 @@ from guidelines_core.runs.lookup import PARENT, RunError, find_run, open_store
 EXPERIMENT = "query-conditioned-guidelines"
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs; MLflow takes seconds to make one."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
-def client(empty: Path, tmp_path: Path) -> MlflowClient:
-    shutil.copy(empty, tmp_path)
+def client(tmp_path: Path) -> MlflowClient:
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     client.create_experiment(EXPERIMENT, artifact_location=(tmp_path / "mlruns").as_uri())
     return client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlflow import MlflowClient
 from mlflow.tracing.client import TracingClient
 from omegaconf import OmegaConf
 
@@ -111,17 +109,8 @@ def test_a_trace_keeps_its_id_and_another_text_has_another() -> None:
     assert len(set(ids[0])) == 4
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs; MLflow takes seconds to make one."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
 @pytest.fixture
-def run(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    shutil.copy(empty, tmp_path)
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     names = {"experiment_name": "name", "project_name": "project"}
     run = claim(OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path / "name"), **names}}), resume=False,
