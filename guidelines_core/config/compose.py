@@ -23,7 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from guidelines_core.config import layout
 from guidelines_core.config.overrides import override_findings
-from guidelines_core.config.schema import GuidelinesConfig, bad_values
+from guidelines_core.config.ranges import bad_values
+from guidelines_core.config.schema import GuidelinesConfig
 from guidelines_core.data.manifest import SCHEMA_VERSION
 from guidelines_core.data.sources import digest
 from guidelines_core.digests import text_sha256

@@ -1,20 +1,14 @@
-"""The section `guidelines` of a configuration, for settings that verl has no key for: types, defaults and ranges."""
+"""The section `guidelines` of a configuration, for settings that verl has no key for: types and defaults.
+
+`ranges.py` has the values that each key accepts.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
-
-from guidelines_core.grading.verdicts import GRADERS
-from guidelines_core.prompts import STYLES
-from guidelines_core.reward.leak import POLICIES as LEAK_POLICIES
-
-SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
-"""Matches names of environment variables whose values must not be recorded."""
+from omegaconf import MISSING
 
 
 @dataclass
@@ -247,98 +241,3 @@ class GuidelinesConfig:
     start: StartConfig = field(default_factory=StartConfig)
     stop_within_s: float = 270.0
     fork_processes: bool = False
-
-
-def bad_values(config: DictConfig) -> Iterator[str]:
-    """Yield a sentence for every value of the section `guidelines` that is out of its range."""
-    grader = config.guidelines.grader.name
-    if grader not in GRADERS:
-        yield f"guidelines.grader.name={grader}: expected one of {', '.join(GRADERS)}"
-    if (leak := config.guidelines.grader.leak) not in LEAK_POLICIES:
-        yield f"guidelines.grader.leak={leak}: expected one of {', '.join(LEAK_POLICIES)}"
-    style = config.guidelines.prompts.style
-    if style not in STYLES:
-        yield f"guidelines.prompts.style={style}: expected one of {', '.join(STYLES)}"
-    positive = (
-        "data.size",
-        "data.val_size",
-        "solver.max_tokens",
-        "solver.val_max_tokens",
-        "solver.max_concurrency",
-        "solver.deadline_s",
-        "solver.step_deadline_s",
-        "solver.probe_every_s",
-        "solver.probe_s",
-        "solver.restart_within_s",
-        "grader.deadline_s",
-        "grader.workers",
-        "grader.memory_mb",
-        "start.stalled_s",
-        "start.stage_s",
-        "old_log_probs.agreement",
-        "old_log_probs.check_every",
-        "cost.gpu_hour",
-    )
-    for key in positive:
-        value = OmegaConf.select(config.guidelines, key)
-        if value is not None and value <= 0:
-            yield f"guidelines.{key}={value}: expected more than 0"
-    if (bounds := config.guidelines.data.pass_rate) is not None and (
-        len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= 1
-    ):
-        yield f"guidelines.data.pass_rate={list(bounds)}: expected [low, high] from 0 to 1, such as [0.1, 0.9], or null"
-    for name in config.guidelines.environment:
-        if SECRET.search(str(name)):
-            yield (
-                f"guidelines.environment.{name}: a configuration is recorded, and a secret must not be; export it in "
-                "the shell, the run's processes inherit it"
-            )
-    alarms = config.guidelines.alarms
-    for name in alarms.stop_on:
-        known = [each for each, limit in alarms.limits.items() if limit is not None]
-        if name not in known:
-            yield f"guidelines.alarms.stop_on={name}: expected names of alarms: {', '.join(known)}"
-    if alarms.webhook_env is not None and not re.fullmatch(r"[A-Za-z_]\w*", alarms.webhook_env):
-        yield (
-            "guidelines.alarms.webhook_env: expected the name of an environment variable, such as ALARMS_URL, and not "
-            "the address itself: a configuration is recorded, and the address must not be"
-        )
-    if not 0 <= (share := config.guidelines.max_lost_share) < 1:
-        yield f"guidelines.max_lost_share={share}: expected a share from 0 to less than 1, such as 0.5"
-    for split, count in config.guidelines.traces.items():
-        if count < 0:
-            yield f"guidelines.traces.{split}={count}: expected 0 or more"
-    kept = config.guidelines.checkpoints
-    if kept.keep_last is not None and kept.keep_last < 1:
-        yield f"guidelines.checkpoints.keep_last={kept.keep_last}: expected 1 or more, or null to keep all"
-    if kept.keep_best < 0:
-        yield f"guidelines.checkpoints.keep_best={kept.keep_best}: expected 0 or more"
-    if config.trainer.max_actor_ckpt_to_keep is not None:
-        yield (
-            f"trainer.max_actor_ckpt_to_keep={config.trainer.max_actor_ckpt_to_keep}: verl would delete half of a "
-            "checkpoint, and the best one, too; give guidelines.checkpoints.keep_last instead"
-        )
-    if config.guidelines.old_log_probs.agreement is not None:
-        if config.algorithm.rollout_correction.bypass_mode:
-            yield (
-                "algorithm.rollout_correction.bypass_mode=True: no step measures the difference; expected False, or "
-                "guidelines.old_log_probs.agreement=null"
-            )
-        if not config.actor_rollout_ref.rollout.calculate_log_probs:
-            yield (
-                "actor_rollout_ref.rollout.calculate_log_probs=False: the rollout's log-probs are not kept; expected "
-                "True, or guidelines.old_log_probs.agreement=null"
-            )
-    solver = config.guidelines.solver
-    for prefix in ("", "val_"):
-        samples, temperature = solver[f"{prefix}samples"], solver[f"{prefix}temperature"]
-        if temperature < 0:
-            yield f"guidelines.solver.{prefix}temperature={temperature}: expected 0 (greedy) or more"
-        if samples < 1:
-            yield f"guidelines.solver.{prefix}samples={samples}: expected 1 or more"
-        if samples > 1 and temperature == 0:
-            yield (
-                f"guidelines.solver.{prefix}samples={samples} with guidelines.solver.{prefix}temperature=0: a greedy "
-                f"solver writes the same solution {samples} times; expected a temperature above 0, such as 0.7, or "
-                f"{prefix}samples=1"
-            )
