@@ -54,13 +54,15 @@ def prepare(
     tokenizer: str | None = None,
     template: Mapping[str, Any] = MappingProxyType({}),
     columns: Mapping[str, str] = MappingProxyType({}),
+    reuse: bool = False,
 ) -> Manifest:
-    """Write train.parquet, val.parquet and manifest.json to `out`; an older data set there is replaced.
+    """Write train.parquet, val.parquet and manifest.json to `out`, and return the manifest.
 
     `source` is `word-problems`, a file or folder that `rows.read_rows` reads, or a hub id. Of the usable problems,
     those first in the order of a hash of seed and problem become the validation rows (at most a fifth of all) and
     the next `size` the training rows, so that neither depends on the order of reading. The same source,
-    arguments and pyarrow give the same bytes. All usable problems are held in memory, without solutions.
+    arguments and pyarrow give the same bytes. All usable problems are held in memory, without solutions. Processes that
+    call this for the same `out` wait for each other.
 
     Args:
         source: where the problems come from.
@@ -75,50 +77,37 @@ def prepare(
         tokenizer: the model whose tokens the manifest counts; None counts pieces of text.
         template: further arguments of the tokenizer's chat template.
         columns: the source's names of the columns `problem` and `answer`, where they differ.
+        reuse: return the manifest of an intact data set in `out` that was made from the same inputs; if only the
+            tokenizer differs, the rows stay and the manifest's lengths are counted again. False replaces any data set
+            in `out`.
 
     Raises:
-        DatasetError: a bad argument or source, or fewer than two usable problems.
+        DatasetError: a bad argument or source, fewer than two usable problems, or, with `reuse`, an intact data set in
+            `out` that was made from other inputs.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate, columns)
+    inputs = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate, columns)
     with _locked(out):
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer, template)
+        if reuse and not verify(out):
+            return _reused(out, inputs, tokenizer, template)
+        return _prepare(source, out.resolve(), inputs, planner_messages, gold_parses, exclude, tokenizer, template)
 
 
-def ensure(
-    source: str,
-    out: Path,
-    *,
-    size: int,
-    seed: int,
-    val_size: int = DEFAULT_VAL_SIZE,
-    planner_messages: PlannerMessages = prompts.planner_messages,
-    gold_parses: Callable[[str], bool] | None = equality.gold_parses,
-    exclude: Sequence[Path] = (),
-    pass_rate: Sequence[float] | None = None,
-    tokenizer: str | None = None,
-    template: Mapping[str, Any] = MappingProxyType({}),
-    columns: Mapping[str, str] = MappingProxyType({}),
-) -> Manifest:
-    """Prepare a data set as `prepare` does, unless `out` already holds an intact one made from the same inputs.
+def _reused(out: Path, inputs: Mapping[str, Any], tokenizer: str | None, template: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of the intact data set in `out`, its lengths counted with `tokenizer`.
 
-    A data set made from other inputs is never replaced. If only the tokenizer differs, the rows stay and the manifest's
-    lengths are counted again. Processes that call this for the same `out` wait for each other, and one of them
-    prepares.
+    Raises:
+        DatasetError: the data set was made from other inputs.
     """
-    asked = _inputs(source, size, seed, val_size, gold_parses, exclude, pass_rate, columns)
-    with _locked(out):
-        if not verify(out):
-            found = Manifest.load(out)
-            if other := [key for key, value in asked.items() if getattr(found, key) != value]:
-                was = ", ".join(f"{key} {getattr(found, key)}, now {asked[key]}" for key in other)
-                raise DatasetError(
-                    f"out {out} holds a data set that was made otherwise ({was}), and a run may still need it: name "
-                    "another folder, or prepare it again with python -m guidelines_core.data.prepare"
-                )
-            if found.length_unit == length_unit(tokenizer, template):
-                return found
-            return _measured(found, out, tokenizer, template)
-        return _prepare(source, out.resolve(), asked, planner_messages, gold_parses, exclude, tokenizer, template)
+    found = Manifest.load(out)
+    if differing := [key for key, value in inputs.items() if getattr(found, key) != value]:
+        was = ", ".join(f"{key} {getattr(found, key)}, now {inputs[key]}" for key in differing)
+        raise DatasetError(
+            f"out {out} holds a data set that was made otherwise ({was}), and a run may still need it: name "
+            "another folder, or prepare it again with python -m guidelines_core.data.prepare"
+        )
+    if found.length_unit == length_unit(tokenizer, template):
+        return found
+    return _recounted(found, out, tokenizer, template)
 
 
 def _inputs(
@@ -156,13 +145,14 @@ def _inputs(
 def _prepare(
     source: str,
     out: Path,
-    asked: dict[str, Any],
+    inputs: dict[str, Any],
     planner_messages: PlannerMessages,
     gold_parses: Callable[[str], bool] | None,
     exclude: Sequence[Path],
     tokenizer: str | None,
     template: Mapping[str, Any],
 ) -> Manifest:
+    """Prepare the data set in `out`, whose lock is held; `inputs` are the manifest's entries of `_inputs`."""
     if out.exists() and not out.is_dir():
         raise DatasetError(f"out {out} is a file, expected a folder: name a new folder")
     others = sorted({path.name for path in out.glob("*")} - {MANIFEST, TRAIN, VAL})
@@ -171,20 +161,20 @@ def _prepare(
             f"out {out} holds {', '.join(others[:5])}, which is no part of a data set and would be lost: "
             "name a new folder"
         )
-    size, seed, val_size = asked["size"], asked["seed"], asked["val_size"]
+    size, seed, val_size = inputs["size"], inputs["seed"], inputs["val_size"]
     default_source = Path(source).name.split(".")[0] if is_local(source) else Path(source).stem
     data_source = default_source if is_local(source) else source
-    rows = with_progress(rows_of(source, size + val_size, seed, asked["columns"]), "rows read")
+    rows = with_progress(rows_of(source, size + val_size, seed, inputs["columns"]), "rows read")
     problems, by_source, rows_read = usable(rows, default_source, Benchmarks.of_files(exclude))
     problems.sort(key=lambda problem: text_sha256(f"{seed}:{problem.problem_id}"))
     val_rows = max(1, min(val_size, len(problems) // 5))
-    if asked["pass_rate"] is not None:
+    if inputs["pass_rate"] is not None:
         if all(math.isnan(problem.pass_rate) for problem in problems):
             raise DatasetError(
-                f"guidelines.data.pass_rate={asked['pass_rate']}: no problem of {source} has a pass rate; measure them "
-                "with python -m guidelines_core.data.pass_rate and name the file that it writes"
+                f"guidelines.data.pass_rate={inputs['pass_rate']}: no problem of {source} has a pass rate; measure "
+                "them with python -m guidelines_core.data.pass_rate and name the file that it writes"
             )
-        problems = problems[:val_rows] + within(problems[val_rows:], asked["pass_rate"], by_source)
+        problems = problems[:val_rows] + within(problems[val_rows:], inputs["pass_rate"], by_source)
     chosen = with_parsed_golds(problems, val_rows + size, gold_parses, by_source)
     dropped = sum(by_source.values(), Counter[str]())
     if len(chosen) < 2:
@@ -202,13 +192,14 @@ def _prepare(
     for leftover in (new, old):
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir()
+    measurement = measured_file(Path(source))
     try:
         write_rows(new / TRAIN, train, "train", data_source, planner_messages)
         write_rows(new / VAL, val, "val", data_source, planner_messages)
         manifest = Manifest(
             schema=SCHEMA_VERSION,
-            **asked,
-            measured=json.loads(said.read_text()) if (said := measured_file(Path(source))).is_file() else None,
+            **inputs,
+            measured=json.loads(measurement.read_text()) if measurement.is_file() else None,
             rows_read=rows_read,
             dropped=dict(sorted(dropped.items())),
             not_selected=rows_read - sum(dropped.values()) - len(chosen),
@@ -237,7 +228,7 @@ def _lengths(folder: Path, tokenizer: str | None, template: Mapping[str, Any]) -
     return {split: {str(length): count for length, count in sorted(counts[split].items())} for split in counts}
 
 
-def _measured(found: Manifest, out: Path, tokenizer: str | None, template: Mapping[str, Any]) -> Manifest:
+def _recounted(found: Manifest, out: Path, tokenizer: str | None, template: Mapping[str, Any]) -> Manifest:
     """Count the prompts' lengths with another tokenizer; write and return the manifest."""
     manifest = dataclasses.replace(
         found, length_unit=length_unit(tokenizer, template), prompt_lengths=_lengths(out, tokenizer, template)

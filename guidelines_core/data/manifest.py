@@ -13,7 +13,7 @@ from guidelines_core.data.problems import DatasetError
 from guidelines_core.digests import file_sha256
 
 SCHEMA_VERSION = 6
-"""Increased when the same source gives other files, so that `ensure` prepares them again."""
+"""Increased when the same source gives other files, so that they are prepared again."""
 
 MANIFEST, TRAIN, VAL = "manifest.json", "train.parquet", "val.parquet"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.layout import table
-from guidelines_core.data.dataset import ensure
+from guidelines_core.data import dataset
 from guidelines_core.data.problems import DatasetError
 from guidelines_core.hardware.footprint import memory
 from guidelines_core.hardware.gpus import Device, devices
@@ -107,7 +107,7 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
                 ensure_model(Path(model))
         data = config.guidelines.data
         source = str(anchored(data.source)) if anchored(data.source).exists() else data.source
-        manifest = ensure(
+        manifest = dataset.prepare(
             source,
             Path(config.data.train_files).parent,
             size=data.size,
@@ -119,6 +119,7 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
             tokenizer=config.actor_rollout_ref.model.path,
             columns={ours: theirs for ours, theirs in data.columns.items() if theirs is not None},
             template=OmegaConf.to_container(config.data.apply_chat_template_kwargs),  # type: ignore[arg-type]
+            reuse=True,
         )
     except (ModelError, DatasetError) as error:
         raise Refused(str(error)) from error

@@ -1,4 +1,4 @@
-"""The faults that `run.py` injects into runs, one a row of its table, and the results that each row reports."""
+"""Rows that kill processes, break checkpoints, or take the store, the disk or the clock away."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.claim import claim
 from guidelines_core.runs.claim_file import ClaimError
-from tests.chaos.loop import SAVE_FREQ, TARGETS, Loop, differences, final_metrics, hit
+from tests.chaos.loop import SAVE_FREQ, TARGETS, Loop, hit
+from tests.chaos.outcomes import Row, own_disk, resize, resumed, undisturbed
 
-Row = dict[str, Any]
 MOMENTS = ("starting", "in a step", "in a step", "writing a checkpoint")
 TWO_STARTS = "two starts at once x50"
 JUMPING_CLOCK = """
@@ -55,19 +54,6 @@ def rows(seed: int, kills: int) -> dict[str, Callable[[Loop, Any], Row]]:
     }
 
 
-def unbroken(folder: Path) -> dict[str, dict[int, float]]:
-    """Return the metrics of a run without a fault."""
-    shutil.rmtree(folder, ignore_errors=True)
-    loop = Loop(folder)
-    try:
-        loop.start()
-        if loop.wait() != 0:
-            raise RuntimeError(f"the unbroken run failed: {folder / 'said.log'}")
-    finally:
-        loop.end()
-    return final_metrics(loop)
-
-
 def kill(seed: str, loop: Loop, theirs: Any) -> Row:
     """Kill one process of a run, drawn from `seed`, and resume."""
     draw = random.Random(seed)
@@ -80,35 +66,6 @@ def kill(seed: str, loop: Loop, theirs: Any) -> Row:
         "when": moment,
         **(struck or {}),
         **resumed(loop, theirs, code, struck),
-    }
-
-
-def resumed(loop: Loop, theirs: Any, code: int, struck: object = True, may_lose: int = SAVE_FREQ) -> Row:
-    """Return the results of a run that just ended with exit code `code`, and of the same run resumed to its end."""
-    left = loop.leftovers()
-    status, reason, done = loop.status, loop.reason, loop.steps_done()
-    halves = loop.unsealed()
-    starts = loop.finish()
-    refused = all(map(loop.refused, halves))
-    differing = differences(final_metrics(loop), theirs) if starts else ["not finished"]
-    # If the run's own process was killed, the next start records the end first. A run that lost only its solver
-    # restarts it and continues.
-    truthful = {0: status == "FINISHED", -signal.SIGKILL: status != "FINISHED"}.get(
-        code, status in ("FAILED", "KILLED")
-    )
-    lost = done - (loop.goes_on_from(2) if status != "FINISHED" else done)
-    as_it_should = starts == 1 and not left and not differing and truthful and refused and lost <= may_lose
-    return {
-        "exit_code": code,
-        "status": status,
-        "reason": reason,
-        "steps_lost": lost,
-        "leftovers": left,
-        "half_checkpoints": halves,
-        "recovered": starts > 0 and loop.status == "FINISHED",
-        "attempts_to_finish": starts,
-        "differing_metrics": differing,
-        "well": bool(struck) and as_it_should,
     }
 
 
@@ -189,24 +146,6 @@ def end_session(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def undisturbed(loop: Loop, theirs: Any, code: int) -> Row:
-    """Return the results of a run that the fault should not affect."""
-    differing = differences(final_metrics(loop), theirs)
-    client = MlflowClient(loop.uri)
-    twice = [name for name in theirs if len(client.get_metric_history(loop.run_id, name)) > len(theirs[name])]
-    well = code == 0 and loop.status == "FINISHED" and not differing and not twice
-    return {
-        "exit_code": code,
-        "status": loop.status,
-        "steps_lost": 0,
-        "leftovers": [],
-        "recovered": code == 0,
-        "differing_metrics": differing,
-        "recorded_twice": twice,
-        "well": well,
-    }
-
-
 def read_only_store(loop: Loop, theirs: Any) -> Row:
     """Make the store read-only from the second step to the fourth.
 
@@ -254,27 +193,16 @@ def clock_jumps(loop: Loop, theirs: Any) -> Row:
 
 def full_disk(loop: Loop, theirs: Any) -> Row:
     """Give the checkpoint directory so small a disk that the second checkpoint fills it, then a larger one."""
-    checkpoints = loop.folder / "disk"
-    checkpoints.mkdir()
-    mount("-t", "tmpfs", "-o", "size=512m", "tmpfs", str(checkpoints))
-    try:
-        loop.directory = checkpoints / "run"
+    with own_disk(loop) as disk:
         loop.start()
         loop.until(lambda: loop.checkpoint() == SAVE_FREQ)
-        used = shutil.disk_usage(checkpoints).used
-        mount("-o", f"remount,size={int(used * 1.4)}", str(checkpoints))
+        used = shutil.disk_usage(disk).used
+        resize(disk, str(int(used * 1.4)))
         code = loop.wait()
-        mount("-o", "remount,size=2g", str(checkpoints))
+        resize(disk, "2g")
         row = resumed(loop, theirs, code)
         full = " is full; " in row["reason"]
         return {"what": "disk full", "when": "writing a checkpoint", **row, "well": row["well"] and full}
-    finally:
-        subprocess.run(["umount", str(checkpoints)], check=True)
-
-
-def mount(*words: str) -> None:
-    """Mount; the exception has the reason of a failure."""
-    subprocess.run(["mount", *words], check=True)
 
 
 def two_starts(loop: Loop, theirs: Any, times: int = 50) -> Row:

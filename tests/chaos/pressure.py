@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from guidelines_core.runs.checkpoints import Checkpoint, sealed, superfluous
-from tests.chaos.faults import Row, mount, resumed, undisturbed
 from tests.chaos.loop import SAVE_FREQ, STEPS, Loop
+from tests.chaos.outcomes import Row, own_disk, resize, resumed, undisturbed
 
 
 def pressure_rows() -> dict[str, Callable[[Loop, Any], Row]]:
@@ -88,24 +88,18 @@ def pruned_checkpoints(loop: Loop, theirs: Any) -> Row:
 
 def disk_filled_at_once(loop: Loop, theirs: Any) -> Row:
     """Let another file take all of the disk within the second in which the second checkpoint is begun."""
-    checkpoints = loop.folder / "disk"
-    checkpoints.mkdir()
-    mount("-t", "tmpfs", "-o", "size=512m", "tmpfs", str(checkpoints))
-    try:
-        loop.directory = checkpoints / "run"
+    with own_disk(loop) as disk:
         loop.start()
         loop.until(lambda: loop.checkpoint() == SAVE_FREQ)
         loop.until(lambda: loop.steps_done() >= 2 * SAVE_FREQ - 1)
-        filler = checkpoints / "filler"
-        subprocess.run(["fallocate", "-l", str(shutil.disk_usage(checkpoints).free), str(filler)], check=True)
+        filler = disk / "filler"
+        subprocess.run(["fallocate", "-l", str(shutil.disk_usage(disk).free), str(filler)], check=True)
         code = loop.wait()
         filler.unlink()
-        mount("-o", "remount,size=2g", str(checkpoints))
+        resize(disk, "2g")
         row = resumed(loop, theirs, code)
         full = " is full; " in row["reason"]
         return {"what": "disk filled by another", "when": "in a step", **row, "well": row["well"] and full}
-    finally:
-        subprocess.run(["umount", str(checkpoints)], check=True)
 
 
 def job_requeued(loop: Loop, theirs: Any) -> Row:

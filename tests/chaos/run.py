@@ -25,8 +25,9 @@ from rich.table import Table
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.provenance import provenance
-from tests.chaos.faults import TWO_STARTS, Row, rows, unbroken
+from tests.chaos.faults import TWO_STARTS, rows
 from tests.chaos.loop import Loop
+from tests.chaos.outcomes import Row, unbroken
 from tests.chaos.pressure import pressure_rows
 
 out = Console()

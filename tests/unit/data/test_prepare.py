@@ -20,7 +20,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from guidelines_core import prompts
-from guidelines_core.data.dataset import ensure, prepare
+from guidelines_core.data.dataset import prepare
 from guidelines_core.data.manifest import Manifest, histogram, verify
 from guidelines_core.data.prepare import main
 from guidelines_core.data.problems import MAX_CHARACTERS, DatasetError, Drop, Problem, boxed_answers, parse_row
@@ -423,12 +423,12 @@ def test_verify_finds_every_change(tmp_path: Path) -> None:
         assert "manifest.json" in finding
 
 
-def test_ensure_prepares_once_and_again_when_the_files_are_broken(tmp_path: Path) -> None:
+def test_reuse_prepares_once_and_again_when_the_files_are_broken(tmp_path: Path) -> None:
     source, out = write_lines(tmp_path / "sums.jsonl", sums(30)), tmp_path / "out"
 
     def prepared() -> bool:
         before = (out / "train.parquet").stat().st_ino if out.exists() else None
-        manifest = ensure(str(source), out, size=9, seed=0, val_size=3)
+        manifest = prepare(str(source), out, size=9, seed=0, val_size=3, reuse=True)
         assert manifest == Manifest.load(out)
         assert verify(out) == []
         return (out / "train.parquet").stat().st_ino != before
@@ -441,21 +441,21 @@ def test_ensure_prepares_once_and_again_when_the_files_are_broken(tmp_path: Path
     assert not prepared()
 
 
-def test_ensure_never_replaces_what_was_made_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reuse_never_replaces_what_was_made_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, out = write_lines(tmp_path / "sums.jsonl", sums(30)), tmp_path / "out"
     arguments: dict[str, Any] = {"size": 9, "seed": 0, "val_size": 3}
-    first = ensure(str(source), out, **arguments)
+    first = prepare(str(source), out, **arguments, reuse=True)
     written = (out / "train.parquet").read_bytes()
     for change in ({"size": 8}, {"seed": 1}, {"val_size": 2}, {"gold_parses": None}):
         with pytest.raises(DatasetError, match=r"made otherwise \(.*now"):
-            ensure(str(source), out, **arguments | change)
+            prepare(str(source), out, **arguments | change, reuse=True)
     with monkeypatch.context() as other_prompts:
         other_prompts.setattr("guidelines_core.prompts.VERSION", "other")
         with pytest.raises(DatasetError, match=r"prompts_version .*, now other"):
-            ensure(str(source), out, **arguments)
+            prepare(str(source), out, **arguments, reuse=True)
     source.write_bytes(source.read_bytes().replace(b"2 plus", b"3 plus"))
     with pytest.raises(DatasetError, match=f"source_sha256 {first.source_sha256}, now "):
-        ensure(str(source), out, **arguments)
+        prepare(str(source), out, **arguments, reuse=True)
     assert (out / "train.parquet").read_bytes() == written
 
 
@@ -542,14 +542,16 @@ def test_another_tokenizer_counts_anew_and_leaves_the_rows(tmp_path: Path) -> No
     source = str(write_lines(tmp_path / "rows.jsonl", sums(9)))
     model = ROOT / "models" / "tiny-random"
     ensure_model(model)
-    first = ensure(source, tmp_path / "out", size=9, seed=0)
+    first = prepare(source, tmp_path / "out", size=9, seed=0, reuse=True)
     written = (tmp_path / "out" / "train.parquet").stat().st_mtime_ns
-    tokens = ensure(source, tmp_path / "out", size=9, seed=0, tokenizer=str(model))
+    tokens = prepare(source, tmp_path / "out", size=9, seed=0, tokenizer=str(model), reuse=True)
     assert first.prompt_lengths != tokens.prompt_lengths
     assert Manifest.load(tmp_path / "out") == tokens
     assert (tmp_path / "out" / "train.parquet").stat().st_mtime_ns == written
     assert verify(tmp_path / "out") == []
-    longer = ensure(source, tmp_path / "out", size=9, seed=0, tokenizer=str(model), template={"enable_thinking": False})
+    longer = prepare(
+        source, tmp_path / "out", size=9, seed=0, tokenizer=str(model), template={"enable_thinking": False}, reuse=True
+    )
     assert longer.length_unit == f"{model} with {{'enable_thinking': False}}"
 
 
