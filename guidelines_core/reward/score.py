@@ -15,7 +15,8 @@ from guidelines_core.grading.verdicts import Reason, Verdict
 from guidelines_core.prompts import solver_messages
 from guidelines_core.reward.leak import leaks
 from guidelines_core.reward.row import GradedRow, dump
-from guidelines_core.solver.client import Solution, Solver, SolverError
+from guidelines_core.solver.client import Solver, SolverError
+from guidelines_core.solver.response import Solution
 
 DECIDED = frozenset(reason.value for reason in (Reason.CORRECT, Reason.WRONG, Reason.NO_ANSWER))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from guidelines_core.solver.client import gives_a_token
+from guidelines_core.solver.probe import gives_a_token
 
 logger = logging.getLogger(__name__)
 

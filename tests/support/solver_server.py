@@ -18,9 +18,21 @@ from fastapi.responses import JSONResponse, Response
 
 @dataclass
 class Server:
-    """An OpenAI-style server that answers as it is told."""
+    """An OpenAI-style server that answers as it is told.
+
+    Attributes:
+        failures: the statuses of the next answers; `headers` come with them.
+        echo_key: whether a failure repeats the key that it got.
+        models: what `/v1/models` lists.
+        arrivals: when each request came, in s of `time.monotonic`.
+    """
 
     failures: list[int] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    echo_key: bool = False
+    models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "m"}])
+    arrivals: list[float] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     delay_s: float = 0.0
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -31,6 +43,8 @@ class Server:
     async def answer(self, request: Request) -> Response:
         asked = await request.json()
         self.requests.append(asked)
+        self.arrivals.append(time.monotonic())
+        self.keys.append(request.headers.get("authorization"))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(self.delay_s)
@@ -38,10 +52,19 @@ class Server:
         if self.bodies:
             return Response(self.bodies.pop(0), media_type="application/json")
         if self.failures:
-            return JSONResponse({"error": "told to fail"}, status_code=self.failures.pop(0))
+            said = {"error": "told to fail"} | ({"key": self.keys[-1]} if self.echo_key else {})
+            return JSONResponse(said, status_code=self.failures.pop(0), headers=self.headers)
         choice = {"message": {"content": "\\boxed{4}"}, "finish_reason": "length"}
         samples = asked.get("n", 1)
         return JSONResponse({"choices": [choice] * samples, "usage": {"completion_tokens": 7 * samples}})
+
+    async def list_models(self) -> Response:
+        return JSONResponse({"object": "list", "data": self.models})
+
+    @property
+    def url(self) -> str:
+        """The URL of the server as one elsewhere."""
+        return f"http://{self.address}/v1"
 
 
 @contextmanager
@@ -50,6 +73,7 @@ def serving() -> Iterator[Server]:
     told = Server()
     app = FastAPI()
     app.add_api_route("/v1/chat/completions", told.answer, methods=["POST"])
+    app.add_api_route("/v1/models", told.list_models, methods=["GET"])
     running = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=running.run)
     thread.start()

@@ -12,7 +12,8 @@ import pytest
 
 from guidelines_core.prompts import solver_messages
 from guidelines_core.solver import client as solver_module
-from guidelines_core.solver.client import Solver, SolverError, gives_a_token
+from guidelines_core.solver.client import Solver, SolverError
+from guidelines_core.solver.probe import gives_a_token
 from tests.support.solver_server import Server, serving, several, whole
 
 

@@ -1,0 +1,94 @@
+"""What a chat server answers: the solutions in it, or why there are none and whether another try can help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+TOO_BUSY = (408, 425, 429)
+"""HTTP statuses below 500 that ask for the same request later."""
+
+
+class GarbledError(RuntimeError):
+    """A response with status 200 holds no complete answer; another try may succeed."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What the solver wrote.
+
+    Attributes:
+        text: the solution.
+        tokens: its length in tokens; of a request for several solutions, their mean, since a server counts them
+            together.
+        truncated: whether it was cut at `max_tokens`.
+        seed: the request's seed; vLLM adds 0, 1, … for its solutions (`v1/engine/parallel_sampling.py`). None where
+            the server sampled from its own state.
+    """
+
+    text: str
+    tokens: float
+    truncated: bool
+    seed: int | None
+
+
+def passing(error: BaseException) -> bool:
+    """Say whether another try can help: a server that fails or is too busy, lost connections, not a refused request."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500 or error.response.status_code in TOO_BUSY
+    return isinstance(error, (httpx.TransportError, GarbledError))
+
+
+def in_words(error: BaseException | None) -> str:
+    """Return a failure in a few words."""
+    if isinstance(error, httpx.HTTPStatusError):
+        seconds = retry_after(error.response)
+        later = "" if seconds is None else f" (Retry-After: {seconds:.0f} s)"
+        return f"HTTP status {error.response.status_code}{later}, {error.response.text[:200]!r}"
+    return f"{type(error).__name__}: {str(error)[:200]}"
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that a response's `Retry-After` asks to wait; None without one, or one that cannot be read.
+
+    It has seconds or a date (RFC 9110, 10.2.3).
+    """
+    text = response.headers.get("retry-after", "").strip()
+    try:
+        if text.isdecimal():
+            return float(text)
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
+
+
+def read(response: httpx.Response, seed: int | None, samples: int = 1) -> list[Solution]:
+    """Return the `samples` solutions in a chat server's response.
+
+    Raises:
+        httpx.HTTPStatusError: the server refused the request or failed.
+        GarbledError: the body is no whole answer; also where vLLM broke an answer off ("abort") or gave fewer.
+    """
+    response.raise_for_status()
+    try:
+        body = response.json()
+        choices = [(choice["message"]["content"], choice["finish_reason"]) for choice in body["choices"]]
+        tokens = body["usage"]["completion_tokens"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise GarbledError(f"{type(error).__name__} in the solver's answer: {response.text[:200]!r}") from error
+    whole = all(ended in ("stop", "length") and isinstance(text, str | None) for text, ended in choices)
+    if not whole or len(choices) != samples or not isinstance(tokens, int):
+        ends = ", ".join(repr(ended) for _, ended in choices)
+        raise GarbledError(
+            f"{len(choices)} of {samples} answers with finish_reason={ends} from the solver: {response.text[:200]!r}"
+        )
+    return [
+        Solution(text=text or "", tokens=tokens / samples, truncated=ended == "length", seed=seed)
+        for text, ended in choices
+    ]
