@@ -23,11 +23,17 @@ from guidelines_core.config.compose import ConfigError, experiments
 from guidelines_core.hardware.estimate import forecast
 from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
 from guidelines_core.hardware.kv_cache import with_cache_sizes
-from guidelines_core.launch.alarms import Announcer
+from guidelines_core.launch.alarms import AlarmReporter
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.console import summary, watch
-from guidelines_core.launch.resume import ResumeError, asked_changes, resume
-from guidelines_core.launch.started import Started, UnknownRunError, command, first_start, resumed
+from guidelines_core.launch.resume import ResumeError, requested_changes, resume
+from guidelines_core.launch.start_record import (
+    StartRecord,
+    UnknownRunError,
+    compose_first_start,
+    compose_resumed,
+    resume_command,
+)
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, Refused, check, draw, prepare
@@ -63,8 +69,8 @@ def start(arguments: argparse.Namespace) -> int:
     """Compose, check, claim, train, report; return the exit code."""
     machine = named_machine(arguments.machine) if arguments.machine else None
     gpu = cache(lambda: known_gpu(machine or devices()))
-    compose = resumed if arguments.resume else first_start
-    composed, started = compose(arguments.name, arguments.overrides)
+    compose = compose_resumed if arguments.resume else compose_first_start
+    composed, record = compose(arguments.name, arguments.overrides)
     config = with_cache_sizes(composed, gpu)
     if arguments.dry_run:
         print(OmegaConf.to_yaml(config), flush=True)
@@ -73,7 +79,7 @@ def start(arguments: argparse.Namespace) -> int:
         findings = check(config, dry_run=True, resume=arguments.resume, new=arguments.new, machine=machine)
         show(findings)
         return 2 if any(finding.severity == "error" for finding in findings) else 0
-    with PrelaunchedDriver(config, began=psutil.Process().create_time()) as driver:
+    with PrelaunchedDriver(config, launched_at=psutil.Process().create_time()) as driver:
         findings = check(config, dry_run=False, resume=arguments.resume, new=arguments.new)
         show(findings)
         show(prepare(config, findings))
@@ -85,12 +91,12 @@ def start(arguments: argparse.Namespace) -> int:
                     f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
                     soft_wrap=True,
                 )
-                for line in chain(*asked_changes(config, run)):
+                for line in chain(*requested_changes(config, run)):
                     out.print(f"not done: {line}", markup=False, highlight=False, soft_wrap=True)
                 return 0
             checkpoint, notes = resume(config, run) if arguments.resume else (None, [])
             attempt = attempt_config(config, Launch(run.claim.run_name, run.directory, checkpoint))
-            return train(attempt, run, driver, notes, stop, started)
+            return train(attempt, run, driver, notes, stop, record)
 
 
 def show(findings: list[Finding]) -> None:
@@ -129,20 +135,20 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def train(
-    config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests, started: Started
+    config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests, record: StartRecord
 ) -> int:
     """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
     training, recorder = Training(config, run, driver, stop), Recorder(run)
-    announcer = Announcer(config, run.claim.run_name, run.directory, out)
+    reporter = AlarmReporter(config, run.claim.run_name, run.directory, out)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
     for note in notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)
     try:
-        started.record(run.directory, training.attempt)
+        record.write(run.directory, training.attempt)
         run.record(config, training.attempt, "; ".join(notes) or "from the first step")
         recorder.start()
         training.start()
-        steps = watch(training, config, out, announcer)
+        steps = watch(training, config, out, reporter)
     except BaseException as error:
         training.end()
         recorder.stop()
@@ -151,8 +157,8 @@ def train(
     outcome = training.end()
     recorder.stop()
     unrecorded = run.finish(outcome.status, outcome.reason, training.log) or recorder.failure
-    announcer.close()
-    out.print(summary(steps, outcome, str(run.directory), announcer.alarms))
+    reporter.close()
+    out.print(summary(steps, outcome, str(run.directory), reporter.alarms))
     if unrecorded:
         out.print(
             f"MLflow did not take all of it ({unrecorded}). It is kept; when the store is back: "
@@ -164,7 +170,7 @@ def train(
     if outcome.status == "FINISHED":
         out.print("Compare runs: [bold]make ui[/]")
     else:
-        again = command(run.claim.run_name, started.experiment, run.directory)
+        again = resume_command(run.claim.run_name, record.experiment, run.directory)
         out.print(f"Log: {training.log}\nGo on: {again}", markup=False, highlight=False, soft_wrap=True)
     run.release()
     return outcome.exit_code

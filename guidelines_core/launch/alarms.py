@@ -1,4 +1,4 @@
-"""Shows a run's alarms as they are raised, and sends them to its webhook."""
+"""Prints a run's alarms when they begin, and sends them to its webhook."""
 
 from __future__ import annotations
 
@@ -15,8 +15,16 @@ from guidelines_core.runs.alarms import Alarm, AlarmLog
 from guidelines_core.runs.journal import Journal, as_entry, attempts, history
 
 
-class Announcer:
-    """Takes a run's journal line by line and says which alarms it raises, on the console and by the webhook."""
+class AlarmReporter:
+    """Reads a run's journal line by line, and reports each alarm that begins on the console and to the webhook.
+
+    Args:
+        config: the run's configuration.
+        run_name: begins each message to the webhook.
+        directory: the run's directory, with the journals of earlier attempts.
+        console: where alarms are printed.
+        environ: holds the webhook's address under the name in `guidelines.alarms.webhook_env`.
+    """
 
     def __init__(
         self,
@@ -39,7 +47,7 @@ class Announcer:
         return self._log.alarms
 
     def take(self, line: dict[str, Any]) -> None:
-        """Take a line of the journal, `{"step": int, "data": {metric: value}}`, and say what it raises."""
+        """Read a journal line, `{"step": int, "data": {metric: value}}`, and report the alarms that begin with it."""
         for alarm in self._log.take(as_entry(line)):
             text = f"alarm {alarm}"
             self._console.print(text, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
@@ -47,6 +55,6 @@ class Announcer:
                 self._webhook.send(f"{self._run_name}: {text}")
 
     def close(self) -> None:
-        """Wait a little for what is still to be sent."""
+        """Wait for the messages that are still to be sent, at most 15 s."""
         if self._webhook is not None:
             self._webhook.close()

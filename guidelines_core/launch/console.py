@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from guidelines_core.grading.verdicts import GRADERS
-from guidelines_core.launch.alarms import Announcer
+from guidelines_core.launch.alarms import AlarmReporter
 from guidelines_core.launch.training import Outcome, Training
 from guidelines_core.reward.signal import signal_of_steps
 from guidelines_core.runs import cost
@@ -23,7 +23,7 @@ from guidelines_core.runs.phases import AFTER_STEP, IN_STEP, seconds_metric
 from guidelines_core.runs.start import start_line
 
 
-def watch(training: Training, config: DictConfig, console: Console, announcer: Announcer) -> list[dict[str, Any]]:
+def watch(training: Training, config: DictConfig, console: Console, reporter: AlarmReporter) -> list[dict[str, Any]]:
     """Show the run's progress until it ends; return every step's metrics, in order."""
     total = config.trainer.total_training_steps
     began = time.monotonic()
@@ -32,7 +32,7 @@ def watch(training: Training, config: DictConfig, console: Console, announcer: A
         while True:
             running = training.running
             for entry in training.new_steps():
-                announcer.take(entry)
+                reporter.take(entry)
                 if line := start_line(entry["data"]):
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
                 elif "training/global_step" not in entry["data"]:

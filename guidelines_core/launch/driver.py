@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch.forkserver import forked_processes
-from guidelines_core.launch.pending import keep_noting
+from guidelines_core.launch.pending import record_pending
 from guidelines_core.launch.processes import end_with
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.runs.start import Start
@@ -59,8 +59,8 @@ def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTas
         if expected.guidelines.fork_processes:
             python = stack.enter_context(forked_processes(warm_modules(expected.trainer.device)))
             if expected.trainer.device == "cuda":
-                stack.enter_context(inspected(python, expected))
-        # In parallel to the server's imports and after its fork, see WARM_MODULES.
+                stack.enter_context(inspecting_models(python, expected))
+        # After the fork of the server and while it imports, see WARM_MODULES.
         import verl.trainer.main_ppo  # noqa: F401
 
         config = receive_job()
@@ -73,8 +73,8 @@ def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTas
 
 
 @contextlib.contextmanager
-def inspected(python: Path, config: Any) -> Iterator[None]:
-    """Inspect the models' classes for vLLM in a fork of `python` while this process does its imports."""
+def inspecting_models(python: Path, config: Any) -> Iterator[None]:
+    """Inspect the model classes for vLLM in a process forked by `python`, while this process imports verl."""
     models = {config.actor_rollout_ref.model.path, config.guidelines.solver.model}
     process = subprocess.Popen([str(python), "-m", "guidelines_core.verl_adapter.model_class", *sorted(models)])
     try:
@@ -89,13 +89,13 @@ def receive_job() -> DictConfig:
     line = sys.stdin.readline()
     if not line:
         sys.exit()
-    begin = json.loads(line)
-    log = os.open(begin["log"], os.O_WRONLY | os.O_APPEND)
+    job = json.loads(line)
+    log = os.open(job["log"], os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    os.environ.update(begin["environment"])
-    config = OmegaConf.load(begin["config"])
+    os.environ.update(job["environment"])
+    config = OmegaConf.load(job["config"])
     assert isinstance(config, DictConfig)
     return config
 
@@ -111,7 +111,7 @@ def train(config: DictConfig, task_runner: type[GuidelinesTaskRunner]) -> None:
     from verl.trainer.main_ppo import run_ppo
 
     validate(config)
-    keep_noting()
+    record_pending()
     run_ppo(config, task_runner_class=ray.remote(task_runner))
 
 

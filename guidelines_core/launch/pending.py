@@ -1,4 +1,4 @@
-"""Writes down what Ray has not placed yet while a run starts; Ray itself does not log it."""
+"""Records what Ray has not placed yet while a run starts, which Ray does not log."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from guidelines_core.launch.processes import FOLDER
-from guidelines_core.launch.start_watch import WAITS
+from guidelines_core.launch.start_watch import PENDING_FILE
 
 EVERY_S = 5.0
 
 
-def keep_noting() -> None:
-    """Write what Ray has not placed into the attempt's folder, every few seconds, from a thread of Ray's driver."""
-    threading.Thread(target=_note, args=(Path(os.environ[FOLDER]) / WAITS,), name="pending", daemon=True).start()
+def record_pending() -> None:
+    """Write what Ray has not placed to the attempt's folder every `EVERY_S` seconds, from a thread of Ray's driver."""
+    threading.Thread(
+        target=_write_file, args=(Path(os.environ[FOLDER]) / PENDING_FILE,), name="pending", daemon=True
+    ).start()
 
 
-def _note(file: Path) -> None:
+def _write_file(file: Path) -> None:
     import ray
     from ray._private.state import actors
 
@@ -29,7 +31,7 @@ def _note(file: Path) -> None:
         time.sleep(EVERY_S)
         if ray.is_initialized():
             waiting = actors(actor_state_name="PENDING_CREATION")
-            text = pending(
+            text = unplaced(
                 ray.util.placement_group_table().values(),
                 [actor["ActorClassName"] for actor in waiting.values()],
                 ray.cluster_resources(),
@@ -38,25 +40,26 @@ def _note(file: Path) -> None:
             file.write_text(text)
 
 
-def pending(groups: Any, actors: list[str], there: Mapping[str, float], free: Mapping[str, float]) -> str:
-    """Return what is not placed and what the cluster has, empty if all is placed.
+def unplaced(groups: Any, actors: list[str], total: Mapping[str, float], free: Mapping[str, float]) -> str:
+    """Return what is not placed and what the cluster has, as text; empty if everything is placed.
 
     Args:
         groups: Ray's placement groups, as `placement_group_table` describes them.
         actors: the class of each actor that is not created yet.
-        there, free: the cluster's resources, all and the unused ones.
+        total: the cluster's resources.
+        free: those of them that are unused.
     """
-    wanted = [
+    waiting_for = [
         f"placement group {group['name']} of {' + '.join(map(_resources, group['bundles'].values()))}"
         for group in groups
         if group["state"] == "PENDING"
     ]
-    wanted += [f"{count} x {name}" for name, count in sorted(Counter(actors).items())]
-    if not wanted:
+    waiting_for += [f"{count} x {name}" for name, count in sorted(Counter(actors).items())]
+    if not waiting_for:
         return ""
-    kinds = [kind for kind in ("CPU", "GPU") if kind in there]
-    cluster = ", ".join(f"{there[kind]:g} {kind} ({free.get(kind, 0.0):g} free)" for kind in kinds)
-    return f"{', '.join(wanted)}; its cluster has {cluster}"
+    kinds = [kind for kind in ("CPU", "GPU") if kind in total]
+    cluster = ", ".join(f"{total[kind]:g} {kind} ({free.get(kind, 0.0):g} free)" for kind in kinds)
+    return f"{', '.join(waiting_for)}; its cluster has {cluster}"
 
 
 def _resources(bundle: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""May a run go on with another configuration, and from where?"""
+"""Decides whether a run may resume with a changed configuration, and from which checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guidelines_core.runs.provenance import parameters
 from guidelines_core.runs.tracking import Run
 
 MAY_CHANGE = (
-    # What is seen, kept and waited for.
+    # What is logged and kept, and how long the run waits.
     "guidelines/description",
     "guidelines/alarms/*",
     "guidelines/checkpoints/*",
@@ -32,7 +32,7 @@ MAY_CHANGE = (
     "trainer/resume_*",
     "*/profiler/*",
     "global_profiler/*",
-    # How fast the same work is done, and in what memory.
+    # Speed and memory of the same computation.
     "guidelines/environment/*",
     "guidelines/fork_processes",
     "guidelines/solver/max_concurrency",
@@ -55,15 +55,14 @@ MAY_CHANGE = (
     "ray_kwargs/*",
     "transfer_queue/*",
 )
-"""The keys that a resumed run may change, as patterns of their paths; all others are what its steps were made with."""
+"""The keys that a resumed run may change, as patterns of their paths; the results of its steps depend on all others."""
 
-LOST = {
-    "*/optim/*": "the checkpoint's optimizer and schedule would win over it without a word",
-    "trainer/total_training_steps": "the learning rate's schedule was laid out for the old number",
-    "data/*batch_size": "the checkpoint says which problems come next, and would say it of other batches",
+REFUSAL_REASONS = {
+    "*/optim/*": "the checkpoint's optimizer and schedule would silently override it",
+    "trainer/total_training_steps": "the learning rate's schedule was computed for the old number",
+    "data/*batch_size": "the checkpoint's position in the data was counted in the old batches",
 }
-"""What a change would come to, by the keys' patterns."""
-
+"""Why a change of a key is refused, by patterns of keys."""
 
 RENAMED = {
     "guidelines_core.gpu": "guidelines_core.verl_adapter.cuda_engine",
@@ -74,7 +73,7 @@ RENAMED = {
         "guidelines_core.verl_adapter.cpu.vllm_worker.CPUWorkerExtension"
     ),
 }
-"""Values of older runs' configurations whose modules have moved, with what they are called now."""
+"""Values in older runs' configurations that name a moved module, with the module's present name."""
 
 REPLACED = {
     "reward/custom_reward_function/path": {"pkg://guidelines_core.reward": "None"},
@@ -82,15 +81,14 @@ REPLACED = {
     "reward/reward_manager/name": {"naive": "GuidelineRewardManager"},
     "reward/reward_manager/module/path": {"None": "pkg://guidelines_core.verl_adapter.reward_manager"},
 }
-"""By key, older runs' values and those that do the same today: another of verl's extension points serves."""
-
+"""By key, values in older runs' configurations, and the present value that has the same effect."""
 
 RECORDED_BEFORE_SET = {
     "actor_rollout_ref/rollout/agent/default_agent_loop": "single_turn_agent",
     "actor_rollout_ref/rollout/agent/agent_loop_config_path": "None",
     "transfer_queue/enable": "False",
 }
-"""Values in older runs' configurations that were set only after these were recorded, and did not hold in the run."""
+"""By key, values in older runs' recorded configurations that the run replaced after recording."""
 
 
 class ResumeError(RuntimeError):
@@ -100,10 +98,10 @@ class ResumeError(RuntimeError):
 def changes(
     recorded: Mapping[str, str], wanted: Mapping[str, str], same: Collection[str] = ()
 ) -> tuple[list[str], list[str]]:
-    """Return the keys that differ and may, and those that differ and may not, each as a line with both values.
+    """Return the allowed and the refused changes from `recorded` to `wanted`, a line with both values for each.
 
-    A key that only one of the two has came or went with a version of the project, so it is no change by the user.
-    `same` are dotted keys of files and models whose content did not change: where that lies does not matter.
+    A key that only one of the two has was added or removed by a version of the project and is ignored. `same` are
+    dotted keys of files and models with the same content: a new path for them is ignored too.
     """
     moved = {(recorded.get(path, ""), wanted.get(path, "")) for path in (key.replace(".", "/") for key in same)}
     moved = {(old, new) for old, new in moved if old.startswith("/") and new.startswith("/")}
@@ -125,58 +123,60 @@ def changes(
         if any(fnmatch(key, pattern) for pattern in MAY_CHANGE):
             allowed.append(f"{dotted}: {recorded[key]} -> {wanted[key]}")
         else:
-            why = next((why for pattern, why in LOST.items() if fnmatch(key, pattern)), "its steps were made with it")
+            why = next(
+                (why for pattern, why in REFUSAL_REASONS.items() if fnmatch(key, pattern)),
+                "the results of its steps depend on it",
+            )
             refused.append(f"{dotted}={wanted[key]}: the run has {recorded[key]}, and {why}")
     return allowed, refused
 
 
-def asked_changes(config: DictConfig, run: Run) -> tuple[list[str], list[str]]:
-    """Return what of `config` is not as the run's last attempt was: what may change, and what may not, as lines."""
+def requested_changes(config: DictConfig, run: Run) -> tuple[list[str], list[str]]:
+    """Return the changes from the run's last attempt to `config`: the allowed and the refused ones, a line each."""
     attempts = sorted((run.directory / "logs").glob("attempt-*.yaml"), key=lambda path: path.stat().st_mtime)
     if not attempts:
         return [], []
     recorded = OmegaConf.load(attempts[-1])
     assert isinstance(recorded, DictConfig)
-    # A run of before the record existed: its files, if they are still there.
+    # An older run has no record of its inputs: they are hashed where they still exist.
     was, now = inputs.recorded(run.directory) or inputs.digests(recorded), inputs.digests(config)
     others = inputs.changed(was, now)
     wanted = attempt_config(config, Launch(run.claim.run_name, run.directory))
     allowed, refused = changes(parameters(recorded), parameters(wanted), now.keys() & was.keys() - set(others))
     refused += [
-        f"{key}={OmegaConf.select(config, key)}: its content has sha256 {now[key][:12]}, and that of the run's steps, "
-        f"{OmegaConf.select(recorded, key)}, had {was[key][:12]}"
+        f"{key}={OmegaConf.select(config, key)}: its content has sha256 {now[key][:12]}; the run's steps used "
+        f"{OmegaConf.select(recorded, key)} with {was[key][:12]}"
         for key in others
     ]
     return allowed, refused
 
 
 def resume(config: DictConfig, run: Run) -> tuple[Path | None, list[str]]:
-    """Choose the run's newest whole checkpoint and clear what its last attempt left behind.
+    """Choose the run's newest complete checkpoint and remove the leftovers of its last attempt.
 
-    Returns the checkpoint, None to start from the first step, and a line for each thing worth knowing: what was set
-    aside, what changed, where it goes on.
+    Returns:
+        The checkpoint, None to start from the first step; and notes for the user: leftovers that were removed, broken
+        checkpoints that were set aside, changed keys, and the step to resume from.
 
     Raises:
-        ResumeError: keys differ from the recorded configuration's that may not, or the content of files or models.
+        ResumeError: a key that may not change, or the content of a file or model, differs from the run's.
     """
     if not any((run.directory / "logs").glob("attempt-*.yaml")):
         return None, []
-    allowed, refused = asked_changes(config, run)
+    allowed, refused = requested_changes(config, run)
     if refused:
-        raise ResumeError(
-            "\n".join(refused) + "\nLeave it at the run's value, or start beside it with the new one: --new."
-        )
+        raise ResumeError("\n".join(refused) + "\nUse the run's value, or start a new run with the new one: --new.")
     cleared = clear(run)
     checkpoint, lines = choose(run.directory)
     if checkpoint is None:
-        where = ["no whole checkpoint is there: the run starts again from its first step"]
+        where = ["no complete checkpoint: the run starts again from its first step"]
     else:
         where = [f"goes on from {checkpoint.name}"]
     return checkpoint, [*cleared, *lines, *(f"changed: {line}" for line in allowed), *where]
 
 
 def clear(run: Run) -> list[str]:
-    """Clear what the run's dead attempts left behind; return a line if there was any."""
+    """End the processes and remove the shared memory of the run's dead attempts; return a line if there were any."""
     ended, segments = processes.clear(processes.attempt_folders(run.directory))
     if not ended and not segments:
         return []

@@ -19,9 +19,9 @@ from guidelines_core.launch import shared_memory
 from guidelines_core.launch.processes import FOLDER, adopt_orphans, end_descendants, end_with
 
 PARENT = "GUIDELINES_PARENT"
-"""The environment variable with the id of the process at whose end a process of the run ends."""
+"""The environment variable with the id of a parent process; when the parent ends, so does the process."""
 
-LOOK_S = 0.5
+SCAN_S = 0.5
 """Seconds between two searches for new segments of shared memory."""
 
 
@@ -33,7 +33,7 @@ def main(command: list[str]) -> int:
     end_with(int(os.environ[PARENT]), signal.SIGTERM)
     segments = shared_memory.Watch(folder, lambda: psutil.Process().children(recursive=True))
     try:
-        code = _ended(subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())}), segments)
+        code = _wait(subprocess.Popen(command, env={**os.environ, PARENT: str(os.getpid())}), segments)
         return code if code >= 0 else 128 - code
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -43,11 +43,11 @@ def main(command: list[str]) -> int:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ended(process: subprocess.Popen[bytes], segments: shared_memory.Watch) -> int:
-    """Note the segments of the processes until `process` ends; return its exit code."""
+def _wait(process: subprocess.Popen[bytes], segments: shared_memory.Watch) -> int:
+    """Wait until `process` ends, note its segments of shared memory meanwhile, and return its exit code."""
     while True:
         try:
-            return process.wait(LOOK_S)
+            return process.wait(SCAN_S)
         except subprocess.TimeoutExpired:
             segments.look()
 

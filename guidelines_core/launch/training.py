@@ -1,4 +1,4 @@
-"""Starts verl in a process group of its own, forwards signals and reports how it ended."""
+"""Starts verl in its own process group, forwards signals to it and reports how it ended."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from guidelines_core.runs.start import ENDED, Start
 from guidelines_core.runs.tracking import Run
 
 ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
-"""The prefix, with colors, that Ray puts before a line of another process."""
+"""Matches the prefix, with colors, that Ray adds to a line of another process."""
 
 FULL_BYTES = 16 * 2**20
-"""Free bytes below which a disk counts as full: a checkpoint did not fit on it."""
+"""Free bytes below which a disk counts as full, since a checkpoint does not fit on it."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,24 @@ class Outcome:
 
 
 class PrelaunchedDriver:
-    """A driver process started before preflight, which imports verl and waits for `train`.
+    """A driver process that starts before preflight, imports verl and waits for `train`.
 
-    It holds no GPU, port or file of the run, and ends with this process.
+    Until then it uses no GPU, port or file of the run. It ends with this process.
 
     Attributes:
-        folder: the attempt's folder for everything temporary; it is removed at the end.
+        folder: the attempt's folder for temporary files; `end` removes it.
         process: the supervisor, which runs the driver.
         start: the stages of the start so far.
     """
 
     def __init__(
-        self, config: DictConfig, module: str = "guidelines_core.launch.driver", began: float | None = None
+        self, config: DictConfig, module: str = "guidelines_core.launch.driver", launched_at: float | None = None
     ) -> None:
         """Start `module` under the supervisor; its processes end with this one.
 
-        `began` is when the run was launched, in seconds since 1970; now unless given.
+        `launched_at` is the time of the run's launch, in seconds since 1970; by default now.
         """
-        self.start = Start(time.time() if began is None else began)
+        self.start = Start(time.time() if launched_at is None else launched_at)
         self._adopted_before = processes.adopts_orphans()
         processes.adopt_orphans()
         self.folder = Path(tempfile.mkdtemp(prefix=processes.TEMPORARY, dir=temporary_root()))
@@ -82,7 +82,7 @@ class PrelaunchedDriver:
         composed = self.folder / "composed.yaml"
         OmegaConf.save(config, composed)
         environment = {**of_run(config, self.folder), PARENT: str(os.getpid())}
-        # A file without a name: it stays readable here when the driver ends, and leaves nothing to remove.
+        # An unnamed file stays readable when the driver ends, and needs no removal.
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "guidelines_core.launch.supervisor", sys.executable, "-m", module, str(composed)],
@@ -102,7 +102,13 @@ class PrelaunchedDriver:
         self.end()
 
     def train(self, config: Path, log: Path, environment: dict[str, str]) -> None:
-        """Have it train the configuration in file `config` and write to `log`; nothing happens if it has ended."""
+        """Send the driver its job; does nothing if the driver has ended.
+
+        Args:
+            config: the file of the configuration to train.
+            log: the file to which the driver redirects its output.
+            environment: variables to add to the driver's environment.
+        """
         line = {"config": str(config), "log": str(log), "environment": environment}
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -112,18 +118,18 @@ class PrelaunchedDriver:
             self.process.stdin.close()
 
     def processes(self) -> list[psutil.Process]:
-        """Return its living processes."""
+        """Return the driver's processes that are alive."""
         return processes.of_attempts({str(self.folder)})
 
     def end(self) -> None:
-        """End its processes, remove what they leave, and make of this process what it was before."""
+        """End the driver's processes, remove their files, and stop adopting orphans if this process did not before."""
         self._segments.look()
         processes.clear([self.folder])
         self.process.wait()
         processes.adopt_orphans(self._adopted_before)
 
     def output(self) -> str:
-        """Return what it has printed before `train` gave it a log."""
+        """Return the driver's output from before `train`."""
         self._output.seek(0)
         return self._output.read()
 
@@ -132,10 +138,10 @@ class Training:
     """One attempt at a run: verl's processes, their log and the journal of the steps.
 
     Attributes:
-        attempt: its number, from 1.
+        attempt: its number, counted from 1.
         log: all output of verl, Ray and vLLM.
         journal: one JSON line a step, `{"step": int, "data": {metric: value}}`, written by verl's file logger.
-        watches_start: whether a start that does not go on is ended.
+        watches_start: whether a start without progress is ended.
     """
 
     watches_start = True
@@ -160,15 +166,15 @@ class Training:
         self._kills_before = processes.memory_kills()
         self._stop_file = folder / f"{name}.stop"
         self._stop_deadline: float | None = None
-        self._started = False
-        self._starting: StartWatch | None = None
-        self._given_up: str | None = None
+        self._launched = False
+        self._start_watch: StartWatch | None = None
+        self._abort_reason: str | None = None
 
     def start(self) -> None:
-        """Start verl, unless a stop was asked for already."""
+        """Start verl, unless a stop signal has arrived already."""
         if self._stop.last is not None:
             return
-        self._started = True
+        self._launched = True
         self._driver.start.ends("preflight")
         self._driver.train(
             self._config_file,
@@ -184,26 +190,26 @@ class Training:
         )
         if self.watches_start:
             limits, folder = self._config.guidelines.start, self._driver.folder
-            self._starting = StartWatch(limits, folder, self.log, self._driver.processes)
+            self._start_watch = StartWatch(limits, folder, self.log, self._driver.processes)
 
     @property
     def running(self) -> bool:
-        """Whether verl runs and may go on.
+        """Whether verl is running and may continue.
 
-        After SIGTERM or SIGHUP it may for `stop_within_s`, if a step is under way; after Ctrl-C it may not, nor in a
-        start that stands still.
+        After SIGTERM or SIGHUP a step under way has `stop_within_s` seconds to end and be saved. Ctrl-C, and a start
+        without progress, end the attempt at once.
         """
-        if not self._started or self._driver.process.poll() is not None:
+        if not self._launched or self._driver.process.poll() is not None:
             return False
-        if self._starting is not None:
-            self._given_up = self._starting.look()
-            if self._given_up is not None:
+        if self._start_watch is not None:
+            self._abort_reason = self._start_watch.check()
+            if self._abort_reason is not None:
                 return False
         if self._stop.last is None:
             return True
         if not self._stop.finish_step:
             return False
-        if self._starting is not None and (self._starting.stage != FIRST_STEP or self._starting.stands_still):
+        if self._start_watch is not None and (self._start_watch.stage != FIRST_STEP or self._start_watch.stalled):
             return False
         if self._stop_deadline is None:
             self._stop_file.touch()
@@ -211,20 +217,20 @@ class Training:
         return time.monotonic() < self._stop_deadline
 
     def new_steps(self) -> list[dict[str, Any]]:
-        """Return the journal's lines that were written since the last call; the first step's ends the start."""
+        """Return the journal's lines since the last call, as verl wrote them; the first step's line ends the start."""
         lines = self._lines.new()
         if any(STEP in line["data"] for line in lines):
-            self._starting = None
+            self._start_watch = None
         return lines
 
     def failure(self) -> str:
-        """Return the log's line that names what ended verl; an empty log gets the driver's earlier output first."""
+        """Return the line of the log that names the cause of verl's end; fill an empty log with the driver's output."""
         if self.log.stat().st_size == 0:
             self.log.write_text(self._driver.output())
         return failure_line(self.log)
 
     def end(self) -> Outcome:
-        """End whatever still runs, clear up, and return how the attempt ended."""
+        """End all processes of the attempt, remove their files, and return how the attempt ended."""
         code = self._driver.process.poll()
         self._driver.end()
         total = self._config.trainer.total_training_steps
@@ -233,19 +239,19 @@ class Training:
             return Outcome("FINISHED", f"all {total} steps done")
         if self._stop.last is not None:
             return Outcome("KILLED", f"stopped by {signal.Signals(self._stop.last).name}, saved at step {saved}")
-        if self._given_up is not None:
-            return Outcome("FAILED", f"{self._given_up}; the log ends with: {last_line(self.log)}")
+        if self._abort_reason is not None:
+            return Outcome("FAILED", f"{self._abort_reason}; the log ends with: {last_line(self.log)}")
         if code != 0:
             killed = processes.memory_kills() - self._kills_before
             memory = f"; the machine ran out of memory and killed {killed} processes meanwhile" if killed else ""
-            # The log lies on the same disk, so it cannot say so.
+            # The log is on the same disk, so the error is missing there.
             disk = f"the disk of {self._run.directory} is full; " if is_full(self._run.directory) else ""
             return Outcome("FAILED", f"{disk}verl {exit_text(code)}: {self.failure()}{memory}")
         return Outcome("FAILED", f"verl ended without error at checkpoint {saved} of {total} steps")
 
 
 def is_full(folder: Path) -> bool:
-    """Say whether a folder's disk is full; one that is gone is not."""
+    """Return whether a folder's disk has less than `FULL_BYTES` free; False if the folder does not exist."""
     try:
         return shutil.disk_usage(folder).free < FULL_BYTES
     except OSError:
@@ -253,7 +259,7 @@ def is_full(folder: Path) -> bool:
 
 
 def exit_text(code: int | None) -> str:
-    """Say how a process ended that was started through the supervisor: 128 + N stands for signal N."""
+    """Return in words how a process under the supervisor ended; exit code 128 + N stands for signal N."""
     number = -code if code is not None and code < 0 else (code or 0) - 128
     if number in {each.value for each in signal.Signals}:
         return f"was ended by {signal.Signals(number).name}"
@@ -261,20 +267,20 @@ def exit_text(code: int | None) -> str:
 
 
 SYMPTOMS = re.compile(r"EngineDead|EngineGenerate|RayTask|RayActor|ActorDied|ActorUnavailable|WorkerCrashed|NodeDied")
-"""In the names of exceptions that say that another process failed, and not why."""
+"""Matches exceptions that report the failure of another process without its cause."""
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that says something."""
+    """Return the last nonempty line of a log, at most 300 characters; `nothing` if there is none."""
     lines = (ACTOR.sub("", line).strip() for line in reversed(log.read_text(errors="replace").splitlines()))
     return next(filter(None, lines), "nothing")[:300]
 
 
 def failure_line(log: Path) -> str:
-    """Return the log's line that names the exception that ended the run, for a reason that can be read at a glance.
+    """Return the line of the log that names the exception that ended the run, at most 800 characters.
 
-    It is the last one that is ours, for other processes complain as they are ended; else the last one that is no mere
-    symptom of another; else the last one of all.
+    The first that exists of: the last exception of this project, since other processes raise exceptions when they are
+    ended; the last exception that `SYMPTOMS` does not match; the last exception; the last line.
     """
     lines = [ACTOR.sub("", line).strip() for line in log.read_text(errors="replace").splitlines()]
     ours = [line for line in lines if re.match(r"guidelines_core(\.\w+)+: ", line)]

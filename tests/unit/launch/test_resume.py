@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.launch.attempt import Launch, attempt_config
-from guidelines_core.launch.resume import RENAMED, ResumeError, asked_changes, changes, resume
+from guidelines_core.launch.resume import RENAMED, ResumeError, changes, requested_changes, resume
 from guidelines_core.paths import ROOT
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
@@ -187,8 +187,8 @@ def test_a_run_of_before_the_record_goes_on_with_the_same_problems_elsewhere(
 
 def test_what_a_finished_run_would_not_do_is_said(config: DictConfig) -> None:
     run = attempted(config)
-    assert asked_changes(config, run) == ([], [])
+    assert requested_changes(config, run) == ([], [])
     wanted = changed(config, {"trainer.save_freq": 2, "actor_rollout_ref.actor.optim.lr": 1.0})
-    allowed, refused = asked_changes(wanted, run)
+    allowed, refused = requested_changes(wanted, run)
     assert allowed == ["trainer.save_freq: 5 -> 2"]
     assert refused[0].startswith("actor_rollout_ref.actor.optim.lr=1.0: the run has 1e-05")

@@ -1,4 +1,4 @@
-"""When a start is given up, and what is said of it."""
+"""When a start is ended, and the reason that is reported."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from guidelines_core.launch import processes
-from guidelines_core.launch.pending import pending
+from guidelines_core.launch.pending import unplaced
 from guidelines_core.launch.start_watch import (
     BYTES_A_S,
     CORES,
     FIRST_STEP,
+    PENDING_FILE,
     STAGES_FILE,
-    WAITS,
     Progress,
     StartWatch,
     Work,
@@ -35,13 +35,13 @@ LIMITS = OmegaConf.create({"stalled_s": 60.0, "stage_s": 600.0})
 IDLE = Work(0.0, 0, 0)
 
 
-def test_a_stage_without_progress_is_given_up_at_its_limit() -> None:
+def test_a_stage_without_progress_reaches_its_limit() -> None:
     progress = Progress("models", IDLE)
     for _ in range(5):
-        progress.goes_on(10, "models", IDLE)
-        assert progress.too_long(LIMITS) is None
-    progress.goes_on(10, "models", IDLE)
-    reason = progress.too_long(LIMITS)
+        progress.update(10, "models", IDLE)
+        assert progress.reached_limit(LIMITS) is None
+    progress.update(10, "models", IDLE)
+    reason = progress.reached_limit(LIMITS)
     assert reason is not None
     assert "its stage 'models' made no progress for 60 s (guidelines.start.stalled_s=60)" in reason
 
@@ -49,40 +49,40 @@ def test_a_stage_without_progress_is_given_up_at_its_limit() -> None:
 @pytest.mark.parametrize("work", [Work(CORES * 10, 0, 0), Work(0.0, int(BYTES_A_S * 10), 0), Work(0.0, 0, 1)])
 def test_work_reading_and_a_new_line_are_progress(work: Work) -> None:
     progress = Progress("models", IDLE)
-    progress.goes_on(50, "models", IDLE)
-    progress.goes_on(10, "models", work)
+    progress.update(50, "models", IDLE)
+    progress.update(10, "models", work)
     assert progress.idle_s == 0
-    progress.goes_on(50, "models", work)
+    progress.update(50, "models", work)
     assert progress.idle_s == 50
 
 
-def test_a_stage_that_works_for_ever_is_given_up_and_the_next_one_begins_anew() -> None:
+def test_a_stage_that_never_ends_reaches_its_limit_and_the_next_one_is_timed_anew() -> None:
     progress = Progress("models", IDLE)
-    progress.goes_on(590, "models", Work(590, 0, 0))
-    progress.goes_on(20, "weights", Work(600, 0, 0))
-    assert progress.too_long(LIMITS) is None
-    progress.goes_on(600, "weights", Work(1200, 0, 0))
-    reason = progress.too_long(LIMITS)
+    progress.update(590, "models", Work(590, 0, 0))
+    progress.update(20, "weights", Work(600, 0, 0))
+    assert progress.reached_limit(LIMITS) is None
+    progress.update(600, "weights", Work(1200, 0, 0))
+    reason = progress.reached_limit(LIMITS)
     assert reason is not None
     assert "its stage 'weights' has lasted 600 s (guidelines.start.stage_s=600)" in reason
 
 
 @given(st.lists(st.tuples(st.sampled_from(["Ray", "data"]), st.integers(0, 2)), min_size=1, max_size=30))
-def test_only_looks_without_work_in_one_stage_add_up(looks: list[tuple[str, int]]) -> None:
+def test_only_checks_without_work_in_one_stage_add_up(checks: list[tuple[str, int]]) -> None:
     progress, cpu = Progress("Ray", IDLE), 0.0
-    for stage, used in looks:
+    for stage, used in checks:
         cpu += used
-        progress.goes_on(10, stage, Work(cpu, 0, 0))
+        progress.update(10, stage, Work(cpu, 0, 0))
     idle = 0
-    previous = ["Ray", *(stage for stage, _ in looks)]
-    for (stage, used), before in zip(reversed(looks), reversed(previous[:-1]), strict=True):
+    previous = ["Ray", *(stage for stage, _ in checks)]
+    for (stage, used), before in zip(reversed(checks), reversed(previous[:-1]), strict=True):
         if used or stage != before:
             break
         idle += 10
     assert progress.idle_s == idle
 
 
-def test_a_line_that_is_said_again_with_another_time_is_no_progress(tmp_path: Path) -> None:
+def test_a_line_that_is_repeated_with_another_time_is_no_progress(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("")
     watch = StartWatch(LIMITS, tmp_path, log, list)
@@ -106,20 +106,20 @@ def test_what_ray_has_not_placed_is_named_with_what_the_cluster_has() -> None:
         {"name": "verl_group_1:0", "state": "CREATED", "bundles": {0: {"CPU": 3.0, "GPU": 1.0}}},
         {"name": "verl_group_1:1", "state": "PENDING", "bundles": {0: {"CPU": 3.0, "GPU": 1.0}, 1: {"CPU": 3.0}}},
     ]
-    assert pending(groups, ["B", "A", "B"], {"CPU": 4.0, "GPU": 2.0, "memory": 9.0}, {"GPU": 1.0}) == (
+    assert unplaced(groups, ["B", "A", "B"], {"CPU": 4.0, "GPU": 2.0, "memory": 9.0}, {"GPU": 1.0}) == (
         "placement group verl_group_1:1 of {CPU 3, GPU 1} + {CPU 3}, 1 x A, 2 x B; "
         "its cluster has 4 CPU (0 free), 2 GPU (1 free)"
     )
-    assert pending(groups[:1], [], {}, {}) == ""
+    assert unplaced(groups[:1], [], {}, {}) == ""
 
 
-# A run whose driver stands still as its folder's file `stage` says.
+# A driver that notes the stages in the file `stage` and then hangs.
 HANGS = """
 import json, os, sys, time
 from pathlib import Path
 begin = json.loads(sys.stdin.readline())
 folder = Path(os.environ["GUIDELINES_FOLDER"])
-(folder / "waits").write_text("placement group one of {CPU 3}")
+(folder / "pending").write_text("placement group one of {CPU 3}")
 Path(begin["environment"]["GUIDELINES_STAGES"]).write_text(Path(sys.argv[0]).with_name("stage").read_text())
 with open(begin["log"], "a") as log:
     log.write("INFO: the first word\\nthe last word\\n")
@@ -133,7 +133,7 @@ from omegaconf import OmegaConf
 from guidelines_core.launch import start_watch
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
-start_watch.LOOK_S = 2.0
+start_watch.CHECK_S = 2.0
 config = OmegaConf.create({
     "guidelines": {
         "environment": {}, "stop_within_s": 200.0, "start": {"stalled_s": float(sys.argv[2]), "stage_s": 200}
@@ -153,7 +153,7 @@ with PrelaunchedDriver(config, "hangs") as driver, StopRequests() as stop:
 
 
 def hanging(folder: Path, ended: str, stalled_s: float) -> subprocess.Popen[str]:
-    """Start a run whose driver notes the stages `ended` and stands still."""
+    """Start a run whose driver notes the stages `ended` and then hangs."""
     (folder / "logs").mkdir()
     (folder / "hangs.py").write_text(HANGS)
     (folder / "stage").write_text(ended)
@@ -163,7 +163,7 @@ def hanging(folder: Path, ended: str, stalled_s: float) -> subprocess.Popen[str]
     )
 
 
-def test_a_start_that_stands_still_ends_failed_with_its_stage_and_what_it_waits_for(tmp_path: Path) -> None:
+def test_a_stalled_start_ends_failed_with_its_stage_and_what_it_waits_for(tmp_path: Path) -> None:
     process = hanging(tmp_path, "imports ray data", 8.0)
     said, _ = process.communicate(timeout=200)
     status, reason, folder, there = json.loads(said.splitlines()[-1])
@@ -176,7 +176,7 @@ def test_a_start_that_stands_still_ends_failed_with_its_stage_and_what_it_waits_
 
 
 @pytest.mark.parametrize("ended", ["imports ray", " ".join(STAGES)], ids=["in a stage", "in the first step"])
-def test_sigterm_ends_a_start_that_stands_still_within_seconds(tmp_path: Path, ended: str) -> None:
+def test_sigterm_ends_a_stalled_start_within_seconds(tmp_path: Path, ended: str) -> None:
     process = hanging(tmp_path, ended, 160.0)
     deadline = time.monotonic() + 120
     log = tmp_path / "logs/attempt-1.log"
@@ -197,5 +197,5 @@ def test_the_stage_is_the_first_that_has_not_ended(tmp_path: Path) -> None:
     assert watch.stage == "data"
     (tmp_path / STAGES_FILE).write_text("\n".join(STAGES))
     assert watch.stage == FIRST_STEP
-    (tmp_path / WAITS).write_text("")
-    assert watch.look() is None
+    (tmp_path / PENDING_FILE).write_text("")
+    assert watch.check() is None

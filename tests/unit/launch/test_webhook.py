@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from guidelines_core.launch.alarms import Announcer
+from guidelines_core.launch.alarms import AlarmReporter
 from guidelines_core.launch.webhook import TRIES, Webhook
 from guidelines_core.runs.journal import STEP
 
@@ -78,7 +78,7 @@ def test_a_refused_message_is_tried_again_and_then_dropped_without_its_address(
     webhook.close()
     assert len(hook.bodies) == 3 + TRIES + 1
     assert [record.getMessage() for record in caplog.records] == [
-        f"the webhook did not take an alarm in {TRIES} tries (status 500): lost"
+        f"the webhook did not accept an alarm in {TRIES} tries (status 500): lost"
     ]
 
 
@@ -88,13 +88,13 @@ def test_an_address_where_nobody_listens_is_said_without_it(address: str, caplog
     webhook.send("lost")
     webhook.close()
     (record,) = caplog.records
-    assert "did not take an alarm" in record.getMessage()
+    assert "did not accept an alarm" in record.getMessage()
     assert SECRET not in record.getMessage()
 
 
-def announcer(folder: Path, console: Console, environ: dict[str, str]) -> Announcer:
+def reporter(folder: Path, console: Console, environ: dict[str, str]) -> AlarmReporter:
     settings = {"limits": {"nan": {}, "leak": {"steps": 2, "above": 0.2}}, "webhook_env": "ALARMS_URL", "stop_on": []}
-    return Announcer(OmegaConf.create({"guidelines": {"alarms": settings}}), "name", folder, console, environ)
+    return AlarmReporter(OmegaConf.create({"guidelines": {"alarms": settings}}), "name", folder, console, environ)
 
 
 def line(step: int, leak: float, loss: float | None = 0.1) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def line(step: int, leak: float, loss: float | None = 0.1) -> dict[str, Any]:
 def test_an_alarm_is_said_once_when_it_begins_and_never_waits_for_the_webhook(hook: Hook, tmp_path: Path) -> None:
     hook.delay_s = 0.5
     console = Console(width=200, record=True)
-    found = announcer(tmp_path, console, {"ALARMS_URL": hook.address})
+    found = reporter(tmp_path, console, {"ALARMS_URL": hook.address})
     began = time.monotonic()
     for step, leak in enumerate([0.3, 0.3, 0.3, 0.0, 0.0, 0.3, 0.3], start=1):
         found.take(line(step, leak))
@@ -128,7 +128,7 @@ def test_a_resumed_run_goes_on_with_what_its_journal_has(tmp_path: Path) -> None
     journal = "".join(json.dumps(line(step, 0.3)) + "\n" for step in (1, 2))
     (tmp_path / "logs/attempt-1.jsonl").write_text(journal)
     console = Console(width=200, record=True)
-    found = announcer(tmp_path, console, {})
+    found = reporter(tmp_path, console, {})
     found.take(line(3, 0.3))
     assert console.export_text() == ""
     assert [(alarm.first, alarm.last) for alarm in found.alarms] == [(2, 3)]
