@@ -165,7 +165,7 @@ def resume(config: DictConfig, run: Run) -> tuple[Path | None, list[str]]:
         return None, []
     allowed, refused = requested_changes(config, run)
     if refused:
-        raise ResumeError("\n".join(refused) + "\nUse the run's value, or start a new run with the new one: --new.")
+        raise ResumeError("\n".join(refused) + "\nUse the run's value, or start a new run with the new value: --new.")
     cleared = clear(run)
     checkpoint, lines = choose(run.directory)
     if checkpoint is None:

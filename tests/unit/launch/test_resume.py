@@ -166,7 +166,7 @@ def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: D
     _, lines = resume(moved, run)
     assert lines[-1] == "goes on from global_step_4"
     write_problems(second / "train.parquet", "other problems")
-    with pytest.raises(ResumeError, match=rf"data\.train_files={second}.*sha256 .*{first}.* had .*(\n.*)*--new"):
+    with pytest.raises(ResumeError, match=rf"data\.train_files={second}.*sha256 .*{first}.* with .*(\n.*)*--new"):
         resume(moved, run)
 
 
