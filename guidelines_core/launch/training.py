@@ -28,7 +28,7 @@ from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.checkpoints import last_checkpoint
 from guidelines_core.runs.journal import STEP, STOP_FILE, Journal
-from guidelines_core.runs.start import ENDED, Start
+from guidelines_core.runs.start import STAGES_PATH, Start
 from guidelines_core.runs.tracking import Run
 
 ACTOR = re.compile(r"\x1b\[\d+m(\([^)]*\)\x1b\[0m )?")
@@ -183,7 +183,7 @@ class Training:
                 "MLFLOW_TRACKING_URI": self._run.claim.tracking_uri,
                 "VERL_FILE_LOGGER_PATH": str(self.journal),
                 STOP_FILE: str(self._stop_file),
-                ENDED: str(self._driver.folder / STAGES_FILE),
+                STAGES_PATH: str(self._driver.folder / STAGES_FILE),
                 **self._driver.start.environment(),
                 **energy.environment(),
             },

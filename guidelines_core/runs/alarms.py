@@ -1,7 +1,7 @@
-"""What is wrong with a run, by its steps' metrics: rules, with the limits of `experiments/conf/alarms/limits.yaml`.
+"""Rules that detect an unhealthy run by its steps' metrics; `experiments/conf/alarms/limits.yaml` has their limits.
 
-A rule looks at all trained steps so far and says what is wrong with the last one, or nothing. A rule whose metrics the
-run does not have says nothing.
+A rule is a function of all trained steps so far and the rule's limits. It returns a sentence about the last step, or
+None if all is well or the run has none of its metrics.
 """
 
 from __future__ import annotations
@@ -14,71 +14,72 @@ from statistics import fmean, median, stdev
 from guidelines_core.runs.journal import STEP, Entry
 
 Step = Mapping[str, float]
-"""One trained step's metrics; NaN is a value that was no number."""
+"""The metrics of one trained step; NaN stands for a value that was not a number."""
 
 Limits = Mapping[str, Mapping[str, float] | None]
 """Each rule's limits by the rule's name; a rule that is missing or None is off."""
 
 ROOM = "disk/checkpoints_left"
-"""How many checkpoints as large as the last one still fit on the disk."""
+"""The metric with the number of checkpoints, as large as the last one, that still fit on the disk."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """A rule that held without a break from step `first` to step `last`.
+    """A rule that applied to every step from `first` to `last`.
 
     Attributes:
         name: the rule's name.
-        first, last: steps.
-        words: what was wrong at `first`, one sentence.
+        first: the first step.
+        last: the last step so far.
+        text: the rule's sentence about `first`.
     """
 
     name: str
     first: int
     last: int
-    words: str
+    text: str
 
     def __str__(self) -> str:
         steps = f"step {self.first}" if self.first == self.last else f"steps {self.first} to {self.last}"
-        return f"{self.name}, {steps}: {self.words}"
+        return f"{self.name}, {steps}: {self.text}"
 
 
-def raised(steps: Sequence[Step], limits: Limits) -> dict[str, str]:
-    """Return what is wrong with the last of `steps`, in words, by the rule's name; empty if nothing is."""
+def active_alarms(steps: Sequence[Step], limits: Limits) -> dict[str, str]:
+    """Return the sentences about the last of `steps`, by the name of the rule; empty if no rule applies."""
     found = {}
     for name, rule in RULES.items():
-        if (limit := limits.get(name)) is not None and (words := rule(steps, limit)):
-            found[name] = words
+        if (limit := limits.get(name)) is not None and (text := rule(steps, limit)):
+            found[name] = text
     return found
 
 
-def continued(alarms: Sequence[Alarm], steps: Sequence[Step], limits: Limits) -> list[Alarm]:
-    """Return `alarms`, those of all steps before the last, with what is raised by the last of `steps`."""
+def with_last_step(alarms: Sequence[Alarm], steps: Sequence[Step], limits: Limits) -> list[Alarm]:
+    """Return `alarms`, which cover all steps but the last, extended by the last step and with its new alarms."""
     step, before = int(steps[-1][STEP]), int(steps[-2][STEP]) if len(steps) > 1 else None
-    found = raised(steps, limits)
-    going_on = {alarm.name: alarm for alarm in alarms if alarm.last == before and alarm.name in found}
-    kept = [replace(alarm, last=step) if going_on.get(alarm.name) is alarm else alarm for alarm in alarms]
-    return kept + [Alarm(name, step, step, words) for name, words in found.items() if name not in going_on]
+    found = active_alarms(steps, limits)
+    ongoing = {alarm.name: alarm for alarm in alarms if alarm.last == before and alarm.name in found}
+    extended = [replace(alarm, last=step) if ongoing.get(alarm.name) is alarm else alarm for alarm in alarms]
+    return extended + [Alarm(name, step, step, text) for name, text in found.items() if name not in ongoing]
 
 
 def alarms_of(steps: Sequence[Step], limits: Limits) -> list[Alarm]:
-    """Return all alarms of a run's steps, in the order in which they began."""
+    """Return all alarms of a run's steps, in the order of their first steps."""
     found: list[Alarm] = []
     for count in range(1, len(steps) + 1):
-        found = continued(found, steps[:count], limits)
+        found = with_last_step(found, steps[:count], limits)
     return found
 
 
 class AlarmLog:
-    """The alarms of a run that goes on.
+    """The alarms of a run that is still training.
 
     Attributes:
-        steps: the metrics of each trained step; what is logged after it, such as its checkpoint, is part of it.
-        alarms: all alarms so far, in the order in which they began.
+        steps: the metrics of each trained step, with those that are logged after it, such as its checkpoint's.
+        alarms: all alarms so far, in the order of their first steps.
     """
 
     def __init__(self, limits: Limits, earlier: Iterable[Entry] = ()) -> None:
-        """Begin with the entries of earlier attempts, see `journal.history`."""
+        """Start from the entries of earlier attempts, see `journal.history`."""
         self._limits = limits
         self.steps: list[dict[str, float]] = []
         for entry in earlier:
@@ -88,14 +89,14 @@ class AlarmLog:
     def take(self, entry: Entry) -> list[Alarm]:
         """Add an entry of the journal and return the alarms that begin with it.
 
-        A step that is trained again cuts off what was known of it and of later ones.
+        A step that is trained again replaces its earlier record and those of all later steps.
         """
         before = len(self.steps)
         if not self._add(entry):
             return []
         if len(self.steps) <= before:
             self.alarms = alarms_of(self.steps[:-1], self._limits)
-        self.alarms = continued(self.alarms, self.steps, self._limits)
+        self.alarms = with_last_step(self.alarms, self.steps, self._limits)
         return [alarm for alarm in self.alarms if alarm.first == entry.metrics[STEP]]
 
     def _add(self, entry: Entry) -> bool:
@@ -111,14 +112,14 @@ class AlarmLog:
 
 
 def nan(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say which loss, gradient norm or reward is no number."""
+    """Detect losses, gradient norms and rewards that are not a number."""
     watched = ("actor/", "critic/", "reward/mean")
     bad = sorted(name for name, value in steps[-1].items() if name.startswith(watched) and math.isnan(value))
     return f"not a number: {', '.join(bad[:3])}{' and more' if len(bad) > 3 else ''}" if bad else None
 
 
 def reward_falling(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the mean reward has fallen from the steps before to the last steps."""
+    """Detect a fall of the mean reward between the last two windows of `limit["steps"]` steps."""
     values, size = _values(steps, "reward/mean"), int(limit["steps"])
     if len(values) < 2 * size:
         return None
@@ -131,7 +132,7 @@ def reward_falling(steps: Sequence[Step], limit: Mapping[str, float]) -> str | N
 
 
 def reward_flat(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the reward's straight line over the last steps does not rise (least squares)."""
+    """Detect a reward whose least-squares line over the last `limit["steps"]` steps does not rise."""
     size = int(limit["steps"])
     values = _values(steps, "reward/mean")[-size:]
     if len(values) < size or fmean(values) > limit["enough"]:
@@ -147,7 +148,7 @@ def reward_flat(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None
 
 
 def entropy_collapse(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the policy's entropy is a small share of what it was at the start."""
+    """Detect an entropy of the policy that is a small share of its value at the start."""
     values, size = _values(steps, "actor/entropy"), int(limit["steps"])
     if len(values) <= size:
         return None
@@ -156,7 +157,7 @@ def entropy_collapse(steps: Sequence[Step], limit: Mapping[str, float]) -> str |
 
 
 def kl_spike(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the KL to the reference is large, or has jumped."""
+    """Detect a KL to the reference that is large, or many times its median."""
     for name in ("actor/kl_loss", "actor/reward_kl_penalty"):
         value, usual = _last(steps, name), _median(steps, name, limit["after"])
         if value is not None and value > limit["above"]:
@@ -167,7 +168,7 @@ def kl_spike(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
 
 
 def gradient_spike(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the gradient's norm has jumped."""
+    """Detect a gradient norm that is many times its median."""
     value, usual = _last(steps, "actor/grad_norm"), _median(steps, "actor/grad_norm", limit["after"])
     if value is None or usual is None or value <= max(limit["times"] * usual, limit["at_least"]):
         return None
@@ -175,13 +176,13 @@ def gradient_spike(steps: Sequence[Step], limit: Mapping[str, float]) -> str | N
 
 
 def mixed_groups(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that few groups have mixed rewards."""
+    """Detect a small share of groups with mixed rewards."""
     share = _mean(steps, "reward/mixed_groups", limit["steps"])
     return f"{share:.0%} of the groups have mixed rewards" if share is not None and share < limit["below"] else None
 
 
 def leak(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that many guidelines contain the gold answer."""
+    """Detect a large share of guidelines with the gold answer in them."""
     share = _mean(steps, "guideline/leak", limit["steps"])
     return (
         f"{share:.0%} of the guidelines contain the gold answer"
@@ -191,14 +192,14 @@ def leak(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
 
 
 def truncation(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that many guidelines or solutions are cut at the limit of tokens."""
+    """Detect a large share of guidelines or solutions that are cut at the token limit."""
     shares = {kind: _mean(steps, f"{kind}/truncated", limit["steps"]) for kind in ("guideline", "solution")}
     cut = [f"{share:.0%} of the {kind}s" for kind, share in shares.items() if share and share > limit["above"]]
     return f"{' and '.join(cut)} are cut at the limit of tokens" if cut else None
 
 
 def solver_slow(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the solver takes much longer than it usually does."""
+    """Detect a median latency of the solver that is many times its usual value."""
     value, usual = _last(steps, "solver/latency_p50_s"), _median(steps, "solver/latency_p50_s", limit["after"])
     if value is None or usual is None or value <= max(limit["times"] * usual, limit["at_least"]):
         return None
@@ -206,7 +207,7 @@ def solver_slow(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None
 
 
 def rollout_mismatch(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that rollout engine and training do not agree on the tokens' probabilities."""
+    """Detect token probabilities that differ between rollout engine and training."""
     value = _last(steps, "training/rollout_probs_diff_mean")
     if value is None or value <= limit["above"]:
         return None
@@ -214,7 +215,7 @@ def rollout_mismatch(steps: Sequence[Step], limit: Mapping[str, float]) -> str |
 
 
 def slow_step(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the step took much longer than the median step."""
+    """Detect a step that took much longer than the median step."""
     value, usual = _last(steps, "timing_s/step"), _median(steps, "timing_s/step", limit["after"])
     if value is None or usual is None or value <= max(limit["times"] * usual, usual + limit["at_least"]):
         return None
@@ -222,7 +223,7 @@ def slow_step(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
 
 
 def disk(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
-    """Say that the disk is nearly full."""
+    """Detect a disk with room for few further checkpoints."""
     left = _values(steps, ROOM)
     return f"the disk has room for {left[-1]:.1f} checkpoints" if left and left[-1] < limit["below"] else None
 
@@ -232,27 +233,27 @@ RULES: dict[str, Callable[[Sequence[Step], Mapping[str, float]], str | None]] = 
     for rule in (nan, reward_falling, reward_flat, entropy_collapse, kl_spike, gradient_spike, mixed_groups, leak,
                  truncation, solver_slow, rollout_mismatch, slow_step, disk)
 }  # fmt: skip
-"""The rules by their names, which are those of their limits."""
+"""The rules by name; a rule's limits have the same name."""
 
 
 def _values(steps: Sequence[Step], name: str) -> list[float]:
-    """Return a metric's values in the steps that have it, without those that are no number."""
+    """Return a metric's values in the steps that have it, without NaN."""
     return [step[name] for step in steps if name in step and not math.isnan(step[name])]
 
 
 def _last(steps: Sequence[Step], name: str) -> float | None:
-    """Return the last step's value, None if it has none."""
+    """Return the last step's value of a metric, None if it is absent or NaN."""
     value = steps[-1].get(name, math.nan)
     return None if math.isnan(value) else value
 
 
 def _mean(steps: Sequence[Step], name: str, count: float) -> float | None:
-    """Return the mean of the last `count` steps, None if there are not so many that have the metric."""
+    """Return the mean over the last `count` steps, None unless all of them have the metric."""
     values = _values(steps[-int(count) :], name)
     return fmean(values) if len(values) == count else None
 
 
 def _median(steps: Sequence[Step], name: str, after: float) -> float | None:
-    """Return the median of the steps before the last but for the first, which warms up; None of fewer than `after`."""
+    """Return the median over the steps between the first, which warms up, and the last; None if fewer than `after`."""
     values = _values(steps[1:-1], name)
     return median(values) if len(values) >= after else None

@@ -1,8 +1,7 @@
-"""What a run has cost: hours, GPU-hours, energy, and money where a GPU-hour has a price.
+"""Computes the cost of a run: hours, GPU-hours, energy, and money if a GPU-hour has a price.
 
 The trainer writes these metrics into the journal with every step. A run holds all GPUs of its layout from its launch
-to its end, so its GPU-hours are their number times the hours, whatever the GPUs do. On a CPU there are hours alone and
-0 GPU-hours.
+to its end, so its GPU-hours are their number times the hours, busy or idle. A run on a CPU has hours and 0 GPU-hours.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ from pathlib import Path
 from guidelines_core.runs.journal import Journal, attempts
 
 HOURS, GPU_HOURS, KWH, DOLLARS = "cost/hours", "cost/gpu_hours", "cost/kwh", "cost/dollars"
-"""Of the whole run so far, all attempts together, steps that were trained again included."""
+"""Metrics of the whole run so far, over all attempts, including steps that were trained again."""
 
 STEP_GPU_S, STEP_WH, STEP_DOLLARS = "cost/step_gpu_s", "cost/step_wh", "cost/step_dollars"
-"""Of one step, with the validation and the checkpoint that came before it."""
+"""Metrics of one step, with the validation and the checkpoint before it: GPU-seconds, Wh, dollars."""
 
 ROLLOUT_GPU_S, ROLLOUT_WH, ROLLOUT_DOLLARS = "cost/rollout_gpu_s", "cost/rollout_wh", "cost/rollout_dollars"
-"""Of one graded rollout: a step's, divided by how many it has."""
+"""Metrics of one graded rollout: those of a step, divided by the number of its graded rollouts."""
 
 
 class Meter:
-    """Counts what one attempt costs, on top of what the run's earlier attempts have cost.
+    """Adds the cost of one attempt to that of the run's earlier attempts.
 
     Args:
-        gpus: how many GPUs the run holds; 0 on a CPU.
-        price: of a GPU-hour, in dollars; None: not known.
+        gpus: the number of GPUs of the run; 0 on a CPU.
+        price: dollars for a GPU-hour; None counts no money.
         began: when the attempt was launched, in seconds since 1970.
         before: the earlier attempts' last values of `HOURS`, `GPU_HOURS`, `KWH` and `DOLLARS`, see `spent`.
-        joules: reads the GPUs' energy counter, in J; returns None where there is none.
+        joules: returns the GPUs' energy counter, in J; None where there is none.
     """
 
     def __init__(
@@ -47,15 +46,15 @@ class Meter:
         self._last = began
 
     def step_begins(self, now: float) -> None:
-        """Note that what comes from `now` on belongs to the next step."""
+        """Start the next step at `now`, in seconds since 1970."""
         self._last, self._last_joules = now, self._read()
 
     def total(self, now: float) -> dict[str, float]:
-        """Return what the whole run has cost at `now`, in seconds since 1970."""
+        """Return the metrics of the whole run at `now`, in seconds since 1970."""
         return self._total(now, self._read())
 
     def step(self, now: float, graded: float) -> dict[str, float]:
-        """Return what the run has cost at `now`, and the step that ends now with so many graded rollouts."""
+        """Return the metrics of the whole run at `now`, and of the step that ends then with `graded` graded rollouts."""
         joules = self._read()
         seconds, wh = self._gpus * max(0.0, now - self._last), _wh(self._last_joules, joules)
         self._last, self._last_joules = now, joules
@@ -80,12 +79,12 @@ class Meter:
 
 
 def _wh(first: float | None, last: float | None) -> float | None:
-    """Return the energy between two readings in Wh; a counter that went back was reset and says nothing."""
+    """Return the Wh between two readings in J; None if one is missing or the counter was reset in between."""
     return None if first is None or last is None or last < first else (last - first) / 3600
 
 
 def spent(directory: Path) -> dict[str, float]:
-    """Return what the run that owns `directory` had cost when it was last recorded; empty if it never was."""
+    """Return the last recorded totals of the run that owns `directory`, by metric; empty if there are none."""
     totals = (HOURS, GPU_HOURS, KWH, DOLLARS)
     found: dict[str, float] = {}
     for path in attempts(directory):
@@ -95,7 +94,7 @@ def spent(directory: Path) -> dict[str, float]:
 
 
 def in_words(metrics: Mapping[str, float]) -> str | None:
-    """Return what a run has cost in words, such as `3.2 GPU-hours, 1.9 kWh, $8.10`; None if it was not recorded."""
+    """Return a run's cost in words, such as `3.2 GPU-hours, 1.9 kWh, $8.10`; None if `metrics` have no cost."""
     if GPU_HOURS not in metrics:
         return None
     if not metrics[GPU_HOURS]:
@@ -104,7 +103,7 @@ def in_words(metrics: Mapping[str, float]) -> str | None:
 
 
 def amounts(gpu_hours: float, kwh: float | None, dollars: float | None) -> str:
-    """Return GPU-hours, and energy and money where they are known, in words."""
+    """Return GPU-hours, and known energy and money, in words."""
     parts = [f"{figure(gpu_hours)} GPU-hours"]
     parts += [f"{figure(kwh)} kWh"] if kwh is not None else []
     parts += [money(dollars)] if dollars is not None else []
@@ -112,7 +111,7 @@ def amounts(gpu_hours: float, kwh: float | None, dollars: float | None) -> str:
 
 
 def of_one(gpu_s: float | None, wh: float | None, dollars: float | None) -> str:
-    """Return what one step or one rollout has cost, in words: GPU-seconds, Wh, dollars, each where it is known."""
+    """Return the cost of a step or a rollout in words: those of GPU-seconds, Wh and dollars that are known."""
     parts = [f"{figure(gpu_s)} GPU-seconds"] if gpu_s is not None else []
     parts += [f"{figure(wh)} Wh"] if wh is not None else []
     parts += [money(dollars)] if dollars is not None else []
@@ -120,10 +119,10 @@ def of_one(gpu_s: float | None, wh: float | None, dollars: float | None) -> str:
 
 
 def figure(value: float) -> str:
-    """Return a number to three significant digits, or whole if it has as many before the point."""
+    """Return a number with three significant digits, or without decimals from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def money(dollars: float) -> str:
-    """Return an amount with its cents, or with three significant digits if it is less than ten cents."""
+    """Return an amount with cents, or with three significant digits if it is less than ten cents."""
     return f"${dollars:,.2f}" if dollars >= 0.1 else f"${dollars:.3g}"

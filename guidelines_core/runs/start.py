@@ -1,4 +1,4 @@
-"""Where the time of a run's start goes: its stages, one after the other, each stamped by the process that ends it."""
+"""Times the stages of a run's start; the process that ends a stage records its length."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ STAGES = {
 }
 """The stages in their order, with their names on the terminal.
 
-`preflight` runs from the launch to the claimed run, `imports` to the end of the driver's imports, `ray` to the first
-line of verl's task runner, `data` until the problems are read, `models` until actor and reference are loaded,
-`rollout` until the planner's servers answer, `weights` until they have the first weights, `solver` until its servers
-answer. What goes on beside another stage counts only from that stage's end.
+`preflight` lasts from the launch until the run is claimed, `imports` until the driver has imported verl, `ray` until
+verl's task runner starts, `data` until the problems are read, `models` until actor and reference are loaded, `rollout`
+until the planner's servers answer, `weights` until they have the first weights, `solver` until its servers answer.
+Each stage is timed from the end of the one before, so work that overlaps an earlier stage is not counted twice.
 """
 
 START = "GUIDELINES_START"
-"""The environment variable that hands the stages so far from a run's launcher to verl's processes."""
+"""The environment variable by which verl's processes receive the stages so far."""
 
-ENDED = "GUIDELINES_STAGES"
-"""The environment variable that names the file where each process notes the stages that it ends."""
+STAGES_PATH = "GUIDELINES_STAGES"
+"""The environment variable with the path of the file to which each process adds the stages that it ends."""
 
 METRIC = "start/"
-"""Begins the names of the stages' metrics; `start/total` is their sum."""
+"""The prefix of the stages' metrics; `start/total` is their sum."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Start:
 
     Attributes:
         began: when the run was launched, in seconds since 1970.
-        seconds: each ended stage's length, in order.
+        seconds: the length of each ended stage, in order.
     """
 
     began: float
@@ -51,19 +51,19 @@ class Start:
 
     @classmethod
     def handed_over(cls, environ: Mapping[str, str] = os.environ) -> Start:
-        """Return the stages that another process has handed over, none from now on if none has."""
+        """Return the stages that the environment holds; without any, a start that begins now."""
         return cls(**json.loads(environ[START])) if START in environ else cls(time.time())
 
     def ends(self, stage: str) -> None:
-        """Note that a stage ends now; a stage that has ended before is not noted again."""
+        """Record that `stage` ends now; does nothing if it has ended before."""
         if stage not in self.seconds:
             self.seconds[stage] = max(0.0, time.time() - self.began - sum(self.seconds.values()))
-            if ENDED in os.environ:
-                with Path(os.environ[ENDED]).open("a") as ended:
+            if STAGES_PATH in os.environ:
+                with Path(os.environ[STAGES_PATH]).open("a") as ended:
                     ended.write(f"{stage}\n")
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variable that hands the stages over."""
+        """Return the environment variable for `handed_over` in another process."""
         return {START: json.dumps({"began": self.began, "seconds": self.seconds})}
 
     def metrics(self) -> dict[str, float]:
@@ -73,12 +73,12 @@ class Start:
 
 
 def ended_stages(file: Path) -> set[str]:
-    """Return the stages whose ends were noted in `file`, by their keys."""
+    """Return the keys of the stages that `file` lists as ended; empty if there is no such file."""
     return set(file.read_text().split()) if file.exists() else set()
 
 
 def start_line(metrics: Mapping[str, float]) -> str | None:
-    """Return one line that says where a start's time went; None if `metrics` are not a start's."""
+    """Return a start's total and the seconds of each stage in one line; None if `metrics` are not a start's."""
     if f"{METRIC}total" not in metrics:
         return None
     parts = [f"{name} {metrics[METRIC + stage]:.0f} s" for stage, name in STAGES.items() if METRIC + stage in metrics]

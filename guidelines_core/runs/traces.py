@@ -1,7 +1,7 @@
-"""A sample of each step's graded rollouts as MLflow traces: what to read of a run.
+"""Turns a sample of each step's graded rollouts into MLflow traces.
 
-A trace is one guideline: its root is the problem, with the spans `planner`, `solver` and `grader` below. Its id follows
-from the run and the rollout's texts, so that a trace which is written twice is there once.
+A trace is one guideline: its root is the problem, with the spans `planner`, `solver` and `grader` below. Its id is a
+hash of the run and the rollout's texts, so that writing a trace twice stores it once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.prompts import planner_messages, solver_messages
 
 RECENT, EVERY = 30, 10
-"""All steps of the last `RECENT` keep their traces, of the older ones the first and every `EVERY`th."""
+"""The last `RECENT` steps have traces, and of the older ones the first and every `EVERY`th."""
 
 PREVIEW = 500
 """Characters of question and guideline in the list of traces."""
@@ -34,8 +34,8 @@ class Origin:
 
     Attributes:
         run_id, run_name, experiment_id: the MLflow run and its experiment.
-        grader: whose verdict is the reward.
-        style: how planner and solver were asked, one of `prompts.STYLES`.
+        grader: the grader whose verdict is the reward.
+        style: the style of the prompts, one of `prompts.STYLES`.
     """
 
     run_id: str
@@ -47,23 +47,23 @@ class Origin:
 
 @dataclass(frozen=True)
 class RolloutTrace:
-    """A trace as MLflow takes it: what it is about, and its spans, the root first."""
+    """A trace in MLflow's form: its description and its spans, the root first."""
 
     info: TraceInfo
     spans: list[Span]
 
 
-def kept_steps(steps: Iterable[int]) -> set[int]:
-    """Return the steps whose traces stay: the last `RECENT` ones, the first, and every `EVERY`th of the others."""
+def steps_with_traces(steps: Iterable[int]) -> set[int]:
+    """Return the steps that have traces: the last `RECENT` of `steps`, the first, and every `EVERY`th of the others."""
     found = sorted(set(steps))
     return {step for step in found if step in (*found[:1], *found[-RECENT:]) or step % EVERY == 0}
 
 
 def sample(rows: pd.DataFrame, split: str, settings: Mapping[str, int]) -> pd.DataFrame:
-    """Return the rows that become traces: `settings[split]` groups of training, or problems of validation.
+    """Return the rows that become traces: those of `settings[split]` groups in training, or problems in validation.
 
-    Of training those with mixed rewards come first, then the others in the problems' order. Of validation they are the
-    same problems each time.
+    In training, groups with mixed rewards are chosen first, then others in the order of the groups. In validation the
+    same problems are chosen at each step.
     """
     if split == "validation":
         chosen = sorted(rows["problem_id"].unique())
@@ -81,7 +81,7 @@ def traces(rows: pd.DataFrame, split: str, origin: Origin) -> list[RolloutTrace]
     Args:
         rows: columns of `GradedRow`.
         split: `train` or `validation`.
-        origin: where they come from.
+        origin: the run, its grader and its prompts.
     """
     by_rollout = rows.groupby(["group", "rollout"], sort=False)
     return [_trace(found.to_dict("records"), split, origin) for _, found in by_rollout]
@@ -108,16 +108,17 @@ def _trace(rows: Sequence[Mapping[Any, Any]], split: str, origin: Origin) -> Rol
     spans = [
         _span(key, "problem", None, SpanType.CHAIN, (asked, graded), {"problem": question, "gold": first["gold"]},
               {"guideline": guideline, "reward": first["score"]}, {}),
-        # When the planner began is not recorded: the solver is asked as soon as a guideline is there.
+        # The planner's start is not recorded. Its end is the solver's start: each guideline goes to the solver at once.
         _span(key, "planner", "problem", SpanType.LLM, (asked, asked),
               {"messages": planner_messages(question, origin.style)}, guideline,
               {"tokens": first["guideline_tokens"], "truncated": first["guideline_truncated"]}),
         _span(key, "solver", "problem", SpanType.LLM, (asked, answered),
-              {"messages": solver_messages(question, guideline, origin.style)}, _one(solutions),
+              {"messages": solver_messages(question, guideline, origin.style)}, _single(solutions),
               {"tokens": first["solution_tokens"], "truncated": first["solution_truncated"],
                "seconds": first["solver_s"], "sampling": first["solver_sampling"]}),
         _span(key, "grader", "problem", SpanType.EVALUATOR, (answered, graded),
-              {"gold": first["gold"], "solution": _one(solutions)}, _one(verdicts), {"seconds": first["grader_s"]}),
+              {"gold": first["gold"], "solution": _single(solutions)}, _single(verdicts),
+              {"seconds": first["grader_s"]}),
     ]  # fmt: skip
     info = TraceInfo(
         trace_id=f"tr-{key}",
@@ -142,7 +143,7 @@ def _trace(rows: Sequence[Mapping[Any, Any]], split: str, origin: Origin) -> Rol
 
 
 def _assessments(key: str, rows: Sequence[Mapping[Any, Any]], origin: Origin) -> list[Feedback]:
-    """Return the verdict (of several solutions the share that is right), the leak and the advantage, where known."""
+    """Return the verdict (with several solutions, the share that is right), the leak, and a known advantage."""
     first, right = rows[0], [bool(row["acc"]) for row in rows]
     values: dict[str, tuple[bool | float, str]] = {
         "verdict": (right[0] if len(right) == 1 else sum(right) / len(right), str(first["reason"])),
@@ -163,7 +164,7 @@ def _span(
     key: str, name: str, parent: str | None, kind: str, when: tuple[int, int], inputs: Any, outputs: Any,
     attributes: Mapping[str, Any],
 ) -> Span:  # fmt: skip
-    """Return a span of trace `key`; `when` is its begin and end in ns since 1970."""
+    """Return a span of trace `key`; `when` is its start and its end, in ns since 1970."""
     known = {
         SpanAttributeKey.REQUEST_ID: f"tr-{key}",
         SpanAttributeKey.SPAN_TYPE: kind,
@@ -194,8 +195,8 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
-def _one(values: Sequence[Any]) -> Any:
-    """Return the only value, or all of several as a list."""
+def _single(values: Sequence[Any]) -> Any:
+    """Return the value of a list of one, or the list."""
     return values[0] if len(values) == 1 else list(values)
 
 

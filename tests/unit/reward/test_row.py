@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.reward.row import COLUMNS, GradedRow, dump, load, table
-from guidelines_core.runs.mlflow_sync import SHOWN
+from guidelines_core.runs.mlflow_sync import TABLE_COLUMNS
 
 ROW = GradedRow(
     problem_id="p", question="1 + 1?", gold="2", guideline="Add.", guideline_leak=0.0, solution="2",
@@ -34,4 +34,4 @@ def test_training_and_validation_have_the_same_columns_of_the_same_types() -> No
     assert training.dtypes.to_dict() == validation.dtypes.to_dict()
     assert training["guideline_tokens"].dtype == float
     assert {f"{name}_correct" for name in GRADERS} < set(COLUMNS)
-    assert set(SHOWN) < set(COLUMNS)
+    assert set(TABLE_COLUMNS) < set(COLUMNS)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guidelines_core.paths import CONF, ROOT
-from guidelines_core.runs.alarms import RULES, Alarm, AlarmLog, alarms_of, raised
+from guidelines_core.runs.alarms import RULES, Alarm, AlarmLog, active_alarms, alarms_of
 from guidelines_core.runs.journal import STEP, Entry, Journal
 
 LIMITS = yaml.safe_load((CONF / "alarms/limits.yaml").read_text())
@@ -24,7 +24,7 @@ def steps(**series: Sequence[float]) -> list[dict[str, float]]:
 
 
 def names(found: Sequence[dict[str, float]]) -> set[str]:
-    return set(raised(found, LIMITS))
+    return set(active_alarms(found, LIMITS))
 
 
 NOISE = [0.02, -0.03, 0.01, 0.04, -0.04]
@@ -75,7 +75,7 @@ HEALTHY = {
 def test_a_rule_is_raised_by_what_it_is_for_and_by_nothing_less(name: str) -> None:
     assert names(SICK[name]) == {name}
     assert names(HEALTHY[name]) == set()
-    assert set(raised(SICK[name], {**LIMITS, name: None})) == set()
+    assert set(active_alarms(SICK[name], {**LIMITS, name: None})) == set()
 
 
 def test_a_reward_near_its_top_is_not_flat() -> None:
@@ -92,7 +92,7 @@ def test_a_median_needs_enough_steps_after_the_first_which_warms_up() -> None:
 
 
 def test_a_large_kl_is_an_alarm_at_the_first_step() -> None:
-    assert raised(steps(actor__kl_loss=[3.0]), LIMITS) == {"kl_spike": "KL to the reference is 3"}
+    assert active_alarms(steps(actor__kl_loss=[3.0]), LIMITS) == {"kl_spike": "KL to the reference is 3"}
     assert names(steps(actor__reward_kl_penalty=[3.0])) == {"kl_spike"}
 
 

@@ -140,8 +140,8 @@ def test_a_store_that_goes_and_comes_back_gets_everything_once(
     assert len(run.client.list_artifacts(run.claim.run_id, "rows")) == 2
     said = [record.message for record in caplog.records if record.name == "guidelines_core.runs.mlflow_sync"]
     assert [line.split(" (")[0].split(":")[0] for line in said] == [
-        "MLflow does not take the records",
-        "MLflow takes records again",
+        "MLflow does not accept the records",
+        "MLflow accepts records again",
     ]
     assert run.status == "RUNNING"
     run.settle()

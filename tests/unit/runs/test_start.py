@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from guidelines_core.runs.start import ENDED, METRIC, STAGES, Start, ended_stages, start_line
+from guidelines_core.runs.start import METRIC, STAGES, STAGES_PATH, Start, ended_stages, start_line
 
 
 def test_stages_add_up_to_the_time_since_the_launch() -> None:
@@ -56,7 +56,7 @@ def test_the_line_names_every_stage_in_order() -> None:
 def test_every_process_notes_the_stages_that_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noted = tmp_path / "stages"
     assert ended_stages(noted) == set()
-    monkeypatch.setenv(ENDED, str(noted))
+    monkeypatch.setenv(STAGES_PATH, str(noted))
     start = Start(time.time())
     start.ends("preflight")
     Start.handed_over(start.environment()).ends("ray")

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from guidelines_core.reward.row import GradedRow, table
 from guidelines_core.runs.claim import claim
 from guidelines_core.runs.trace_sync import TraceCopier
-from guidelines_core.runs.traces import EVERY, RECENT, Origin, kept_steps, sample, traces
+from guidelines_core.runs.traces import EVERY, RECENT, Origin, sample, steps_with_traces, traces
 from guidelines_core.runs.tracking import Run
 
 ORIGIN = Origin("1" * 32, "name", "1", "math_verify", "instruct")
@@ -61,7 +61,7 @@ def test_of_validation_the_same_problems_are_read_each_time() -> None:
 
 @given(st.sets(st.integers(0, 1000), max_size=200))
 def test_recent_steps_stay_and_older_ones_are_thinned(steps: set[int]) -> None:
-    kept = kept_steps(steps)
+    kept = steps_with_traces(steps)
     assert kept <= steps
     assert set(sorted(steps)[-RECENT:]) | set(sorted(steps)[:1]) <= kept
     assert all(step % EVERY == 0 for step in kept - set(sorted(steps)[-RECENT:]) - set(sorted(steps)[:1]))
