@@ -54,7 +54,7 @@ class Meter:
         return self._total(now, self._read())
 
     def step(self, now: float, graded: float) -> dict[str, float]:
-        """Return the metrics of the whole run at `now`, and of the step that ends then with `graded` graded rollouts."""
+        """Return the metrics of the whole run at `now`, and of the step that ends then with `graded` rollouts."""
         joules = self._read()
         seconds, wh = self._gpus * max(0.0, now - self._last), _wh(self._last_joules, joules)
         self._last, self._last_joules = now, joules
