@@ -36,7 +36,7 @@ from guidelines_core.launch.start_record import (
 )
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
-from guidelines_core.preflight import Finding, Refused, check, draw, prepare
+from guidelines_core.preflight import Finding, Refused, check, layout_table, prepare
 from guidelines_core.runs.claim import claim
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
@@ -74,7 +74,7 @@ def start(arguments: argparse.Namespace) -> int:
     config = with_cache_sizes(composed, gpu)
     if arguments.dry_run:
         print(OmegaConf.to_yaml(config), flush=True)
-        err.print(draw(config, gpu()))
+        err.print(layout_table(config, gpu()))
         err.print(forecast(config, gpu()), markup=False, highlight=False, soft_wrap=True)
         findings = check(config, dry_run=True, resume=arguments.resume, new=arguments.new, machine=machine)
         show(findings)

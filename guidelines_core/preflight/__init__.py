@@ -1,4 +1,4 @@
-"""What would fail or waste later, found before anything starts; and the files that a run needs, made."""
+"""Finds before a run starts what would fail or waste time later, and prepares its models and data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from guidelines_core.prompts import planner_messages
 from guidelines_core.runs.claim import expected_store
 from guidelines_core.verl_adapter import allowed_values
 
-__all__ = ["Finding", "Refused", "check", "config_findings", "draw", "prepare"]
+__all__ = ["Finding", "Refused", "check", "config_findings", "layout_table", "prepare"]
 
 
 class Refused(RuntimeError):
@@ -47,11 +47,11 @@ def config_findings(config: DictConfig) -> list[Finding]:
 def check(
     config: DictConfig, *, dry_run: bool, resume: bool, new: bool = False, machine: Sequence[Device] | None = None
 ) -> list[Finding]:
-    """Return everything that would fail or waste later, errors first; `probe.SECONDS` bounds the slowest check.
+    """Return all findings about a run, errors first; `probe.SECONDS` bounds the slowest check.
 
-    Where the store does not answer, what only a process of the run could tell is left out: it would take a minute.
-    `machine` names the GPUs of another machine that the run is meant for. A dry run where GPUs are missing is not on
-    the run's machine either: what this one lacks is then said as a warning.
+    `machine` are the GPUs of the machine that the run is planned for, if that is another one than this. Findings about
+    this machine are then warnings, as they are in a dry run where GPUs are missing. If the store does not answer, the
+    checks of `inside.py` are skipped, since they would wait for it for a minute.
     """
     directory = Path(config.trainer.default_local_dir)
     probe = Probe(config, dry_run=dry_run, store=expected_store(directory, resume=resume))
@@ -73,20 +73,20 @@ def check(
     if records or places:
         probe.end()
     for finding in [] if records or places else probe.findings():
-        # A value that is none of a closed set is wrong on every machine.
+        # A value outside a closed set is wrong on every machine.
         (found if finding.key in allowed_values.KEYS else here).append(finding)
     if missing is not None or machine is not None:
         here = [replace(finding, severity="warning") for finding in here]
     if missing is not None:
-        # A machine that was named and is too small is the wrong one; one that has no GPUs may be a desk.
+        # Too few GPUs on a named machine are an error. In a dry run, this machine need not be the run's.
         elsewhere = dry_run and machine is None
         found.append(replace(missing, severity="warning") if elsewhere else missing)
         on_gpus = [replace(finding, severity="warning") for finding in on_gpus]
     return sorted([*found, *on_gpus, *here], key=lambda finding: finding.severity != "error")
 
 
-def draw(config: DictConfig, gpu: Gpu) -> object:
-    """Return the layout's table: GPU, role, what runs there, and its memory on such a `gpu` as estimated."""
+def layout_table(config: DictConfig, gpu: Gpu) -> object:
+    """Return the layout as a table for `rich`: GPU, role, processes, and the estimated memory on such a `gpu`."""
     planner = find_shape(config.actor_rollout_ref.model.path)
     if config.trainer.device != "cuda" or planner is None:
         return table(config, {}, "")
@@ -94,10 +94,10 @@ def draw(config: DictConfig, gpu: Gpu) -> object:
 
 
 def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
-    """Make the run's models and data; return what `findings` could not say before the data were there.
+    """Prepare the run's models and data; return the findings about the data that are not among `findings`.
 
     Raises:
-        Refused: preflight found an error, the files cannot be made, or too few problems are left for the steps.
+        Refused: `findings` has an error, the files cannot be made, or too few problems are left for the steps.
     """
     if any(finding.severity == "error" for finding in findings):
         raise Refused("refused: see the errors above")

@@ -1,4 +1,4 @@
-"""What verl's trainer and vLLM's engines would refuse or do badly. Pure: no machine is asked."""
+"""Checks the settings of verl's trainer and vLLM's engines, from the configuration alone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SOLVER = f"{POOL}.rollout"
 
 
 def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | None) -> Iterator[Finding]:
-    """Yield a finding for every setting of the trainer or an engine that would fail or waste.
+    """Yield a finding for every setting of the trainer or an engine that would fail or waste time or memory.
 
-    `planner` and `solver` are None where a model's shape is not known; its context is then not checked.
+    `planner` and `solver` are the models' shapes; the context of one that is None is not checked.
     """
     yield from _trainer_findings(config)
     yield from _lora_findings(config)
@@ -28,7 +28,7 @@ def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | N
     pool = layout.solver_gpus(config) or layout.training_gpus(config)
     for key, engine, gpus in ((ROLLOUT, rollout, own), (SOLVER, solving, pool)):
         if engine.name != "vllm":
-            yield error(f"{key}.name", engine.name, "the working set has vLLM alone", "give vllm")
+            yield error(f"{key}.name", engine.name, "only vLLM is supported", "give vllm")
         parallel = engine.tensor_model_parallel_size
         if gpus % parallel:
             yield error(
@@ -66,7 +66,7 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(
             "trainer.resume_mode",
             trainer.resume_mode,
-            "whether a run goes on is said by --resume and --new",
+            "--resume and --new decide whether a run is resumed",
             "leave it auto",
         )
     if layout.separate(config):
@@ -79,15 +79,15 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def _lora_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield what a planner with LoRA adapters lacks to be rolled out with them, and saved without its base."""
+    """Yield a finding for each setting that a planner with LoRA adapters needs in rollouts and in checkpoints."""
     model, key = config.actor_rollout_ref.model, "actor_rollout_ref.model"
     if model.lora.rank:
-        yield error(f"{key}.lora.rank", model.lora.rank, "Megatron alone reads it", f"give {key}.lora_rank")
+        yield error(f"{key}.lora.rank", model.lora.rank, "only Megatron reads it", f"give {key}.lora_rank")
     if model.lora_adapter_path is not None:
         yield error(
             f"{key}.lora_adapter_path",
             model.lora_adapter_path,
-            "the reference policy would be the model without it, so training would begin away from it",
+            "the reference policy would be the model without it, so training would not start from the reference",
             f"merge it into the model and give that folder as {key}.path",
         )
     if not layout.lora_rank(config):
@@ -96,7 +96,7 @@ def _lora_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(
             f"{key}.lora.merge",
             model.lora.merge,
-            "rollouts are to be written with the adapters merged into the weights, as they are trained",
+            "rollouts need the adapters merged into the weights, since that is the policy that is trained",
             "give True",
         )
     if not config.actor_rollout_ref.actor.checkpoint.save_lora_only:
@@ -109,10 +109,10 @@ def _lora_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def _separate_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield what `verl/trainer/ppo/v1/trainer_separate_async.py` would assert."""
+    """Yield a finding for each failing assertion of `verl/trainer/ppo/v1/trainer_separate_async.py`."""
     rollout = config.actor_rollout_ref.rollout
     if rollout.nnodes < 1 or rollout.n_gpus_per_node < 1:
-        yield error(f"{ROLLOUT}.nnodes", rollout.nnodes, "separate_async rolls out on GPUs of its own", "give 1")
+        yield error(f"{ROLLOUT}.nnodes", rollout.nnodes, "separate_async needs GPUs for rollouts alone", "give 1")
     if rollout.checkpoint_engine.backend == "naive":
         yield error(
             f"{ROLLOUT}.checkpoint_engine.backend", "naive", "separate_async sends weights between GPUs", "give nccl"
@@ -181,7 +181,7 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
         yield warning(
             f"{POOL}.enable_resource_pool",
             False,
-            "solving begins when the last guideline of the step is written",
+            "the solver starts only after the last guideline of the step",
             "give the solver a GPU of its own where there is one: layout=1p1",
         )
         if not engine.free_cache_engine:

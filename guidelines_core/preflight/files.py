@@ -1,4 +1,4 @@
-"""The files of a run: models and problems, there or to be had."""
+"""Checks a run's model files and data files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model_keys(config: DictConfig) -> dict[str, str]:
 
 
 def file_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for every model or data file that is named and missing, or changed."""
+    """Yield a finding for every missing model or data file, and for a prepared data set that has changed."""
     for key, model in model_keys(config).items():
         yield from _model_findings(key, model)
     yield from _data_findings(config)
@@ -42,17 +42,17 @@ def _model_findings(key: str, model: str) -> Iterator[Finding]:
             key, model, "this folder holds no config.json", f"name a model's folder, a hub id or models/{BUILT[0]}"
         )
     elif not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-        yield error(key, model, f"this folder holds no weights ({' or '.join(WEIGHTS)})", "copy the model whole")
+        yield error(key, model, f"this folder holds no weights ({' or '.join(WEIGHTS)})", "copy all files of the model")
 
 
 def _data_findings(config: DictConfig) -> Iterator[Finding]:
     key, source = "guidelines.data.source", config.guidelines.data.source
     if kind_of(Path(source)) and not anchored(source).is_file():
-        yield error(key, source, "no such file", f"a relative path is meant from {ROOT}")
+        yield error(key, source, "no such file", f"relative paths start at {ROOT}")
         return
     for file in config.guidelines.data.exclude:
         if not anchored(file).is_file():
-            yield error("guidelines.data.exclude", file, "no such file", f"a relative path is meant from {ROOT}")
+            yield error("guidelines.data.exclude", file, "no such file", f"relative paths start at {ROOT}")
     train = Path(config.data.train_files)
     if not (train.parent / MANIFEST).is_file():
         return

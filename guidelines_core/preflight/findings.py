@@ -1,4 +1,4 @@
-"""What preflight finds: one thing that would fail or waste, its key and what to do about it."""
+"""A finding of preflight: what would fail or waste time, its key and the remedy."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that would fail or waste.
+    """One thing that would fail or waste time.
 
     Attributes:
-        severity: an `error` stops the run, a `warning` is said.
-        key: the configuration's key, or what else it is about: an environment variable, `GPUs`, `disk`.
-        value: what stands there.
-        reason: what was expected, or what it costs.
+        severity: an `error` stops the run, a `warning` is printed.
+        key: the configuration's key; or an environment variable, `GPUs`, `disk` and the like.
+        value: the present value.
+        reason: what was expected, or the cost of the value.
         remedy: what to do.
     """
 

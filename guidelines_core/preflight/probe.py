@@ -1,4 +1,4 @@
-"""Runs `inside` as a process of the run would be run, while preflight's other checks go on."""
+"""Runs `inside.py` with the environment of the run's processes, in parallel to preflight's other checks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from guidelines_core.preflight.findings import Finding, error, warning
 from guidelines_core.runs.stores import tracking_uri
 
 SECONDS = 60.0
-"""How long the probe may take. It guards against what hangs: imports from a cold disk have taken more than 18 s."""
+"""The probe's time limit, against checks that hang: imports from a cold disk have taken more than 18 s."""
 
 
 class Probe:
-    """The probe's process, started at once so that preflight's other checks run meanwhile."""
+    """The probe's process, which runs in parallel to preflight's other checks."""
 
     def __init__(self, config: DictConfig, *, dry_run: bool, store: str | None = None) -> None:
-        """Start it; `store` is the MLflow store that it asks, this machine's own unless given."""
+        """Start the process; `store` is the MLflow store to check, by default this machine's."""
         self._began = time.monotonic()
         self._folder = tempfile.TemporaryDirectory(prefix="preflight-")
         OmegaConf.save(config, Path(self._folder.name) / "config.yaml")
@@ -49,14 +49,14 @@ class Probe:
         )
 
     def end(self) -> None:
-        """End it, whatever it has found."""
+        """Kill the process and discard its findings."""
         self._process.kill()
         self._process.wait()
         self._log.close()
         self._folder.cleanup()
 
     def findings(self) -> list[Finding]:
-        """Wait for the probe and return what it found."""
+        """Wait for the process, at most `SECONDS` from its start, and return its findings."""
         late = False
         try:
             self._process.wait(max(0.1, SECONDS - (time.monotonic() - self._began)))
@@ -69,7 +69,7 @@ class Probe:
         read = [Finding(**entry) for entry in map(json.loads, file.read_text().splitlines())] if file.exists() else []
         if self._process.returncode != 0:
             self._log.seek(0)
-            last = (self._log.read().strip().splitlines() or ["it said nothing"])[-1]
+            last = (self._log.read().strip().splitlines() or ["it printed nothing"])[-1]
             read.append(
                 (warning if late else error)(
                     "preflight",

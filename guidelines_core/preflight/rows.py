@@ -1,4 +1,4 @@
-"""Does a prepared data set last for the steps, once the prompts that are too long are left out? Pure."""
+"""Checks whether a prepared data set has enough problems for the steps, without those whose prompts are too long."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SOURCE, LIMIT = "guidelines.data.source", "data.max_prompt_length"
 
 
 def row_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:
-    """Yield a finding for problems that are left out or cut for their length, and an error where too few are left.
+    """Yield a finding for problems that are dropped or truncated for their length, and an error if too few are left.
 
-    Where the manifest counts another model's tokens than the planner's, no prompt is taken for too long.
+    If the manifest counts the tokens of another model than the planner's, no prompt counts as too long.
     """
     data, trainer = config.data, config.trainer
     model = config.actor_rollout_ref.model.path
@@ -65,7 +65,7 @@ def row_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _measurement_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:
-    """Yield a finding if the accuracy without a guideline is of another solver, or was measured otherwise."""
+    """Yield a finding if the pass rates were measured with another solver, or with other settings of it."""
     if manifest.measured is None:
         return
     solver = config.guidelines.solver
@@ -85,6 +85,7 @@ def _measurement_findings(config: DictConfig, manifest: Manifest) -> Iterator[Fi
         yield warning(
             SOURCE,
             config.guidelines.data.source,
-            f"its pass rates were measured otherwise ({'; '.join(differ)}): reward/uplift compares unlike solvers",
+            f"its pass rates were measured with other settings ({'; '.join(differ)}): reward/uplift compares different "
+            "solvers",
             "measure them again with python -m guidelines_core.data.pass_rate",
         )

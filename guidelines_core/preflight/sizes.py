@@ -1,4 +1,4 @@
-"""Batches, groups and steps: what does not divide, is padded, or never ends. Pure: no machine is asked."""
+"""Checks the sizes of batches, groups and steps, from the configuration alone."""
 
 from __future__ import annotations
 
@@ -35,11 +35,13 @@ def size_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def _step_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield what would keep the run from reaching its last step."""
+    """Yield findings about the number of steps, epochs and checkpoints."""
     trainer, data = config.trainer, config.data
     steps = trainer.total_training_steps
     if steps is None or steps < 1:
-        yield error("trainer.total_training_steps", steps, "expected a number above 0", "say how many steps to train")
+        yield error(
+            "trainer.total_training_steps", steps, "expected a number above 0", "give the number of steps to train"
+        )
         return
     reach = config.guidelines.data.size // max(1, data.train_batch_size) * trainer.total_epochs
     if reach < steps:
@@ -54,7 +56,7 @@ def _step_findings(config: DictConfig) -> Iterator[Finding]:
         yield warning(
             "trainer.save_freq",
             trainer.save_freq,
-            "no checkpoint is ever written, and nothing can be resumed",
+            "no checkpoint is written, so the run cannot be resumed",
             "give the steps between two checkpoints",
         )
 
@@ -72,7 +74,10 @@ def _group_findings(config: DictConfig) -> Iterator[Finding]:
         )
     if config.actor_rollout_ref.actor.optim.lr <= 0:
         yield error(
-            f"{ACTOR}.optim.lr", config.actor_rollout_ref.actor.optim.lr, "nothing would be learnt", "give 1e-6"
+            f"{ACTOR}.optim.lr",
+            config.actor_rollout_ref.actor.optim.lr,
+            "the planner would not be trained",
+            "give 1e-6",
         )
 
 
@@ -140,7 +145,7 @@ def _batch_findings(config: DictConfig) -> Iterator[Finding]:
 
 
 def _micro_findings(key: str, micro: int | None, sequences: int, workers: int, of: str) -> Iterator[Finding]:
-    """Yield a finding if a GPU's share is no whole number of micro-batches (`verl/workers/engine/utils.py`)."""
+    """Yield a finding unless micro-batches divide a GPU's share of the sequences (`verl/workers/engine/utils.py`)."""
     share = sequences // workers
     fitting = [str(size) for size in range(1, share + 1) if share % size == 0 and sequences % workers == 0]
     near = sorted(fitting, key=lambda size: abs(int(size) - (micro or 8)))[:3]

@@ -329,7 +329,7 @@ def test_environment_that_changes_the_run_is_said() -> None:
     found = {f.key: f.reason for f in environment_findings(composed(REFERENCE), environ)}
     assert set(found) == set(environ) - {"HOME"}
     assert "legacy engine" in found["VLLM_USE_V1"]
-    assert "goes before it" in found["VLLM_USE_FLASHINFER_SAMPLER"]
+    assert "overrides it" in found["VLLM_USE_FLASHINFER_SAMPLER"]
     assert list(environment_findings(composed(REFERENCE), {})) == []
 
 
@@ -357,8 +357,8 @@ def test_a_reward_manager_that_cannot_be_imported_is_found(tmp_path: Path) -> No
         (False, f"{path}={missing}", path, "No module named 'guidelines_core.rewards'"),
         (True, f"{path}={missing}", path, "No module named 'guidelines_core.rewards'"),
         (True, f"{key}.name=Mine", f"{key}.name", "no such class"),
-        (False, f"{key}.source=register", f"{key}.source", "do not ask the solver"),
-        (False, f"{function}=mine.py", function, "do not ask the solver"),
+        (False, f"{key}.source=register", f"{key}.source", "do not call the solver"),
+        (False, f"{function}=mine.py", function, "do not call the solver"),
     ):
         (finding,) = list(reward_findings(changed(REFERENCE, change), imports_verl=imports_verl))
         assert finding.key == named
