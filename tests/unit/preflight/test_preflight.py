@@ -84,7 +84,7 @@ BROKEN = [
     ([f"{S}.n_gpus_per_node=0"], f"{S}.n_gpus_per_node", "give 1"),
     ([f"{S}.enable=false"], f"{S}.enable", "leave it True"),
     ([f"{S}.enable_resource_pool=false"], f"{S}.rollout.free_cache_engine", "give True"),
-    (["trainer.total_training_steps=0"], "trainer.total_training_steps", "say how many"),
+    (["trainer.total_training_steps=0"], "trainer.total_training_steps", "number of steps"),
     (["trainer.total_training_steps=20000"], "trainer.total_epochs", "raise it or guidelines.data.size"),
     (["trainer.logger=[console]"], "trainer.logger", "give [console,file]"),
     (["trainer.use_v1=false"], "trainer.use_v1", "leave it True"),
@@ -114,7 +114,7 @@ WASTEFUL = [
     ([], f"{A}.ppo_mini_batch_size", "the last of 2 optimizer steps sees 24 rollouts"),
     ([f"{S}.rollout.enforce_eager=true"], f"{S}.rollout.enforce_eager", "slower"),
     ([f"{S}.rollout.gpu_memory_utilization=0.5"], f"{S}.rollout.gpu_memory_utilization", "leaves half of it unused"),
-    (["layout=colocated-1"], f"{S}.enable_resource_pool", "when the last guideline of the step is written"),
+    (["layout=colocated-1"], f"{S}.enable_resource_pool", "after the last guideline of the step"),
     (["trainer.save_freq=-1"], "trainer.save_freq", "no checkpoint"),
     (
         ["actor_rollout_ref.model.lora_rank=8", f"{A}.checkpoint.save_lora_only=false"],
@@ -211,7 +211,7 @@ def test_a_cluster_of_its_own_with_too_few_cpus_or_gpus_is_refused(experiment: s
     assert list(cluster_findings(composed(experiment, f"{key}={needed}"), 2)) == []
     (found,) = cluster_findings(composed(experiment, f"{key}={needed - 1}"), 64)
     assert str(found) == (
-        f"error: {key}={needed - 1}: the run's actors reserve {needed}; give {needed} or more; Ray only counts with it"
+        f"error: {key}={needed - 1}: the run's actors reserve {needed}; give {needed} or more; Ray uses it only for counting"
     )
     (found,) = cluster_findings(composed(experiment, f"{key}=null"), 2)
     assert f"this machine has 2, and the run's actors reserve {needed}" in str(found)
@@ -395,7 +395,7 @@ def test_a_store_that_cannot_be_written_to_is_found(tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     assert reasons(f"sqlite:///{database}") == []
     assert not database.exists()
-    assert "another one" in reasons("sqlite:///mlflow.db")[0]
+    assert "the path is relative" in reasons("sqlite:///mlflow.db")[0]
     assert "cannot be written to" in reasons(f"sqlite:///{tmp_path / 'none' / 'mlflow.db'}")[0]
     with sqlite3.connect(database) as other:
         other.execute("CREATE TABLE t (x)")
