@@ -211,7 +211,8 @@ def test_a_cluster_of_its_own_with_too_few_cpus_or_gpus_is_refused(experiment: s
     assert list(cluster_findings(composed(experiment, f"{key}={needed}"), 2)) == []
     (found,) = cluster_findings(composed(experiment, f"{key}={needed - 1}"), 64)
     assert str(found) == (
-        f"error: {key}={needed - 1}: the run's actors reserve {needed}; give {needed} or more; Ray uses it only for counting"
+        f"error: {key}={needed - 1}: the run's actors reserve {needed}; give {needed} or more; "
+        "Ray uses it only for counting"
     )
     (found,) = cluster_findings(composed(experiment, f"{key}=null"), 2)
     assert f"this machine has 2, and the run's actors reserve {needed}" in str(found)
