@@ -39,7 +39,15 @@ from guidelines_core.config.layout import training_gpus
 from guidelines_core.digests import text_sha256
 from guidelines_core.hardware.gpus import devices
 from guidelines_core.hardware.shapes import gpus
-from guidelines_core.hardware.timing import PEAK, Lengths, estimated_step, padded_sequences, shapes_of, tokens_per_step
+from guidelines_core.hardware.timing import (
+    MEASURED,
+    PEAK,
+    Lengths,
+    estimated_step,
+    padded_sequences,
+    shapes_of,
+    tokens_per_step,
+)
 from guidelines_core.launch.training import failure_line
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import LOGGED_AT, STEP
@@ -228,10 +236,12 @@ def with_derived_figures(arm: Arm, found: dict[str, Any], result: Mapping[str, A
 
 
 def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict[str, Any]:
-    """Return the figures derived from an arm's: tokens a second, padded rows, MFU by phase, ratio to the floor.
+    """Return the figures derived from an arm's: tokens a second, padded rows, MFU by phase, estimate and floor.
 
-    FLOPs are those that the rollouts' tokens need (`hardware/shapes.py`). MFU refers to the peak measured in the same
-    call, the floor to the peaks of `known/gpus.yaml`; unknown hardware has neither.
+    The estimate is that of `hardware/timing.py` for the mean lengths that the arm had; `estimate_off` is its error as a
+    share of the measured step. FLOPs are those that the rollouts' tokens need (`hardware/shapes.py`). MFU refers to the
+    peak measured in the same call, the floor to the peaks of `known/gpus.yaml`; unknown hardware has neither these nor
+    an estimate.
     """
     metrics, seconds = found["metrics"], found["phases"]
     real, padded = padded_sequences(config)
@@ -243,7 +253,7 @@ def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict
     gpu = next((known for name, known in gpus().items() if name in gpu_name), None)
     if gpu is None:
         return more
-    floor = estimated_step(config, gpu, lengths, PEAK)
+    floor, estimate = (estimated_step(config, gpu, lengths, efficiency) for efficiency in (PEAK, MEASURED))
     workers = training_gpus(config)
     length = lengths.prompt + lengths.guideline
     forward = real * length * shapes_of(config)[0].forward_flops(length) / workers / found.get("peak_flops", gpu.flops)
@@ -255,6 +265,8 @@ def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict
         "mfu": {phase: round(n * forward / seconds[phase], 4) for phase, n in passes.items() if phase in seconds},
         "floor_s": round(floor["step"], 2),
         "ratio_to_floor": round(found["s_per_step"] / floor["step"], 1),
+        "estimate": {phase: round(seconds, 2) for phase, seconds in estimate.items()},
+        "estimate_off": round(estimate["step"] / found["s_per_step"] - 1, 3),
     }
 
 

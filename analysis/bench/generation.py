@@ -30,7 +30,8 @@ def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, flo
     if "reward" in phases:
         rollout_s, unhidden_s = phases["gen"], answered.max() - asked.min()
     else:
-        unhidden_s = answered.max() - asked.max()
+        # A trainer with a separate rollout waits for less than that: what it trains on was asked for a step before.
+        unhidden_s = min(answered.max() - asked.max(), phases["gen"])
         rollout_s = phases["gen"] - ((answered + rows["grader_s"]).max() - asked.max())
     solver_s = answered.max() - asked.min()
     found = {

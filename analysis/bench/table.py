@@ -66,6 +66,8 @@ def step_table(result: Mapping[str, Any]) -> Table:
     table.add_section()
     table.add_row("step, of the first arm's", *(_shown(entry, "ratio_to_first", ".2f") for entry in arms))
     table.add_row("step, of its floor", *(_shown(entry, "ratio_to_floor", ".1f") for entry in arms))
+    table.add_row("estimate", *(_shown(entry.get("estimate", {}), "step", ".2f") for entry in arms))
+    table.add_row("  its error", *(_shown(entry, "estimate_off", "+.0%") for entry in arms))
     for phase in MODEL_PHASES:
         table.add_row(f"MFU {phase}", *(_shown(entry.get("mfu", {}), phase, ".0%") for entry in arms))
     table.add_row("  of TFLOP/s", *(f"{e['peak_flops'] / 1e12:.0f}" if "peak_flops" in e else "" for e in arms))

@@ -41,7 +41,10 @@ class Scorer:
     Attributes:
         ungraded: rollouts without verdict since the last `take_counts`, by reason.
         first_failure: why the first of them got no verdict, None if all got one.
+        client_class: the solver client's class.
     """
+
+    client_class: type[Solver] = Solver
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class Scorer:
     def set_solver(self, settings: dict[str, Any], workers: int) -> None:
         """Replace the solver client by one with these settings and an empty cache."""
         self._solver = settings
-        self.client = Solver(
+        self.client = self.client_class(
             self._addresses,
             settings["model"],
             max_tokens=settings["max_tokens"],

@@ -22,7 +22,12 @@ class GuidelineRewardManager(NaiveRewardManager):
         compute_score: verl's default function, which is not used.
         reward_router_address: `host:port` of each of the solver's servers, comma-separated.
         reward_model_tokenizer: not used: the solver's server applies its own chat template.
+
+    Attributes:
+        scorer_class: what makes its reward function.
     """
+
+    scorer_class: type[Scorer] = Scorer
 
     def __init__(
         self,
@@ -33,7 +38,7 @@ class GuidelineRewardManager(NaiveRewardManager):
         reward_model_tokenizer: Any = None,
     ) -> None:
         settings = plain(config)
-        self.scorer = Scorer(
+        self.scorer = self.scorer_class(
             reward_router_address.split(","),
             solver=settings["solver"],
             grader=settings["grader"],

@@ -1,4 +1,7 @@
-"""Rollouts sampled with seeds derived from the run's, so that a resumed run samples as an uninterrupted one."""
+"""Rollouts sampled with seeds derived from the run's, so that a resumed run samples as an uninterrupted one.
+
+`LimitedRollout` is for measurements whose texts have given lengths.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,18 @@ class SeededRollout(SingleTurnAgentLoop):
             int(kwargs["session_id"]),
         )
         return await super().run({**sampling_params, "seed": seed}, priority, **kwargs)
+
+
+class LimitedRollout(SingleTurnAgentLoop):
+    """verl's single-turn agent loop, with its own limit of tokens for each request."""
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
+        """Generate one guideline of at most `limit` tokens; `kwargs` are its problem's fields and its number."""
+        return await super().run({**sampling_params, "max_tokens": self.limit(kwargs)}, priority, **kwargs)
+
+    def limit(self, rollout: dict[str, Any]) -> int:
+        """Return the most tokens of a rollout, given its problem's fields and its number."""
+        raise NotImplementedError
 
 
 def request_seed(seed: int, step: int, problem: str, rollout: int) -> int:

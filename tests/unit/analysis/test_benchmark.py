@@ -88,6 +88,8 @@ def test_what_follows_from_an_arms_figures() -> None:
     assert more["mfu"] == {name: pytest.approx(0.293, abs=0.005) for name in phases}
     assert more["ratio_to_floor"] == pytest.approx(20.0 / more["floor_s"], abs=0.1)
     assert 2 < more["floor_s"] < 8
+    assert set(more["estimate"]) == {"gen", "old_log_prob", "ref", "update_actor", "update_weights", "step"}
+    assert more["estimate_off"] == pytest.approx(more["estimate"]["step"] / 20.0 - 1, abs=0.001)
     slower = derived(config, {**found, "peak_flops": 989.5e12 / 2}, "NVIDIA H200")
     assert slower["mfu"]["ref"] == pytest.approx(2 * more["mfu"]["ref"], rel=0.01)
     assert slower["floor_s"] == more["floor_s"]
@@ -119,12 +121,15 @@ def test_the_table_compares_with_the_first_arm() -> None:
 def test_the_table_says_how_busy_each_gpu_was_and_what_is_extrapolated() -> None:
     entry = {"name": "a", "s_per_step": 50.0, "phases": {"step": 50.0}, "launch_to_first_step_s": 100.0}
     entry |= {"mfu": {"update_actor": 0.481}, "peak_flops": 7.9e14, "solver_tokens_per_s": 16250.0, "padded_share": 0.0}
+    entry |= {"estimate": {"step": 45.0}, "estimate_off": -0.1}
     entry["gpus"] = [{"index": n, "idle_share": 0.1 * n, "memory_gib": 80.0 + n} for n in (1, 2)]
     sequential = {"name": "b", "s_per_step": 90.0, "phases": {"step": 90.0}, "extrapolated": {"from": "a"}}
     failed = {"name": "c", "failed": "exit code 1"}
     table = step_table({"gpu": "G", "gpu_count": 2, "arms": [entry, sequential, failed]})
     shown = {
         "step": ["50.00", "90.00", ""],
+        "estimate": ["45.00", "", ""],
+        "  its error": ["-10%", "", ""],
         "MFU update_actor": ["48%", "", ""],
         "  of TFLOP/s": ["790", "", ""],
         "solver_tokens_per_s": ["16,250", "", ""],

@@ -46,7 +46,9 @@ def test_a_solver_in_turns_is_wholly_unhidden() -> None:
 
 
 def test_guidelines_that_were_there_before_the_step_have_no_speed() -> None:
-    assert "rollout_s" not in generation(rows([0, 0, 0, 0]), {"gen": 0.01})
+    found = generation(rows([0, 0, 0, 0]), {"gen": 0.01})
+    assert "rollout_s" not in found
+    assert found["solver_unhidden_s"] == 0.01
 
 
 def test_a_runs_figures_are_the_medians_of_its_steps(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The workload of long-tailed lengths."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.bench.tailed import TailedRewardManager, TailedRollout, TailedScorer, TailedSolver, tailed_length
+from analysis.bench.update_batch import MEDIAN_RESPONSE
+from guidelines_core.solver.client import Solution
+from guidelines_core.verl_adapter.rollout import LimitedRollout
+
+CAP = 3072
+
+
+@given(st.tuples(st.text(), st.integers()), st.integers(1, CAP))
+def test_a_length_is_the_keys_own_and_never_above_the_cap(key: tuple[str, int], cap: int) -> None:
+    assert 1 <= tailed_length(key, cap) <= cap
+    assert tailed_length(key, cap) == min(cap, tailed_length(key, CAP))
+
+
+def test_the_lengths_have_a_long_tail() -> None:
+    lengths = sorted(tailed_length((n,), CAP) for n in range(2000))
+    assert statistics.median(lengths) == pytest.approx(MEDIAN_RESPONSE, rel=0.1)
+    assert lengths[-1] == CAP
+    assert lengths[1800] > 2.5 * MEDIAN_RESPONSE > 10 * lengths[50]
+
+
+class Noting(TailedSolver):
+    """Answers itself and keeps the requests."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            ["localhost:1"], "m", max_tokens=CAP, max_concurrency=4, deadline_s=1.0, step_deadline_s=1.0, seed=0
+        )
+        self.requests: list[dict[str, Any]] = []
+
+    async def _answer(self, request: dict[str, Any]) -> list[Solution]:
+        self.requests.append(request)
+        return []
+
+
+def test_two_solvers_draw_the_same_lengths_whatever_is_asked() -> None:
+    async def lengths(questions: str, limit: int | None) -> list[int]:
+        solver = Noting()
+        for question in questions:
+            await solver.solve([{"role": "user", "content": question}], temperature=0.0, max_tokens=limit)
+        return [request["max_tokens"] for request in solver.requests]
+
+    first, second = asyncio.run(lengths("abcdefgh", None)), asyncio.run(lengths("stuvwxyz", None))
+    assert first == second
+    assert len(set(first)) == len(first)
+    assert asyncio.run(lengths("abcdefgh", 300)) == [min(300, length) for length in first]
+
+
+def test_a_rollouts_limit_is_that_of_its_problem_and_number() -> None:
+    rollout = object.__new__(TailedRollout)
+    rollout.response_length = CAP
+    problems = [{"extra_info": {"problem_id": f"p{n}"}, "session_id": k, "global_steps": 1} for n in "ab" for k in "01"]
+    limits = [rollout.limit(problem) for problem in problems]
+    assert len(set(limits)) == 4
+    assert [rollout.limit({**problem, "global_steps": 2}) for problem in problems] == limits
+
+
+def test_what_the_arms_name_is_what_draws() -> None:
+    assert issubclass(TailedRollout, LimitedRollout)
+    assert TailedRewardManager.scorer_class is TailedScorer
+    assert TailedScorer.client_class is TailedSolver
