@@ -8,70 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.diagnosis.step_time import Slowest, Step
+from analysis.diagnosis.layouts import layouts
+from analysis.diagnosis.model import Idea, Model
+from analysis.diagnosis.step_time import Slowest, Step, overlap
 from guidelines_core.config import layout
 from guidelines_core.config.compose import changed
 from guidelines_core.hardware.footprint import GIB, memory
-from guidelines_core.hardware.shapes import Gpu, Shape
-from guidelines_core.hardware.timing import MEASURED, PEAK, Efficiency, Lengths, generation, padded_sequences, phases
-from guidelines_core.paths import CONF
-
-POLLED = replace(MEASURED, poll=0.05)
-"""The estimate's efficiency with a replay buffer that is polled ten times a second, as in `verl_adapter`."""
+from guidelines_core.hardware.timing import MEASURED, padded_sequences
 
 AT_ONCE = 512
 """Requests in flight that a solver's server on a GPU uses well."""
-
-_LIMITS = (
-    "guidelines.solver.max_concurrency",
-    "actor_rollout_ref.rollout.max_num_seqs",
-    "reward.reward_model.rollout.max_num_seqs",
-)
 
 AGREEMENT = 0.01
 """The `agreement` of the experiment `…-fast`: the largest mean difference of a token's probability."""
 
 WAITS = 0.05
 """The share of a step that a trainer waits for a separate rollout, above which the rollout limits the step."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """The estimate's inputs for a run: shapes, hardware, lengths."""
-
-    planner: Shape
-    solver: Shape
-    gpu: Gpu
-    lengths: Lengths
-
-    def phases(self, config: DictConfig, efficiency: Efficiency = POLLED) -> dict[str, float]:
-        """Return a step's estimated seconds by phase; at `PEAK` the hardware's floor."""
-        return phases(config, self.planner, self.solver, self.gpu, self.lengths, efficiency)
-
-    def generation(self, config: DictConfig) -> tuple[float, float]:
-        """Return the estimated seconds that a step's guidelines and its solutions take."""
-        sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-        return generation(config, self.planner, self.solver, self.gpu, self.lengths, POLLED, sequences,
-                          layout.solver_samples(config))  # fmt: skip
-
-    def floor(self, config: DictConfig) -> dict[str, float]:
-        """Return the seconds by phase that the hardware's peak allows; with the solver in turns, `reward` apart.
-
-        The limits on sequences at once are lifted, since the hardware has none.
-        """
-        sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-        config = changed(config, dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config)))
-        floor = self.phases(config, PEAK)
-        if not layout.solver_gpus(config):
-            parts = generation(config, self.planner, self.solver, self.gpu, self.lengths, PEAK, sequences,
-                               layout.solver_samples(config))  # fmt: skip
-            floor |= {"gen": parts[0], "reward": parts[1]}
-        return floor
 
 
 @dataclass(frozen=True)
@@ -89,17 +45,6 @@ class Change:
     why: str
     caveat: str
     saves: float
-
-
-@dataclass(frozen=True)
-class _Idea:
-    """A change whose gain is not estimated yet, unless `saves` has it."""
-
-    values: Mapping[str, Any]
-    why: str
-    caveat: str = ""
-    saves: float | None = None
-    overrides: tuple[str, ...] = ()
 
 
 def best(
@@ -132,12 +77,14 @@ def predicted(config: DictConfig, step: Step, model: Model, other: DictConfig) -
     before, after = model.phases(config), model.phases(other)
     (wrote, solved), (writes, solves) = model.generation(config), model.generation(other)
     if not layout.solver_gpus(config):
-        before |= {"gen": wrote, "reward": solved}
-        after |= {"gen": writes, "reward": solves}
+        before |= {"gen": wrote, "reward": solved + MEASURED.switch}
+        after |= {"gen": writes, "reward": solves + MEASURED.switch}
     seconds = {
         name: taken * (after.get(name, 0.0) / before[name] if before.get(name) else 1.0)
         for name, taken in step.seconds.items()
     }
+    if bool(layout.solver_gpus(config)) != bool(layout.solver_gpus(other)):
+        seconds |= {"gen": _reseated(config, step, model, other), "reward": 0.0}
     now, then = (sum(s for name, s in phase.items() if name != "gen") for phase in (step.seconds, seconds))
     if layout.separate(config):
         # `gen` is only the trainer's wait; the rollout works during the whole step.
@@ -145,15 +92,31 @@ def predicted(config: DictConfig, step: Step, model: Model, other: DictConfig) -
         if waits > WAITS * step.total:
             return step.total - min(waits, step.total * (1 - after["gen"] / before["gen"]))
         return step.total - (now - then)
-    return max(seconds["gen"], then) if layout.separate(other) else seconds["gen"] + then
+    if layout.beside_solver(other):
+        # On one GPU the two engines take turns with it: what overlapped before adds up.
+        seconds["gen"] += overlap(config, step)
+    return max(seconds["gen"], then) if layout.overlaps(other) else seconds["gen"] + then
 
 
-def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapping[str, float]) -> Iterator[_Idea]:
+def _reseated(config: DictConfig, step: Step, model: Model, other: DictConfig) -> float:
+    """Return the seconds of guidelines and solutions where the solver gets GPUs of its own, or gives them up.
+
+    A solver that shares the training GPUs begins after the last guideline, so what overlapped adds up. One with its own
+    begins with the first; at best all solutions but the last guideline's are written by then.
+    """
+    (wrote, solved), (writes, solves) = model.generation(config), model.generation(other)
+    taken = step.seconds["gen"] + step.seconds.get("reward", 0.0)
+    if layout.solver_gpus(config):
+        return (taken + overlap(config, step)) * (writes + solves) / (wrote + solved) + MEASURED.switch
+    return max(0.0, taken - MEASURED.switch) * (writes + model.last_solution(other)) / (wrote + solved)
+
+
+def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapping[str, float]) -> Iterator[Idea]:
     """Yield the changes with a measured gain."""
     old = OmegaConf.select(config, "guidelines.old_log_probs")
     taken = OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode")
     if "old_log_prob" in step.seconds and old and old.agreement is None and not (taken or layout.separate(config)):
-        yield _Idea(
+        yield Idea(
             {"guidelines.old_log_probs.agreement": AGREEMENT},
             "the planner's log-probs are computed again, which the rollout engine knows already",
             f"trusts the rollout engine's while training/rollout_probs_diff_mean, measured every {old.check_every} "
@@ -161,7 +124,7 @@ def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapp
             saves=step.seconds["old_log_prob"] * (1 - 1 / old.check_every),
         )
     if slow is not None and not layout.separate(config) and slow.enough is not None:
-        yield _Idea(
+        yield Idea(
             {"guidelines.solver.max_tokens": slow.enough},
             f"the slowest {len(slow.calls)} of {slow.of} solver calls hold a step up",
             f"cuts {len(slow.calls) / slow.of:.1%} of the solutions short",
@@ -172,12 +135,12 @@ def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapp
         if freq > 0 and beside.get(key):
             what = "validation" if key == "testing" else "writing checkpoints"
             lost = "half of the validations" if key == "testing" else "half of the checkpoints to go back to"
-            yield _Idea(
+            yield Idea(
                 {f"trainer.{name}": 2 * freq}, f"{what} takes {beside[key]:.1f} s a step", lost, saves=beside[key] / 2
             )
 
 
-def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
+def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[Idea]:
     """Yield the changes with an estimated gain."""
     yield from _generating(config)
     yield from _batching(config)
@@ -185,13 +148,13 @@ def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
         yield from _on_gpus(config, step, model)
 
 
-def _generating(config: DictConfig) -> Iterator[_Idea]:
+def _generating(config: DictConfig) -> Iterator[Idea]:
     """Yield the changes of the number of sequences at once."""
     sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
     asked = config.guidelines.solver.max_concurrency * config.reward.num_workers
     if asked < sequences:
         how = "one after the other" if asked == 1 else f"{asked} at a time"
-        yield _Idea(
+        yield Idea(
             {"guidelines.solver.max_concurrency": max(AT_ONCE, sequences)},
             f"guidelines.solver.max_concurrency={config.guidelines.solver.max_concurrency}: a step's {sequences} "
             f"solver calls go {how}",
@@ -204,14 +167,14 @@ def _generating(config: DictConfig) -> Iterator[_Idea]:
         each = math.ceil(written / engines)
         at_once = OmegaConf.select(config, f"{key}.max_num_seqs")
         if at_once < each:
-            yield _Idea(
+            yield Idea(
                 {f"{key}.max_num_seqs": each},
                 f"the {who}'s engine writes {at_once} of its {each} sequences at a time",
                 "more memory for keys and values",
             )
 
 
-def _batching(config: DictConfig) -> Iterator[_Idea]:
+def _batching(config: DictConfig) -> Iterator[Idea]:
     """Yield the nearest mini-batch size with which verl adds no padding."""
     real, padded = padded_sequences(config)
     if padded == real:
@@ -223,7 +186,7 @@ def _batching(config: DictConfig) -> Iterator[_Idea]:
         return
     size = min(sizes, key=lambda size: (abs(math.log(size / actor.ppo_mini_batch_size)), -size))
     updates = padded // (actor.ppo_mini_batch_size * n), real // (size * n)
-    yield _Idea(
+    yield Idea(
         {key: size},
         f"{real} rollouts are padded to {padded}: {1 - real / padded:.0%} of the sequences trained on are waste",
         f"{updates[1]} optimizer step{'s' * (updates[1] > 1)} for each batch instead of {updates[0]}",
@@ -235,14 +198,14 @@ def _fits(config: DictConfig, key: str, size: int) -> bool:
     return real == padded
 
 
-def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
+def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[Idea]:
     """Yield changes for GPUs only, if their memory allows."""
     held = memory(config, model.planner, model.gpu)
     offload = "actor_rollout_ref.ref.fsdp_config.param_offload"
     weights = 4 * model.planner.parameters / layout.training_gpus(config) / GIB
     fits = all(held[role] + weights <= model.gpu.memory for role in ("training", "rollout"))
     if layout.uses_reference(config) and OmegaConf.select(config, offload) and fits:
-        yield _Idea(
+        yield Idea(
             {offload: False},
             "the reference model's weights come from main memory for every micro-batch",
             f"{weights:.1f} GiB more on each training GPU",
@@ -253,20 +216,6 @@ def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[_Idea]:
     if config.actor_rollout_ref.model.enable_gradient_checkpointing and fits:
         # Two forward passes and a backward pass, which costs two more, against one forward and a backward pass.
         saves = step.seconds.get("update_actor", 0.0) / 4
-        yield _Idea({checkpointing: False}, "the update computes its forward pass twice", "more memory", saves=saves)
-    split = OmegaConf.load(CONF / "layout" / "split-1p2p1.yaml")
-    mini = "actor_rollout_ref.actor.ppo_mini_batch_size"
-    if config.trainer.v1.trainer_mode == "sync" and layout.gpus_needed(config) == 4 and layout.solver_gpus(config) == 1:
-        yield _Idea(
-            {
-                "trainer.n_gpus_per_node": split.trainer.n_gpus_per_node,
-                "trainer.v1.trainer_mode": split.trainer.v1.trainer_mode,
-                "trainer.v1.separate_async.parameter_sync_step": split.trainer.v1.separate_async.parameter_sync_step,
-                "actor_rollout_ref.rollout.nnodes": split.actor_rollout_ref.rollout.nnodes,
-                "actor_rollout_ref.rollout.n_gpus_per_node": split.actor_rollout_ref.rollout.n_gpus_per_node,
-                mini: config.data.train_batch_size,
-            },
-            "the GPUs that train wait while guidelines and solutions are written",
-            "learns from rollouts that are one step old",
-            overrides=("layout=split-1p2p1", f"{mini}={config.data.train_batch_size}"),
-        )
+        yield Idea({checkpointing: False}, "the update computes its forward pass twice", "more memory", saves=saves)
+    if config.trainer.v1.trainer_mode == "sync" and config.trainer.nnodes == 1:
+        yield from layouts(config, model)

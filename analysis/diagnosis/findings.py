@@ -12,7 +12,8 @@ import pandas as pd
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.diagnosis.changes import POLLED, Change, Model, best
+from analysis.diagnosis.changes import Change, best
+from analysis.diagnosis.model import Model
 from analysis.diagnosis.step_time import (
     CALLS,
     PHASES,
@@ -33,7 +34,7 @@ from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.hardware.gpus import ASSUMED
 from guidelines_core.hardware.shapes import Gpu, cpu, gpus
-from guidelines_core.hardware.timing import Lengths, padded_sequences, shapes_of, step_seconds
+from guidelines_core.hardware.timing import MEASURED, Lengths, padded_sequences, shapes_of, step_seconds
 from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.runs.phases import AFTER_STEP, seconds_metric
 
@@ -172,7 +173,7 @@ def of_figures(file: Path, gpu_name: str | None = None) -> Diagnosis:
     else:
         model = Model(*shapes_of(config), hardware, lengths)
         estimate = model.phases(config)
-        came_to = step_seconds(config, estimate, POLLED)
+        came_to = step_seconds(config, estimate, MEASURED)
         seconds = {key: estimate[key] * total / came_to for key in PHASES if key in estimate}
         seconds["other"] = max(0.0, total - sum(seconds.values()))
         wrote, solved = (part * total / came_to for part in model.generation(config))

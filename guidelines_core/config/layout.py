@@ -38,8 +38,25 @@ def training_gpus(config: DictConfig) -> int:
 
 
 def separate(config: DictConfig) -> bool:
-    """Return whether rollout has GPUs of its own."""
+    """Return whether rollout is not on the GPUs that train."""
     return bool(config.trainer.v1.trainer_mode == "separate_async")
+
+
+def beside_solver(config: DictConfig) -> bool:
+    """Return whether rollout is not on the GPUs that train but on the solver's."""
+    # Configurations of older runs lack this key.
+    return separate(config) and bool(config.guidelines.get("rollout_beside_solver"))
+
+
+def overlaps(config: DictConfig) -> bool:
+    """Return whether the next step's rollouts are written while this step trains."""
+    return separate(config) and bool(config.trainer.v1.separate_async.num_warmup_batches > 0)
+
+
+def rollout_gpus(config: DictConfig) -> int:
+    """Return the GPUs that only the planner's rollout uses: none if it shares the training GPUs or the solver's."""
+    rollout = config.actor_rollout_ref.rollout
+    return int(rollout.nnodes * rollout.n_gpus_per_node) if separate(config) and not beside_solver(config) else 0
 
 
 def rollout_engines(config: DictConfig) -> int:
@@ -69,10 +86,8 @@ def logical_cpus(config: DictConfig) -> int:
     verl reserves three for each GPU of a pool, two for each of a rollout of its own (`single_controller/ray/base.py`,
     `rollout/replica.py`), TransferQueue one for its controller and one for each of its storage units.
     """
-    rollout = config.actor_rollout_ref.rollout
-    own = rollout.nnodes * rollout.n_gpus_per_node if separate(config) else 0
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    return int(3 * (training_gpus(config) + solver_gpus(config)) + 2 * own + units + 1)
+    return int(3 * (training_gpus(config) + solver_gpus(config)) + 2 * rollout_gpus(config) + units + 1)
 
 
 def solver_samples(config: DictConfig) -> int:
@@ -151,7 +166,7 @@ def placements(config: DictConfig) -> list[Placement]:
     solving = f"solver, {sequences * samples} solutions a step{each}"
     found: list[Placement] = []
     after = 0
-    if separate(config):
+    if rollout_gpus(config):
         after = rollout.n_gpus_per_node
         found.append(Placement(range(after), rollout.nnodes, "rollout", f"planner's rollout: {sampling}"))
     train = range(after, after + trainer.n_gpus_per_node)
@@ -166,7 +181,11 @@ def placements(config: DictConfig) -> list[Placement]:
         found.append(Placement(train, trainer.nnodes, "rollout + solver + training", work))
     if solver_gpus(config):
         gpus = range(train.stop, train.stop + solver.n_gpus_per_node)
-        found.append(Placement(gpus, solver.nnodes, "solver", solving))
+        if beside_solver(config):
+            work = f"at once: planner's rollout ({sampling}), {solving}"
+            found.append(Placement(gpus, solver.nnodes, "rollout + solver", work))
+        else:
+            found.append(Placement(gpus, solver.nnodes, "solver", solving))
     return found
 
 

@@ -223,6 +223,7 @@ class GuidelinesConfig:
         start: when one that does not go on is ended.
         stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint; a start has no step yet.
         fork_processes: start them as forks of a process that has done the imports, see `launch/forkserver.py`.
+        rollout_beside_solver: a `separate_async` trainer's rollout shares the solver's GPUs instead of having its own.
     """
 
     description: str = ""
@@ -241,3 +242,4 @@ class GuidelinesConfig:
     start: StartConfig = field(default_factory=StartConfig)
     stop_within_s: float = 270.0
     fork_processes: bool = False
+    rollout_beside_solver: bool = False

@@ -38,7 +38,9 @@ class Efficiency:
         weights: share of the bandwidth at which decoding reads the weights: one sequence alone got 325 tokens/s.
         offload: B/s to the GPU for weights kept in main memory: reference's 16.4 s against old log-prob's 7.3 s.
         sync: B/s of new weights into the rollout engine: 0.44 s for 6.2 GB.
-        poll: s that a finished rollout waits on average: verl polls every 2 s (`replay_buffer.py`).
+        poll: s that a finished rollout waits on average: the replay buffer is polled ten times a second.
+        switch: s in which a solver that shares the training GPUs wakes and goes back to sleep: 4.83 s of the phase
+            `reward` against the 4.01 s of its requests (`analysis/results/one-gpu-h200.json`).
         other: s of a step outside the phases: 56.3 s against 55.9 s.
         start: s from launch to the first step.
         disk: B/s of writing checkpoints. Not measured.
@@ -53,14 +55,15 @@ class Efficiency:
     weights: float = 0.42
     offload: float = 65e9
     sync: float = 14e9
-    poll: float = 1.0
+    poll: float = 0.05
+    switch: float = 0.8
     other: float = 0.4
     start: float = 324.0
     disk: float = 1e9
 
 
 MEASURED = Efficiency()
-PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, math.inf)
+PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, 0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,9 @@ def phases(
     rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats,
                                 layout.solver_samples(config))  # fmt: skip
     floor = efficiency is PEAK
+    switch = 0.0 if layout.solver_gpus(config) else efficiency.switch
     found = {
-        "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll,
+        "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll + switch,
         "old_log_prob": log_probs
         / (config.guidelines.old_log_probs.check_every if layout.old_log_probs_from_rollout(config) else 1),
         # Forward and backward; frozen weights take no gradient of their own, a third of the work.
@@ -128,7 +132,7 @@ def phases(
 def step_seconds(config: DictConfig, found: dict[str, float], efficiency: Efficiency) -> float:
     """Return a step's seconds: the sum of the phases, or the longer of rollout and training where they overlap."""
     training = sum(seconds for name, seconds in found.items() if name != "gen")
-    both = max(found["gen"], training) if layout.separate(config) else found["gen"] + training
+    both = max(found["gen"], training) if layout.overlaps(config) else found["gen"] + training
     return float(both + efficiency.other)
 
 

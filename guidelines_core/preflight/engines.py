@@ -71,6 +71,13 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
         )
     if layout.separate(config):
         yield from _separate_findings(config)
+    elif config.guidelines.rollout_beside_solver:
+        yield error(
+            "guidelines.rollout_beside_solver",
+            True,
+            f"{trainer.v1.trainer_mode} rolls out on the training GPUs",
+            "leave it out, or take layout=split-1p1-shared",
+        )
     elif not config.actor_rollout_ref.hybrid_engine:
         yield error(
             "actor_rollout_ref.hybrid_engine", False, f"{trainer.v1.trainer_mode} rolls out on the training GPUs",
@@ -123,6 +130,25 @@ def _separate_findings(config: DictConfig) -> Iterator[Finding]:
             False,
             "separate_async never pauses for a solver on the same GPUs",
             "give True",
+        )
+    pool, solving = config.reward.reward_model, config.reward.reward_model.rollout
+    if not layout.beside_solver(config):
+        return
+    own, shared = rollout.nnodes * rollout.n_gpus_per_node, pool.nnodes * pool.n_gpus_per_node
+    if own != shared:
+        yield error(
+            f"{ROLLOUT}.n_gpus_per_node",
+            rollout.n_gpus_per_node,
+            f"with guidelines.rollout_beside_solver the planner's engines are on the solver's {shared} GPUs",
+            f"give {POOL}.n_gpus_per_node={pool.n_gpus_per_node}, and the same nnodes",
+        )
+    both = rollout.gpu_memory_utilization + solving.gpu_memory_utilization
+    if config.trainer.device == "cuda" and both > 0.95:
+        yield error(
+            f"{ROLLOUT}.gpu_memory_utilization",
+            rollout.gpu_memory_utilization,
+            f"together with {SOLVER}.gpu_memory_utilization it is {both:.2f} of the GPU that both engines are on",
+            "give 0.45 to each",
         )
 
 
@@ -188,7 +214,7 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
             yield error(
                 f"{SOLVER}.free_cache_engine", False, "the solver would keep the training GPUs' memory", "give True"
             )
-    elif engine.gpu_memory_utilization <= 0.5:
+    elif engine.gpu_memory_utilization <= 0.5 and not layout.beside_solver(config):
         yield warning(
             f"{SOLVER}.gpu_memory_utilization",
             engine.gpu_memory_utilization,

@@ -8,11 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from verl.trainer.ppo.utils import Role
-from verl.trainer.ppo.v1 import trainer_base
+from verl.trainer.ppo.v1 import trainer_base, trainer_separate_async
 from verl.workers.rollout.llm_server import LLMServerManager
 
+from guidelines_core.config import layout
 from guidelines_core.runs.journal import LOGGED_AT
 from guidelines_core.runs.start import Start
+from guidelines_core.verl_adapter.beside_solver import manager_on
 from guidelines_core.verl_adapter.reward_loop import SolverLoop
 
 
@@ -33,12 +35,15 @@ class EarlyServers:
         """Set up the trainer, with the servers started as early as possible."""
         self._stages = Start.handed_over()
         originals = trainer_base.RewardLoopManager, trainer_base.LLMServerManager
+        standalone = trainer_separate_async.LLMServerManager
         trainer_base.RewardLoopManager = self._early_solver
         trainer_base.LLMServerManager = _EarlyRolloutManager(self)
+        trainer_separate_async.LLMServerManager = _StandaloneManager(self)
         try:
             super()._setup()  # type: ignore[misc]
         finally:
             trainer_base.RewardLoopManager, trainer_base.LLMServerManager = originals
+            trainer_separate_async.LLMServerManager = standalone
         self._stages.ends("rollout")
 
     def _init_dataloader(self) -> None:
@@ -155,6 +160,21 @@ class _EarlyRolloutManager:
     def create_empty(self, *args: Any, **kwargs: Any) -> Any:
         """Call verl's `create_empty`."""
         return LLMServerManager.create_empty(*args, **kwargs)
+
+
+class _StandaloneManager:
+    """Replaces verl's class `LLMServerManager` where a trainer starts rollout servers that are not on its own GPUs."""
+
+    def __init__(self, trainer: EarlyServers) -> None:
+        self._trainer = trainer
+
+    def create(self, *args: Any, **kwargs: Any) -> Any:
+        """Start the servers on the solver's GPUs or on GPUs of their own, as the layout says."""
+        trainer: Any = self._trainer
+        if not layout.beside_solver(trainer.config):
+            return LLMServerManager.create(*args, **kwargs)
+        pool = trainer.resource_pool_manager.get_resource_pool(Role.RewardModel)
+        return manager_on(pool).create(*args, **kwargs)
 
 
 class _AwaitedResult:

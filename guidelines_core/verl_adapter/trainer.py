@@ -14,6 +14,7 @@ from tensordict import NonTensorStack
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
+from guidelines_core.config import layout
 from guidelines_core.runs import checkpoints
 from guidelines_core.runs.alarms import ROOM
 from guidelines_core.runs.cost import Meter
@@ -129,6 +130,10 @@ class Recording(GradedRows):
             self.logger.end_with(error)
             return {}
         return metrics
+
+    def _get_n_gpus_for_throughput(self) -> int:
+        """Return the run's GPUs, by which verl divides its tokens a second; it would count shared ones twice."""
+        return layout.gpus_needed(self.config)  # type: ignore[attr-defined]
 
     def _rollout_servers(self) -> list[Any]:
         """Return Ray's handles of the planner's rollout servers."""

@@ -1,13 +1,15 @@
-"""The layouts of a machine with four GPUs, on as many logical slots of a CPU."""
+"""The layouts of a machine with two or four GPUs, on as many logical slots of a CPU."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from guidelines_core.runs.checkpoints import last_checkpoint
+from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
 from tests.chaos.loop import CLOCKED, differences
 from tests.e2e.conftest import LOSING_STEPS, SPLIT, Started
-from tests.support.tiny_run import LOOPBACK, STEPS, start
+from tests.support.tiny_run import LOOPBACK, PROMPTS, STEPS, Run, start, store
 
 pytestmark = pytest.mark.e2e
 
@@ -43,6 +45,36 @@ def test_a_rollout_server_of_its_own_gives_the_same_run_resumed(split: Started, 
     assert resumed.exit_code == 0, resumed.output
     assert len(split.steps()) == STEPS
     assert_same(split, unbroken)
+
+
+@pytest.mark.slow
+def test_a_rollout_beside_the_solver_trains_a_step_behind_and_resumes_what_was_under_way(tmp_path: Path) -> None:
+    run, words = Run(tmp_path / "run", store(tmp_path)), ("layout=cpu-split-1p1-shared",)
+    stopped = start(tmp_path, *words, stop_when=(run.directory / "global_step_2" / SEAL).exists)
+    assert stopped.exit_code == 130, stopped.output
+    resumed = start(tmp_path, *words, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    done = run.steps()
+    assert list(done) == list(range(1, STEPS + 1))
+    # The first step's rollouts and the second's are both of the first weights.
+    assert [done[step][STALENESS] for step in (1, 2)] == [0, 1]
+    assert all(metrics[STALENESS] <= 1 for metrics in done.values())
+    assert max(metrics["actor/grad_norm"] for metrics in done.values()) > 1e-3
+    problems = [set(run.step_rows(step)["problem_id"]) for step in done]
+    assert [len(of_step) for of_step in problems] == [PROMPTS] * STEPS
+    assert len(set.union(*problems)) == PROMPTS * STEPS
+
+
+@pytest.mark.slow
+def test_two_training_processes_take_turns_with_a_solver_on_each(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", store(tmp_path))
+    attempt = start(tmp_path, "layout=cpu-hybrid-2-shared", "trainer.total_training_steps=2")
+    assert attempt.exit_code == 0, attempt.output
+    done = run.steps()
+    assert list(done) == [1, 2]
+    assert done[1]["actor/grad_norm"] > 1e-3
+    assert max(metrics["training/rollout_probs_diff_max"] for metrics in done.values()) < 1e-4
+    assert len(list((run.directory / "global_step_2").glob("actor/optim_world_size_2_rank_*.pt"))) == 2
 
 
 def assert_same(split: Started, unbroken: Started) -> None:

@@ -16,9 +16,10 @@ from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
 
 from analysis.diagnosis import report as diagnosis_report
-from analysis.diagnosis.changes import Model, best, predicted
+from analysis.diagnosis.changes import best, predicted
 from analysis.diagnosis.command import main
 from analysis.diagnosis.findings import Diagnosis, as_json, of_figures, of_run
+from analysis.diagnosis.model import Model
 from analysis.diagnosis.step_time import (
     Step,
     in_flight,
@@ -228,7 +229,9 @@ def test_a_mended_cause_is_named_no_more(reference: DictConfig) -> None:
 
 def test_engines_that_write_too_few_at_once_are_named(reference: DictConfig) -> None:
     narrow = changed(reference, {"reward.reward_model.rollout.max_num_seqs": 8})
-    assert measured(narrow).changes[0].overrides == ("reward.reward_model.rollout.max_num_seqs=120",)
+    assert ("reward.reward_model.rollout.max_num_seqs=120",) in [
+        change.overrides for change in measured(narrow).changes
+    ]
 
 
 def test_a_reference_that_does_not_fit_is_not_taken_off_main_memory(reference: DictConfig) -> None:

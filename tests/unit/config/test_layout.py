@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from guidelines_core.config import layout
-from guidelines_core.config.compose import compose
+from guidelines_core.config.compose import changed, compose
 
 TWO_SAMPLES = ["guidelines.solver.samples=2", "guidelines.solver.temperature=0.7"]
 
@@ -19,8 +19,13 @@ EXPECTED = {
     "hybrid-3p1-x2": ([("0-2 of 2 nodes", "rollout + training"), ("3 of 2 nodes", "solver")], 8, 6, 2),
     "split-1p2p1": ([("0", "rollout"), ("1-2", "training"), ("3", "solver")], 4, 1, 1),
     "1p1": ([("0", "rollout + training"), ("1", "solver")], 2, 1, 1),
+    "split-1p1-shared": ([("0", "training"), ("1", "rollout + solver")], 2, 1, 1),
+    "hybrid-4-shared": ([("0-3", "rollout + solver + training")], 4, 4, 4),
+    "hybrid-2-shared": ([("0-1", "rollout + solver + training")], 2, 2, 2),
     "colocated-1": ([("0", "rollout + solver + training")], 1, 1, 1),
     "cpu": ([("0", "rollout + training"), ("1", "solver")], 2, 1, 1),
+    "cpu-split-1p1-shared": ([("0", "training"), ("1", "rollout + solver")], 2, 1, 1),
+    "cpu-hybrid-2-shared": ([("0-1", "rollout + solver + training")], 2, 2, 2),
 }
 
 
@@ -81,6 +86,22 @@ def test_a_batch_of_any_size_has_a_graph_of_at_most_twice_its_size(sequences: in
     assert sizes[-1] == min(sequences, layout.LARGEST_GRAPH)
     for batch in range(1, sizes[-1] + 1):
         assert next(size for size in sizes if size >= batch) < 2 * batch or batch == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "cpus"), [("split-1p2p1", 1, 3 * 3 + 2 + 2), ("split-1p1-shared", 0, 3 * 2 + 2), ("1p1", 0, 8)]
+)
+def test_a_rollout_beside_the_solver_takes_no_gpu_and_no_core_of_its_own(name: str, own: int, cpus: int) -> None:
+    assert layout.rollout_gpus(with_layout(name)) == own
+    assert layout.logical_cpus(with_layout(name)) == cpus
+
+
+@pytest.mark.parametrize(
+    ("name", "warm_up", "expected"), [("1p1", 1, False), ("split-1p1-shared", 1, True), ("split-1p1-shared", 0, False)]
+)
+def test_steps_overlap_where_rollouts_are_asked_for_a_step_ahead(name: str, warm_up: int, expected: bool) -> None:
+    config = changed(with_layout(name), {"trainer.v1.separate_async.num_warmup_batches": warm_up})
+    assert layout.overlaps(config) == expected
 
 
 def test_ray_is_told_of_cores_only_where_the_cluster_is_the_runs_own() -> None:

@@ -207,3 +207,13 @@ def test_a_run_on_a_cpu_and_one_of_an_unknown_model_have_no_estimate(reference: 
     assert "no GPU-hours" in forecast(changed(reference, {"trainer.device": "cpu"}), gpus()["H100"])
     unknown = changed(reference, {"guidelines.solver.model": "some/model"})
     assert "guidelines.solver.model=some/model: its shape is not known" in forecast(unknown, gpus()["H100"])
+
+
+@pytest.mark.parametrize("warm_up", [0, 1])
+def test_a_trainer_on_its_own_gpu_hides_the_shorter_of_rollout_and_training_unless_it_is_strict(warm_up: int) -> None:
+    words = ["layout=split-1p1-shared", f"trainer.v1.separate_async.num_warmup_batches={warm_up}"]
+    config = compose("numinamath30k-3b-300steps-mathverify-fast", words, environ={})
+    found = estimated_step(config, gpus()["H200"], LENGTHS, MEASURED)
+    whole = found.pop("step") - MEASURED.other
+    training = sum(seconds for phase, seconds in found.items() if phase != "gen")
+    assert whole == pytest.approx(max(found["gen"], training) if warm_up else found["gen"] + training)

@@ -92,6 +92,33 @@ def test_a_cache_holds_one_sequence_and_fits_beside_the_weights(
     assert found + 2 * SHAPE.parameters / gpus_each < share * memory * GIB
 
 
+@pytest.mark.parametrize("gpu", ["H100", "H200"])
+@pytest.mark.parametrize("tokens", [600, 3072])
+def test_two_engines_on_one_gpu_share_it_as_their_texts_need_it(gpu: str, tokens: int) -> None:
+    words = ("layout=split-1p1-shared", f"data.max_response_length={tokens}")
+    composed = compose("numinamath30k-3b-300steps-mathverify-fast", words, environ={})
+    config = with_cache_sizes(composed, lambda: gpus()[gpu])
+    engines = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
+    caches = [OmegaConf.select(engine, KEY) for engine in engines]
+    needs = [engine.max_num_seqs * engine.max_model_len * SHAPE.kv_bytes for engine in engines]
+    if sum(caches) < 0.99 * sum(needs):
+        assert caches[0] / caches[1] == pytest.approx(needs[0] / needs[1], rel=0.01)
+        assert sum(engine.gpu_memory_utilization for engine in engines) == pytest.approx(0.9, abs=0.004)
+    else:
+        assert (gpu, tokens) == ("H200", 600)
+        assert sum(engine.gpu_memory_utilization for engine in engines) < 0.9
+    for engine, cache in zip(engines, caches, strict=True):
+        rest = engine.gpu_memory_utilization * gpus()[gpu].memory * GIB - cache - 2 * SHAPE.parameters
+        assert 2 * GIB < rest < 6 * GIB
+
+
+def test_engines_on_a_gpu_that_is_too_small_are_left_to_vllm() -> None:
+    small = sizes(
+        "layout=split-1p1-shared", "actor_rollout_ref.actor.ppo_mini_batch_size=30", gpu=replace(H100, memory=16.0)
+    )
+    assert small == (None, None)
+
+
 @pytest.mark.parametrize("share", [0.05, 0.1])
 def test_where_no_sequence_fits_vllm_is_left_to_say_so(share: float) -> None:
     assert cache_bytes(engine(8, 32768, share), SHAPE, replace(H100, memory=24.0)) is None
