@@ -17,7 +17,8 @@ from analysis.bench.update_batch import MEDIAN_RESPONSE, SPREAD
 from guidelines_core.digests import text_seed
 from guidelines_core.prompts import Message
 from guidelines_core.reward.score import Scorer
-from guidelines_core.solver.client import Solution, Solver
+from guidelines_core.solver.client import Solver
+from guidelines_core.solver.response import Solution
 from guidelines_core.verl_adapter.reward_manager import GuidelineRewardManager
 from guidelines_core.verl_adapter.rollout import LimitedRollout
 

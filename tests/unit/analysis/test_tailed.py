@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from analysis.bench.tailed import TailedRewardManager, TailedRollout, TailedScorer, TailedSolver, tailed_length
 from analysis.bench.update_batch import MEDIAN_RESPONSE
-from guidelines_core.solver.client import Solution
+from guidelines_core.solver.response import Solution
 from guidelines_core.verl_adapter.rollout import LimitedRollout
 
 CAP = 3072
