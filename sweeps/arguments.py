@@ -1,4 +1,4 @@
-"""The command line of `throughput.py`: its arguments, and why they are refused."""
+"""The command line of `throughput.py`, and the checks of its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeps.objective import OBJECTIVES
 from sweeps.storage import refuse_unreachable
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-"""What an experiment may be called, as a regular expression."""
+"""Matches an experiment's name."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--trials", required=True, type=int, help="trials of the study, those of earlier starts included")
     add("--storage", help="Optuna's database (default: optuna.db at the repository's root); postgresql://… for several")
     add("--space", type=Path, default=SPACES / "quick.yaml", help="a YAML of axes (default %(default)s)")
-    add("--objective", choices=sorted(OBJECTIVES), default="graded", help="effective counts only groups that teach")
+    add("--objective", choices=sorted(OBJECTIVES), default="graded", help="effective: only groups with mixed rewards")
     add("--pareto", action="store_true", help="truncation as a second objective, not as a limit")
     add("--truncated", type=float, default=0.05, help="truncated share that is allowed (default %(default)s)")
     add("--warm-up", type=int, default=1, help="steps of a trial that are not measured (default %(default)s)")
@@ -39,16 +39,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def refuse(given: argparse.Namespace) -> None:
-    """Refuse arguments out of range, and stores that cannot be reached.
+def refuse(options: argparse.Namespace) -> None:
+    """Check the ranges of the arguments, and whether MLflow's and Optuna's stores can be reached.
 
     Raises:
-        ConfigError: a sentence for each, on its own line.
+        ConfigError: a sentence for each fault, on its own line.
     """
-    findings = list(range_findings(given))
-    # Side by side: each may take its whole deadline.
+    findings = list(range_findings(options))
+    # In parallel: each may take its whole deadline.
     with ThreadPoolExecutor() as pool:
-        tracking, storage = pool.submit(unreachable, tracking_uri()), pool.submit(refuse_unreachable, given.storage)
+        tracking, storage = pool.submit(unreachable, tracking_uri()), pool.submit(refuse_unreachable, options.storage)
     if reason := tracking.result():
         findings.append(f"MLFLOW_TRACKING_URI={masked(tracking_uri())}: {reason}; start that server, or unset it")
     if error := storage.exception():
@@ -57,12 +57,12 @@ def refuse(given: argparse.Namespace) -> None:
         raise ConfigError("\n".join(findings))
 
 
-def range_findings(given: argparse.Namespace) -> Iterator[str]:
+def range_findings(options: argparse.Namespace) -> Iterator[str]:
     """Yield a sentence for each argument that is out of range."""
     for name, least in (("trials", 1), ("steps", 1), ("warm_up", 0), ("workers", 1)):
-        if getattr(given, name) < least:
-            yield f"--{name.replace('_', '-')}={getattr(given, name)}: expected {least} or more"
-    if not 0 <= given.truncated <= 1:
-        yield f"--truncated={given.truncated}: expected a share from 0 to 1"
-    if given.export and not re.fullmatch(NAME, given.export):
-        yield f"--export {given.export}: expected an experiment's name, of letters, digits and `.`, `_`, `-`"
+        if getattr(options, name) < least:
+            yield f"--{name.replace('_', '-')}={getattr(options, name)}: expected {least} or more"
+    if not 0 <= options.truncated <= 1:
+        yield f"--truncated={options.truncated}: expected a share from 0 to 1"
+    if options.export and not re.fullmatch(NAME, options.export):
+        yield f"--export {options.export}: expected an experiment's name, of letters, digits and `.`, `_`, `-`"

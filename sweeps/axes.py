@@ -58,14 +58,14 @@ def read_axes(file: Path) -> dict[str, list[Any]]:
     """Return the axes in a space's YAML file, each with the values that it gives.
 
     Raises:
-        ConfigError: the file is no space.
+        ConfigError: the file does not hold a space.
     """
     if not file.is_file():
         raise ConfigError(f"--space {file}: no such file; expected a YAML of axes, such as {SPACES / 'quick.yaml'}")
     try:
         read = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--space {file}: it is no YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"--space {file}: it is not valid YAML: {' '.join(str(error).split())}") from error
     axes = read.get("axes") if isinstance(read, dict) and set(read) == {"axes"} else None
     if not isinstance(axes, dict) or not all(isinstance(v, list) and v for v in axes.values()):
         raise ConfigError(f"--space {file}: expected `axes`, a mapping of keys to lists of values, and nothing else")
@@ -76,7 +76,7 @@ def own_value(config: DictConfig, axis: str, experiment: str, overrides: Sequenc
     """Return the experiment's own value of an axis.
 
     Raises:
-        ConfigError: the axis is no key of the experiment, or one without a single value.
+        ConfigError: the axis is not a key of the experiment, or its value is a section or a list.
     """
     if axis == LAYOUT:
         return own_layout(experiment, overrides)
@@ -94,7 +94,7 @@ def own_value(config: DictConfig, axis: str, experiment: str, overrides: Sequenc
 
 
 def value_findings(axis: str, values: Sequence[Any], own: Any) -> Iterator[str]:
-    """Yield a sentence for every value that is of another kind than the experiment's own, or out of range."""
+    """Yield a sentence for every value of another type than the experiment's own, or out of range."""
     accepted, expected = KINDS[type(own)]
     for value in values:
         if not isinstance(value, accepted) or isinstance(value, bool) != isinstance(own, bool):
@@ -112,16 +112,16 @@ def layouts() -> list[str]:
     return sorted(file.stem for file in LAYOUTS.glob("*.yaml") if not file.stem.startswith("_"))
 
 
-def joined(given: Mapping[str, Sequence[Any]], own: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Return each axis's different values with the experiment's own, numbers in ascending order."""
+def with_own_values(given: Mapping[str, Sequence[Any]], own: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Return each axis's distinct values with the experiment's own value, numbers in ascending order."""
     return {axis: _ordered([*values, own[axis]]) for axis, values in given.items()}
 
 
 def _ordered(values: list[Any]) -> tuple[Any, ...]:
-    different = list(dict.fromkeys(values))
-    return tuple(sorted(different) if is_number(different[0]) else different)
+    distinct = list(dict.fromkeys(values))
+    return tuple(sorted(distinct) if is_number(distinct[0]) else distinct)
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Say whether a value is ordered: a number other than a bool."""
+    """Return whether a value is a number and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""A study on the terminal while it runs: a live table, or a line for each trial."""
+"""Shows a running study on the terminal: a live table, or a line for each trial."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN = 15
 
 
 class Board:
-    """The live table of a study; on no terminal, a line for each trial instead."""
+    """The live table of a study; if the output is not a terminal, a line for each trial."""
 
     def __init__(self, study: Study, space: Space, goal: Goal, trials: Trials, total: int, console: Console) -> None:
         self._study, self._space, self._goal, self._trials, self._total = study, space, goal, trials, total
@@ -34,32 +34,36 @@ class Board:
         self._live = Live(console=console, get_renderable=self.table, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> Board:
-        """Begin to show."""
+        """Start the live table."""
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        """Show the table as it stands."""
+        """Stop the live table and print it once more."""
         self._live.stop()
         self._console.print(self.table())
 
     def measure(self, request: TrialRequest) -> Measured:
-        """Measure a trial, and show how it ended."""
+        """Measure a trial and print its result.
+
+        Raises:
+            Failed, TooSlow: see `Trials.measure`.
+        """
         began = time.monotonic()
         try:
             measured = self._trials.measure(request)
         except Exception as error:
-            self._say(f"{request.name}  {words(request.point)}  {error}")
+            self._print_line(f"{request.name}  {words(request.point)}  {error}")
             raise
         finally:
             self._seconds.append(time.monotonic() - began)
-        self._say(
+        self._print_line(
             f"{request.name}  {words(request.point)}  {measured.value:.3g} rollouts/s, {measured.truncated:.0%} cut"
         )
         return measured
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Which points of a space may still be tried, and how an axis is given to Optuna."""
+"""The points of a space that may still be tried, and the axes as Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def out_of_memory(trials: Sequence[FrozenTrial]) -> list[Point]:
 
 
 def untried(space: Space, points: Sequence[Point], trials: Sequence[FrozenTrial]) -> list[Point]:
-    """Return those of `points` that no trial has tried and that are smaller than all that ran out of memory.
+    """Return the untried ones of `points`, without those at least as large as one that ran out of memory.
 
-    The reference's point counts as tried only by a trial of its own: the experiment as it is may have other values
-    for the keys that a point derives.
+    A trial of the reference does not count for its point: the experiment itself may have other values for the keys
+    that are derived from a point.
     """
-    # Another worker's trial gets its axes one after the other.
+    # A trial of another worker may have values for some of the axes only.
     whole = [trial for trial in trials if len(trial.params) == len(space.axes)]
     tried = {key(space, trial.params) for trial in whole if REFERENCE not in trial.user_attrs}
     too_large = out_of_memory(trials)
     return [
         point
         for point in points
-        if key(space, point) not in tried and not any(no_smaller(point, bad) for bad in too_large)
+        if key(space, point) not in tried and not any(at_least_as_large(point, bad) for bad in too_large)
     ]
 
 
@@ -41,10 +41,10 @@ def key(space: Space, point: Point) -> tuple[Any, ...]:
     return tuple(point[axis] for axis in space.axes)
 
 
-def no_smaller(point: Point, failed: Point) -> bool:
-    """Say whether a point is the failed one or asks for more: no number smaller, every other value the same.
+def at_least_as_large(point: Point, failed: Point) -> bool:
+    """Return whether no number of `point` is smaller than that of `failed`, and all other values are equal.
 
-    More updates of the same batch ask for no more.
+    The updates per step are left out, since they do not change the memory.
     """
     return all(
         point[axis] >= value if is_number(value) else point[axis] == value
@@ -54,7 +54,7 @@ def no_smaller(point: Point, failed: Point) -> bool:
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Return each axis as Optuna's distribution: numbers as a range, of which the sampler takes the axis's values."""
+    """Return each axis as Optuna's distribution: numbers as a range, other values as categories."""
     return {axis: _distribution(values) for axis, values in space.axes.items()}
 
 
@@ -67,7 +67,7 @@ def _distribution(values: Sequence[Any]) -> BaseDistribution:
 
 
 def suggested(trial: Trial, space: Space) -> Point:
-    """Return the trial's point."""
+    """Return the point that the study's sampler suggests for `trial`, a value on every axis."""
     point: Point = {}
     for axis, distribution in distributions(space).items():
         if isinstance(distribution, IntDistribution):

@@ -1,4 +1,4 @@
-"""Workers of one study as tasks of a Ray cluster: the sweep's own command, on as many machines at once as are free."""
+"""Runs the workers of a study as tasks of a Ray cluster, each with the sweep's own command."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.stores import tracking_uri
 
-NAMES = {"num_cpus": "CPU", "num_gpus": "GPU"}
+RESOURCE_NAMES = {"num_cpus": "CPU", "num_gpus": "GPU"}
 """Ray's names of a machine's resources, by those of a task's options."""
 
 PASSED_ON = ("VERL_GUIDELINES_", "MLFLOW_TRACKING_")
-"""Begin the names of what a worker takes over from the environment of the command."""
+"""Prefixes of the environment variables that a worker inherits from the command."""
 
-OURS = "RAY_"
-"""Begins the names of what a task's environment says of the cluster; a trainer starts a Ray of its own."""
+CLUSTER_VARIABLES = "RAY_"
+"""The prefix of the variables that describe the cluster; removed for workers, whose trainers start their own Ray."""
 
 
 def refuse_local_stores(storage: str | None, tracking: str) -> None:
@@ -42,13 +42,13 @@ def refuse_local_stores(storage: str | None, tracking: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return what of this process's environment makes a sweep what it is."""
+    """Return the environment variables that a worker needs from this process."""
     found = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     return {**found, "MLFLOW_TRACKING_URI": tracking_uri()}
 
 
 def needs(config: DictConfig) -> dict[str, Any]:
-    """Return the resources of Ray that one worker asks for: its layout's GPUs, or a CPU run's memory, in bytes."""
+    """Return the Ray resources of one worker: its layout's GPUs, or the bytes of memory of a run on a CPU."""
     if config.trainer.device == "cuda":
         return {"num_cpus": 0, "num_gpus": layout.gpus_needed(config)}
     return {"num_cpus": 0, "memory": int(MEMORY_GB * GB)}
@@ -59,30 +59,30 @@ def run_workers(
 ) -> list[int]:
     """Run `command` in `workers` tasks, each where `resources` are free, and return their exit codes.
 
-    What they print comes back with the task's process and machine before it. Ctrl-C stops them all. A task whose
-    machine is lost is started on another one.
+    Their output is printed here with the task's process and machine as prefix. Ctrl-C stops all of them. Ray restarts
+    a task on another machine if its own is lost.
 
     Raises:
-        ConfigError: there is no such cluster, or no machine of it has what a worker needs.
+        ConfigError: there is no such cluster, or none of its machines has the resources.
 
     Args:
         address: the Ray cluster's, such as `auto` or HOST:6379.
-        command: of a worker; the repository lies at the same place on every machine.
-        workers: how many.
+        command: a worker's command; the repository has the same path on every machine.
+        workers: the number of workers.
         resources: see `needs`.
-        variables: added to the environment that a task finds there.
+        variables: added to the environment of each task.
     """
-    # Ray reads a process's identity when it is imported: a sweep that trains here must not have done it.
+    # Ray reads a process's identity when it is imported, so a sweep that trains in this process must not import it.
     import ray
 
-    # A task finds this module by its name.
+    # A task imports this module by its name.
     places = {"env_vars": {"PYTHONPATH": str(ROOT)}}
     try:
         ray.init(address=address, log_to_driver=True, configure_logging=False, runtime_env=places)
     except (ConnectionError, ValueError) as error:
         raise ConfigError(f"--ray {address}: {error}; start one with `ray start --head`") from error
     try:
-        wanted = {NAMES.get(name, name): amount for name, amount in resources.items() if name != "resources"}
+        wanted = {RESOURCE_NAMES.get(name, name): amount for name, amount in resources.items() if name != "resources"}
         wanted |= resources.get("resources", {})
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
@@ -101,9 +101,9 @@ def run_workers(
 
 
 def work(command: list[str], variables: dict[str, str]) -> int:
-    """Run one worker to its end and return its exit code; it ends with this process, whatever ends that."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    # The supervisor removes it at its end.
+    """Run one worker and return its exit code; the worker ends with this process, even if that is killed."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(CLUSTER_VARIABLES)}
+    # The supervisor removes this folder when it ends.
     folder = tempfile.mkdtemp(prefix=TEMPORARY)
     worker = subprocess.Popen(
         [sys.executable, "-m", "guidelines_core.launch.supervisor", *command],

@@ -1,4 +1,4 @@
-"""What comes of a study: its best point as a named experiment, and the proof of its gain."""
+"""Writes a study's best point as a named experiment, and measures its gain over the reference."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from sweeps.space import Space
 from sweeps.study import best, reference
 
 PAIRS = 3
-"""How often best point and reference are measured again, one after the other."""
-
+"""How often the best point and the reference are measured again in alternation."""
 
 EPOCHS = "trainer.total_epochs"
 
@@ -35,7 +34,7 @@ NAMES = frozenset({
     "guidelines.description", "trainer.experiment_name", "trainer.default_local_dir",
     "actor_rollout_ref.rollout.trace.experiment_name",
 })  # fmt: skip
-"""Keys that say which experiment it is."""
+"""Keys that identify an experiment and do not change its training."""
 
 
 class ExportError(RuntimeError):
@@ -48,10 +47,10 @@ def origin(study_name: str) -> str:
 
 
 def export_file(name: str, study_name: str) -> Path:
-    """Return the file of an experiment that the study may write.
+    """Return the file for an experiment that the study writes.
 
     Raises:
-        ExportError: another experiment has the name.
+        ExportError: the file belongs to an experiment that the study has not written.
     """
     file = CONF / f"{name}.yaml"
     if file.exists() and origin(study_name) not in file.read_text(encoding="utf-8"):
@@ -60,13 +59,13 @@ def export_file(name: str, study_name: str) -> Path:
 
 
 def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> str:
-    """Write the best point as experiment `name`, which `experiments/run.py` runs as it is, and return its file.
+    """Write the best point as the file of experiment `name` for `experiments/run.py`, and return its path.
 
     Args:
         study: the study.
-        space: of the study.
-        name: of the new experiment.
-        overrides: of every trial, which the experiment keeps; not those that made a trial of it.
+        space: the study's space.
+        name: the new experiment's name.
+        overrides: `key=value` arguments to include; those of every trial, without the trial's own.
 
     Raises:
         ExportError: there is no best point, or the name is another experiment's.
@@ -78,7 +77,7 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
     trial_space = Space(space.experiment, tuple(overrides), space.axes, space.machine)
     as_it_is = REFERENCE in top.user_attrs
     wanted = trial_space.config(None if as_it_is else top.params)
-    # What a person would write; all else follows from it.
+    # Only the keys that a person would write; all others are derived.
     keys = [
         *([] if as_it_is else trial_space.values(top.params)),
         *(override.split("=")[0].lstrip("+") for override in overrides),
@@ -107,9 +106,9 @@ def export(study: Study, space: Space, name: str, overrides: Sequence[str]) -> s
 
 
 def more_epochs(config: DictConfig) -> dict[str, int]:
-    """Return the epochs that an experiment needs to reach its last step, if they are more than it has.
+    """Return the number of epochs if the experiment needs more of them to reach its last step, else nothing.
 
-    A point with larger batches is through with the problems sooner.
+    A point with larger batches reaches the end of the problems sooner.
     """
     prepared = Path(config.data.train_files)
     problems = pq.read_metadata(prepared).num_rows if prepared.is_file() else config.guidelines.data.size
@@ -126,7 +125,7 @@ def _nested(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast the one is as the other, with the ends of the 95 % interval."""
+    """A ratio of two rates, with the ends of its 95 % interval."""
 
     value: float
     low: float
@@ -138,9 +137,10 @@ class Ratio:
 
 
 def confirm(study: Study, space: Space, measure: Callable[[TrialRequest], Measured], label: str) -> Ratio:
-    """Measure best point and reference again, in turns, `PAIRS` times each, and return the ratio.
+    """Measure the best point and the reference again, `PAIRS` times each, and return the ratio of their rates.
 
-    Who goes first changes from pair to pair, so that a machine that grows slower favours neither.
+    The order changes from pair to pair, so that a machine that becomes slower favors neither. `label` is part of the
+    trials' names.
 
     Raises:
         ExportError: there is no best point.

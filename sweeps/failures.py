@@ -1,4 +1,4 @@
-"""How a trial ends without a figure: the two exceptions, and the cause of a failure."""
+"""The two exceptions that end a trial without a result, and the cause of a failure."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ CAUSES = {
     "solver lost": r"SolverError|no solution within|solver's server|no materializable trajectories|EngineDeadError|"
     r"SolverLostError|ProcessDiedError: the (rollout|solver's) server|class_name: vLLMHttpServer|of an engine ended",
 }
-"""What a log says of a failure; the first that is found is its cause."""
+"""Patterns in a log by the cause that they show; the first match counts."""
 
 LAST_LINES = 200
-"""Lines at a log's end that are searched for a cause."""
+"""The number of lines at the end of a log that are searched for a cause."""
 
 
 class Failed(RuntimeError):
-    """A trial ended without a figure; the message is its cause: out of memory, solver lost, timeout, error."""
+    """A trial ended without a result; the message begins with its cause: out of memory, solver lost, timeout, error."""
 
 
 class TooSlow(RuntimeError):
-    """A trial was ended because its step was slower than the median's."""
+    """A trial was ended because its rate was below the median of other trials."""
 
 
 def with_cause(reason: str, log: Path | None) -> str:
-    """Return a failure's reason with its cause before it: one that is known, found in reason or log, or `error`."""
+    """Return `CAUSE: reason`, with the cause that the reason or the log shows, or `error`."""
     if reason.startswith(("timeout:", "error:", *(f"{name}:" for name in CAUSES))):
         return reason
     said = [reason, *(log.read_text(errors="replace").splitlines()[-LAST_LINES:] if log else [])]
@@ -36,8 +36,8 @@ def with_cause(reason: str, log: Path | None) -> str:
 
 
 def excludes_larger(cause: str) -> bool:
-    """Say whether a trial that failed for `cause` shows that larger points would fail, too.
+    """Return whether `cause` means that larger points fail as well: only out of memory does.
 
-    Only memory does. What else ends a trial (an engine that was killed, a machine that was busy) may not happen again.
+    Other failures, such as a killed engine or a busy machine, may not happen again.
     """
     return cause.startswith(f"{OUT_OF_MEMORY}:")

@@ -1,4 +1,4 @@
-"""Keys of the configuration: those that a point sets, and those in which two configurations differ."""
+"""The keys that a point sets, and the keys in which two configurations differ."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sweeps.axes import ACTOR, BATCH, LAYOUT, MICRO, MINI, ROLLOUTS, TOKENS, UPD
 
 
 def derived_keys(config: DictConfig, point: Point) -> Point:
-    """Return the keys that are derived from a point: mini- and micro-batches that pad nothing, and dynamic batches.
+    """Return the keys that are derived from a point: mini- and micro-batches without padding, and dynamic batches.
 
-    The mini-batch is the batch, or an equal part of it. A micro-batch is the largest divisor of a GPU's share that is
-    not larger than the experiment's own. `separate_async` takes as many batches a step as it makes updates.
+    The mini-batch is the batch, or an equal part of it. A micro-batch is the largest divisor of a GPU's share up to the
+    experiment's own value. In `separate_async`, a step has as many batches as updates.
 
     Args:
         config: the experiment's configuration on the point's layout.
@@ -44,7 +44,7 @@ def largest_divisor(number: int, most: int) -> int:
 
 
 def set_point(config: DictConfig, values: Mapping[str, Any]) -> None:
-    """Set the keys of a point in a configuration, but for the two axes that are no keys."""
+    """Set the keys of a point in a configuration; the two axes that are not keys are skipped."""
     for key, value in values.items():
         if key not in (LAYOUT, UPDATES):
             OmegaConf.update(config, key, value)

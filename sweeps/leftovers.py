@@ -1,4 +1,4 @@
-"""What a trainer leaves behind: processes of sweeps that are gone, and GPUs that are not free yet."""
+"""Ends the processes of dead sweeps, and waits for GPUs that are still in use."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from guidelines_core.hardware.gpus import devices
 from guidelines_core.launch.processes import FOLDER, GRACE_S, clear
 
 WORKER = "GUIDELINES_SWEEP_WORKER"
-"""Names the sweep's process, `pid:start`, in the environment of all that it starts."""
+"""The environment variable with the sweep's process, `pid:start`, for all processes that it starts."""
 
 FREE_S, FREE_MIB = 60.0, 1024
-"""How long GPUs get to become free after a trainer's end, and what may be held on a free one."""
+"""Seconds that GPUs have to become free after a trainer's end, and MiB that may be in use on a free one."""
 
 
 def identity(process: psutil.Process) -> str:
-    """Return what tells a process from a later one with its number."""
+    """Return a process's number with its start, which distinguishes it from a later process of that number."""
     return f"{process.pid}:{process.create_time():.2f}"
 
 
 def this_worker() -> str:
-    """Return this machine and process."""
+    """Return the names of this machine and this process."""
     return f"{socket.gethostname()} {identity(psutil.Process())}"
 
 
 def clear_leftovers() -> None:
-    """End the processes left by dead sweeps: those whose environment names a dead worker.
+    """End the processes of dead sweeps: those whose environment names a worker that has ended.
 
-    A worker in another container has a number that says nothing here.
+    Processes of other containers are skipped, since their numbers differ from those in this one.
     """
     living = {identity(process) for process in psutil.process_iter()}
     here = os.readlink("/proc/self/ns/pid")

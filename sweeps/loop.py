@@ -1,4 +1,4 @@
-"""The loop that runs a study's remaining trials, and what becomes of each."""
+"""The loop that runs a study's remaining trials, and the handling of each trial's end."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from sweeps.space import Space
 from sweeps.study import Goal, counted, within_limit
 
 REPEATS = 2
-"""How often a point is tried again that failed for another cause than memory."""
+"""How often a point is tried again after a failure other than out of memory."""
 
 FAILURES_IN_A_ROW = 4
-"""So many trials of one worker that fail in a row, none of them for memory, end its sweep."""
+"""The number of failures in a row, other than out of memory, that end a worker's sweep."""
 
 
 class NothingWorks(RuntimeError):
-    """Trial after trial failed for another cause than memory; the message is the last one's."""
+    """Too many trials in a row failed for causes other than memory; the message has the last one's."""
 
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """A trial to be measured.
+    """A request to measure a trial.
 
     Attributes:
         name: the trial's name, unique in its study.
-        point: its value on every axis.
-        reference: whether it is the experiment as it is.
+        point: a value on every axis.
+        reference: whether the trial measures the experiment itself.
         report: called with the number, from 1, and the rate of each measured step; raises `TooSlow` to end the trial.
     """
 
@@ -66,9 +66,9 @@ def run(
     measure: Callable[[TrialRequest], Measured],
     cold: Callable[[], tuple[Any, ...] | None] = lambda: None,
 ) -> None:
-    """Measure until `trials` trials of the study count and are finished, those of other workers included.
+    """Measure until the study has `trials` finished trials that count, including those of other workers.
 
-    `cold` says which values the next trial should have to need no new start of a trainer, None if any will do.
+    `cold` returns the cold values with which the next trial needs no new trainer; None if there is no such preference.
 
     Raises:
         Exhausted: the space has no point left.
@@ -85,26 +85,26 @@ def run(
         if waiting or len(here) < trials:
             sampler = study.sampler
             assert isinstance(sampler, FeasibleSampler)
-            sampler.stay_within(cold())
+            sampler.prefer_cold(cold())
             if not waiting and sampler.exhausted(study):
                 raise Exhausted(
                     f"after {len(here)} of {trials} trials every point that can run was tried, or is no smaller than "
                     "one that ran out of memory; a wider space has more"
                 )
-            study.optimize(lambda trial: _unless_too_many(trial, trials, space, goal, noted), n_trials=1)
+            study.optimize(lambda trial: _measure_if_needed(trial, trials, space, goal, noted), n_trials=1)
             if len(failures) >= FAILURES_IN_A_ROW:
                 raise NothingWorks(
                     f"{len(failures)} trials in a row failed, none of them for memory; the last: {failures[-1]}. "
-                    "Mend the cause; the same command goes on"
+                    "Fix the cause; the same command continues"
                 )
             continue
-        # Only other workers' trials are left; one of them may be dead.
+        # Only trials of other workers are left, and a worker may be dead.
         time.sleep(1)
         optuna.storages.fail_stale_trials(study)
 
 
 def _noting(measure: Callable[[TrialRequest], Measured], failures: list[str]) -> Callable[[TrialRequest], Measured]:
-    """Return `measure` so that `failures` holds the reasons of the last trials in a row that failed, not for memory."""
+    """Return `measure`, extended to collect in `failures` the reasons of consecutive failures other than memory."""
 
     def noted(request: TrialRequest) -> Measured:
         try:
@@ -121,10 +121,10 @@ def _noting(measure: Callable[[TrialRequest], Measured], failures: list[str]) ->
     return noted
 
 
-def _unless_too_many(
+def _measure_if_needed(
     trial: Trial, trials: int, space: Space, goal: Goal, measure: Callable[[TrialRequest], Measured]
 ) -> float | tuple[float, float]:
-    """Measure the trial, unless two workers began the last one at the same time and this is the later."""
+    """Measure the trial, unless two workers began the last one at the same time and this is the later one."""
     earlier = [other for other in counted(trial.study.get_trials(deepcopy=False)) if other.number < trial.number]
     if len(earlier) >= trials:
         trial.set_user_attr(INTERRUPTED, "one too many: another worker began the last trial at the same time")
@@ -135,10 +135,10 @@ def _unless_too_many(
 def objective(
     trial: Trial, space: Space, goal: Goal, measure: Callable[[TrialRequest], Measured]
 ) -> float | tuple[float, float]:
-    """Measure one trial and return its value.
+    """Measure one trial and return its objective, with Pareto also the truncated share.
 
-    A failure is a pruned trial with its cause and a broken constraint; its point is queued again, `REPEATS` times at
-    most, if memory was not the cause.
+    A failure is a pruned trial with its cause and a violated constraint. Unless it ran out of memory, its point is
+    queued again, at most `REPEATS` times.
     """
     point: Point = {}
     reference = REFERENCE in trial.user_attrs
@@ -173,13 +173,13 @@ def objective(
 
 
 def _queue_again(trial: Trial, point: Point, attempt: int) -> None:
-    """Queue the point of a trial, as the reference if the trial was that."""
+    """Queue the point of a trial again, marked as the reference if the trial was."""
     kept = {name: True for name in (REFERENCE,) if name in trial.user_attrs}
     trial.study.enqueue_trial(point, user_attrs={**kept, ATTEMPT: attempt})
 
 
 def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
-    """Return the callback for each step's rate: it ends a trial below the median, with two objectives none."""
+    """Return the callback for each step's rate, which ends a trial below the median; with Pareto it ends none."""
 
     def report(step: int, value: float) -> None:
         if goal.pareto:

@@ -11,13 +11,13 @@ from guidelines_core.hardware.shapes import Gpu
 
 @dataclass(frozen=True)
 class Machine:
-    """The GPUs of a machine; a layout on a CPU asks for none of them.
+    """The GPUs and cores of a machine.
 
     Attributes:
-        gpus: their number.
-        gpu: the figures of one; of an assumed one where there is none.
-        driver: the version of NVIDIA's driver, empty where there is none.
-        cores: of the CPU.
+        gpus: the number of GPUs.
+        gpu: the figures of one GPU; of an assumed one if there is none.
+        driver: the version of NVIDIA's driver, empty if there is none.
+        cores: the number of CPU cores.
     """
 
     gpus: int
@@ -32,5 +32,5 @@ class Machine:
         return cls(len(found), known_gpu(found), driver_version() if found else "", os.cpu_count() or 0)
 
     def __str__(self) -> str:
-        """What rates depend on: the GPUs and their driver, or the CPU's cores where there are none."""
+        """Return the properties on which rates depend: GPUs and driver, or else the number of CPU cores."""
         return f"{self.gpus} x {self.gpu.name}, driver {self.driver}" if self.gpus else f"CPU, {self.cores} cores"

@@ -1,4 +1,4 @@
-"""What a trial is worth: graded rollouts a second of wall clock, its noise, and what else a step costs."""
+"""Computes a trial's objective, graded rollouts a second of wall clock, and its other metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Step = Mapping[str, float]
 """One step's metrics, by the names that verl and `guidelines_core.verl_adapter.graded_rows` log, and `WALL`."""
 
 OBJECTIVES = {"graded": "sweep/graded_rollouts_per_s", "effective": "sweep/effective_rollouts_per_s"}
-"""What `--objective` maximises: all graded rollouts, or those of groups with an advantage other than zero."""
+"""The metrics that `--objective` maximizes: all graded rollouts, or those of groups with mixed rewards."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Measured:
     Attributes:
         value: the objective, in rollouts a second over all measured steps together.
         truncated: the larger of the truncated shares of guidelines and of solutions.
-        metrics: everything that is logged of the trial, by its MLflow name.
+        metrics: all metrics of the trial, by their MLflow names.
     """
 
     value: float
@@ -35,10 +35,10 @@ class Measured:
 def measure(steps: Sequence[Step], warm_up: int, objective: str, grader: str) -> Measured:
     """Return the figures of a trial's steps after the first `warm_up`; `objective` is one of `OBJECTIVES`.
 
-    A step's graded rollouts are those that its update was made of, without the copies that pad a batch.
+    A step's graded rollouts do not include the copies that pad a batch.
 
     Raises:
-        ValueError: there is no step after the warm-up.
+        ValueError: no step is left after the warm-up.
     """
     measured = steps[warm_up:]
     if not measured:
@@ -46,7 +46,7 @@ def measure(steps: Sequence[Step], warm_up: int, objective: str, grader: str) ->
     seconds = [step[WALL] for step in measured]
     total, graded = sum(seconds), sum(step["reward/graded"] for step in measured)
     rates = [step["reward/graded"] / step[WALL] for step in measured]
-    teaching = sum(step["reward/graded"] * step["reward/mixed_groups"] for step in measured)
+    with_advantage = sum(step["reward/graded"] * step["reward/mixed_groups"] for step in measured)
 
     def mean(key: str) -> float:
         """Return the mean over rollouts, not over steps: a step may have lost some."""
@@ -56,7 +56,7 @@ def measure(steps: Sequence[Step], warm_up: int, objective: str, grader: str) ->
     low, high = np.quantile(rates, [0.25, 0.75])
     metrics = {
         OBJECTIVES["graded"]: graded / total,
-        OBJECTIVES["effective"]: teaching / total,
+        OBJECTIVES["effective"]: with_advantage / total,
         "sweep/rate_median": statistics.median(rates),
         "sweep/rate_spread": float(high - low),
         "sweep/s_per_step": statistics.median(seconds),
@@ -79,8 +79,8 @@ def rate(step: Step, objective: str) -> float:
 
 
 def slower_than_median(value: float, others: Sequence[float], at_least: int = 4) -> bool:
-    """Say whether `value` is below the median of `others`, of which a verdict needs `at_least` (Golovin et al. 2017).
+    """Return whether `value` is below the median of at least `at_least` `others` (Golovin et al. 2017).
 
-    Only trials that kept the limits belong among `others`: one that cuts every text short is fast.
+    `others` must be trials within the truncation limit: a trial that truncates every text is fast.
     """
     return len(others) >= at_least and value < statistics.median(others)

@@ -1,4 +1,4 @@
-"""The most memory that was in use at a time, by GPU and on the host."""
+"""Records the peak memory in use, by GPU and on the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVERY_S = 1.0
 
 
 class Peaks:
-    """Looks every second, in a thread that ends with the process."""
+    """Samples the memory every `EVERY_S` seconds, in a thread that ends with the process."""
 
     def __init__(self) -> None:
         self._highest: dict[str, float] = {}
@@ -21,7 +21,7 @@ class Peaks:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def restart(self) -> None:
-        """Forget what was seen."""
+        """Start a new measurement."""
         self._highest = {}
 
     def metrics(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The study in pictures: PNG files, and one HTML page that needs nothing else."""
+"""Draws a study's plots as PNG files, and one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sweeps.attributes import RATE
 
 RATES = "rollouts/s"
 EVALUATOR = partial(FanovaImportanceEvaluator, seed=0)
-"""Shares of the throughput's variance (Hutter et al. 2014)."""
+"""Computes shares of the throughput's variance (Hutter et al. 2014)."""
 
 
 def importances(study: Study) -> dict[str, float]:
-    """Return each axis's share of what moves the throughput, the largest first; nothing where too little was tried."""
+    """Return each axis's share of the throughput's variance, the largest first; empty with too few trials."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varied = {axis for axis in complete[0].params if len({t.params[axis] for t in complete}) > 1} if complete else set()
     if len({trial.user_attrs[RATE] for trial in complete}) < 3 or not varied:
@@ -33,7 +33,7 @@ def importances(study: Study) -> dict[str, float]:
 
 
 def draw(study: Study, summary: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write the plots of a study to `folder` and return the files; `summary` is what the page says above them."""
+    """Write the plots of a study to `folder` and return the files; the page shows `summary` above the plots."""
     folder.mkdir(parents=True, exist_ok=True)
     mpl.use("Agg")
     files: list[Path] = []
@@ -72,5 +72,5 @@ def _plots(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def _target(study: Study) -> Callable[[FrozenTrial], float] | None:
-    """Return how to read the throughput of a trial; a study of one objective needs none."""
+    """Return the function that reads a trial's throughput; None for a study with one objective."""
     return (lambda trial: float(trial.values[0])) if len(study.directions) > 1 else None

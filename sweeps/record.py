@@ -1,4 +1,4 @@
-"""The sweep in MLflow: a run for the study, and under it one for each trial, with its point and its figures."""
+"""Records a sweep in MLflow: a run for the study, and a nested run for each trial with its point and its metrics."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PARENT = "mlflow_run"
 """User attribute of a study: the MLflow run that holds its trials."""
 
 PARENT_S = 20.0
-"""How long a worker waits for the one that made the study to make that run, too."""
+"""Seconds that a worker waits for the study's maker to create that run."""
 
 END = "guidelines.end"
-"""Tag of a run that has ended: why."""
+"""Tag of a run that has ended: the reason."""
 
 HOLDER = "sweep.worker"
-"""Tag of a trial's run: machine and process of the sweep that measures it."""
+"""Tag of a trial's run: the machine and the process of the sweep that measures it."""
 
 
 def journal_of(folder: Path, name: str) -> Path:
@@ -42,7 +42,7 @@ def journal_of(folder: Path, name: str) -> Path:
 
 
 class Record:
-    """The MLflow runs of a study; every worker and every continuation write to the same."""
+    """The MLflow runs of a study, which all workers and continuations share."""
 
     def __init__(self, study: Study, project: str, folder: Path) -> None:
         self.uri = tracking_uri()
@@ -52,46 +52,43 @@ class Record:
         self._known: set[str] = set()
         self.parent = self._parent(study)
         self.client.update_run(self.parent, status="RUNNING")
-        self._end_the_dead()
+        self._end_dead_trials()
 
     def _parent(self, study: Study) -> str:
-        """Return the study's run: of several workers that start at once, the one that made the study makes it."""
+        """Return the id of the study's run; of several workers that start at once, the study's maker creates it."""
         deadline = time.monotonic() + PARENT_S
         while PARENT not in (known := study.user_attrs) and known.get(MAKER) != this_worker():
             if time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        parent = self._found(study.user_attrs.get(PARENT)) or self._made(f"sweep {study.study_name}", None)
+        parent = self._existing(study.user_attrs.get(PARENT)) or self._create(f"sweep {study.study_name}", None)
         study.set_user_attr(PARENT, parent)
         return parent
 
-    def _found(self, run_id: str | None) -> str | None:
-        """Return the run's id if this MLflow store holds it."""
+    def _existing(self, run_id: str | None) -> str | None:
+        """Return the run's id if the MLflow store has the run, else None."""
         try:
             return str(self.client.get_run(run_id).info.run_id) if run_id else None
         except MlflowException:
             return None
 
-    def _made(self, name: str, parent: str | None) -> str:
+    def _create(self, name: str, parent: str | None) -> str:
         tags = {"mlflow.source.name": "sweeps/throughput.py", "mlflow.source.type": "LOCAL"}
         tags |= {"mlflow.parentRunId": parent, HOLDER: this_worker()} if parent else provenance()
         return str(self.client.create_run(self._experiment, run_name=name, tags=tags).info.run_id)
 
-    def _end_the_dead(self) -> None:
-        """Close the runs of trials whose sweep, on this machine, was killed.
-
-        What was measured to its end has its end's reason.
-        """
+    def _end_dead_trials(self) -> None:
+        """Close the unfinished runs of trials whose sweep on this machine was killed."""
         query = f"tags.mlflow.parentRunId = '{self.parent}'"
         living = {identity(process) for process in psutil.process_iter()}
         for run in self.client.search_runs([self._experiment], query):
             host, _, worker = run.data.tags[HOLDER].partition(" ")
             if END not in run.data.tags and host == socket.gethostname() and worker not in living:
                 journal = journal_of(self._folder, run.info.run_name)
-                self.end(run.info.run_id, "KILLED", "its sweep was gone when the next start looked", {}, journal)
+                self.end(run.info.run_id, "KILLED", "its sweep was killed", {}, journal)
 
     def trainer(self, folder: Path) -> Run:
-        """Return what a trainer's process needs to know of its run: the study's, and the trainer's own folder."""
+        """Return the run for a trainer's process: the study's MLflow run, and the trainer's own folder."""
         claimed = Claim(run_id=self.parent, run_name=folder.name, tracking_uri=self.uri, directory=str(folder))
         return Run(claimed, (folder / "lock").open("w"))
 
@@ -99,16 +96,16 @@ class Record:
         """Open a trial's run and return its id."""
         # Another worker may have closed it between two trials of this one.
         self.client.update_run(self.parent, status="RUNNING")
-        run_id = self._made(name, self.parent)
+        run_id = self._create(name, self.parent)
         self.client.log_batch(run_id, params=[Param(f"sweep/{axis}", str(value)) for axis, value in point.items()])
         return run_id
 
     def end(
         self, run_id: str, status: str, reason: str, metrics: Mapping[str, float], journal: Path | None = None
     ) -> None:
-        """Close a trial's run with its figures; `status` is FINISHED, FAILED or KILLED.
+        """Close a trial's run with its metrics; `status` is FINISHED, FAILED or KILLED.
 
-        The steps' metrics are read from `journal`, if the trial came to write it.
+        The steps' metrics are read from `journal`, if it exists.
         """
         if journal is not None and journal.exists():
             steps = missing_metrics(Journal(journal).entries(), {})
@@ -120,8 +117,8 @@ class Record:
         self.client.set_terminated(run_id, status)
 
     def close(self, status: str, reason: str, metrics: Mapping[str, float]) -> None:
-        """Close the study's run, or leave that to the last of the workers that still measure its trials."""
-        self._end_the_dead()
+        """Close the study's run if no other worker still measures a trial of it."""
+        self._end_dead_trials()
         query = f"tags.mlflow.parentRunId = '{self.parent}' and attributes.status = 'RUNNING'"
         others = self.client.search_runs([self._experiment], query)
         if not any(run.data.tags[HOLDER] != this_worker() for run in others):

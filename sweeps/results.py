@@ -1,9 +1,9 @@
-"""A study as JSON: its command, its machines, and every trial with its point and figures.
+"""Print a study as JSON: its command, its machines, and every trial with its point and metrics.
 
     python -m sweeps.results STUDY [--storage URL] [--json FILE]
 
-STUDY is the name that the sweep prints at its start. Without --json the text goes to stdout. The files
-`analysis/results/sweep-*.json` are made by it. Exit codes: 0 done, 2 refused.
+STUDY is the name that the sweep prints at its start. Without --json the text goes to stdout. This command wrote
+the files `analysis/results/sweep-*.json`. Exit codes: 0 done, 2 refused.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from sweeps.study import best, counted, machines
 def main(arguments: list[str] | None = None) -> int:
     """Write the study that the command line names and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m sweeps.results", description="A study as JSON.")
-    parser.add_argument("study", metavar="STUDY", help="its name")
+    parser.add_argument("study", metavar="STUDY", help="the study's name")
     parser.add_argument("--storage", metavar="URL", help="Optuna's database (default: optuna.db)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write to this file, not to stdout")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        study = opened(given.study, given.storage)
+        study = load_study(options.study, options.storage)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     text = json.dumps(as_json(study), indent=1) + "\n"
-    if given.json:
-        given.json.write_text(text, encoding="utf-8")
+    if options.json:
+        options.json.write_text(text, encoding="utf-8")
     else:
         print(text, end="")
     return 0
 
 
-def opened(name: str, storage: str | None) -> Study:
-    """Return the study of a name.
+def load_study(name: str, storage: str | None) -> Study:
+    """Return the study with this name.
 
     Raises:
         ConfigError: the database cannot be read, or holds no such study.
@@ -60,7 +60,7 @@ def opened(name: str, storage: str | None) -> Study:
 
 
 def as_json(study: Study) -> dict[str, Any]:
-    """Return what the study found, as JSON holds it."""
+    """Return the study and its trials as JSON values."""
     trials = counted(study.get_trials(deepcopy=False))
     top = best(study)
     return {

@@ -1,6 +1,6 @@
-"""The points of a sweep, the configuration of each, and why one cannot run.
+"""The points of a sweep, the configuration of each, and the reason why a point cannot run.
 
-The experiment's own values join every axis that a space's YAML gives.
+Each axis has the values in the space's YAML file and the experiment's own value.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from guidelines_core.hardware.footprint import memory
 from guidelines_core.hardware.shapes import Gpu, find_shape
 from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight import config_findings
-from sweeps.axes import BATCH, LAYOUT, MINI, UPDATES, WARM, Point, joined, own_value, read_axes, value_findings
+from sweeps.axes import BATCH, LAYOUT, MINI, UPDATES, WARM, Point, own_value, read_axes, value_findings, with_own_values
 from sweeps.keys import derived_keys, set_point
 from sweeps.machine import Machine
 
 MEMORY_SHARE = 0.95
-"""Of a GPU's memory, what the roles' estimated peak may take."""
+"""The share of a GPU's memory that a role's estimated peak may take."""
 
 MOST_POINTS = 100_000
-"""Points of a space at most: the sampler weighs all that are left before each trial."""
+"""The largest number of points of a space: the sampler scores all untried ones before each trial."""
 
 TRIED_AT_FIRST = 1000
-"""Points, spread evenly over the space, of which one at least must be able to run."""
+"""The number of evenly spread points that are checked at first; at least one must be able to run."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Space:
     """The points of one experiment on one machine.
 
     Attributes:
-        experiment: its name.
-        overrides: for every point, `key=value`.
-        axes: each axis's values, the experiment's own among them, numbers in ascending order.
-        machine: where the trials run.
+        experiment: the experiment's name.
+        overrides: `key=value` arguments for every point.
+        axes: each axis's values, including the experiment's own, numbers in ascending order.
+        machine: the machine that runs the trials.
     """
 
     experiment: str
@@ -59,16 +59,16 @@ class Space:
 
     @classmethod
     def load(cls, file: Path, experiment: str, overrides: Sequence[str], machine: Machine) -> Space:
-        """Read a space's YAML for an experiment.
+        """Read a space's YAML file for an experiment.
 
         Raises:
-            ConfigError: the file is no space, or an axis is no key of the experiment.
+            ConfigError: the file does not hold a space, an axis is not a key of the experiment, or no point can run.
         """
         given = read_axes(file)
         base = unresolved(experiment, overrides)
         own = {axis: own_value(base, axis, experiment, overrides) for axis in given}
         findings = [text for axis, values in given.items() for text in value_findings(axis, values, own[axis])]
-        axes = joined(given, own) if not findings else {}
+        axes = with_own_values(given, own) if not findings else {}
         if (points := math.prod(len(values) for values in axes.values())) > MOST_POINTS:
             findings.append(f"{points} points: expected {MOST_POINTS} at most; leave out values or an axis")
         if findings:
@@ -89,7 +89,7 @@ class Space:
             yield dict(zip(self.axes, values, strict=True))
 
     def refuse_if_empty(self) -> None:
-        """Raise a `ConfigError` that counts the reasons if none of `TRIED_AT_FIRST` points can run."""
+        """Raise a `ConfigError` with the counted reasons if none of `TRIED_AT_FIRST` points can run."""
         step = math.ceil(math.prod(len(values) for values in self.axes.values()) / TRIED_AT_FIRST)
         reasons: Counter[str] = Counter()
         for point in itertools.islice(self.points(), 0, None, step):
@@ -102,7 +102,7 @@ class Space:
         raise ConfigError(f"{which} can run on this machine:\n{counted}\nWiden an axis, or take another")
 
     def reason(self, point: Point) -> str | None:
-        """Return why a point cannot run, None if it can as far as can be known before."""
+        """Return the known reason why a point cannot run, None if there is none."""
         key = self._key(point)
         if key not in self._reasons:
             self._reasons[key] = self._reason(point)
@@ -129,9 +129,9 @@ class Space:
         return None
 
     def memory_share(self, point: Point) -> float:
-        """Return the share of a GPU's memory that training is estimated to take; 0 if nothing is known.
+        """Return the estimated share of a GPU's memory for training; 0 if it is unknown.
 
-        The other roles' shares are no estimates: vLLM takes what it is told.
+        The other roles are left out, since vLLM always takes its configured share.
         """
         self.reason(point)
         return self._shares.get(self._key(point), 0.0)
@@ -140,34 +140,34 @@ class Space:
         return tuple(point[axis] for axis in self.axes)
 
     def reused_config(self, point: Point) -> DictConfig:
-        """Return a point's configuration, unresolved and valid until the next call: a copy would take 30 ms."""
+        """Return a point's configuration, unresolved and valid until the next call; copying it would take 30 ms."""
         name = point.get(LAYOUT)
         if name not in self._reused:
             self._reused[name] = copy.deepcopy(self._base(name))
         config = self._reused[name]
-        # Every point sets the same keys, so nothing of the last one is left.
+        # Every point sets the same keys and so replaces all of the last one's.
         set_point(config, {**point, **derived_keys(self._base(name), point)})
         return config
 
     def config(self, point: Point | None) -> DictConfig:
-        """Return a point's whole configuration, resolved; the experiment's own for None."""
+        """Return a point's complete configuration, resolved; for None, that of the experiment itself."""
         config = copy.deepcopy(self._base(None if point is None else point.get(LAYOUT)))
         if point is not None:
             set_point(config, {**point, **derived_keys(config, point)})
         return finished(config)
 
     def values(self, point: Point) -> Point:
-        """Return a point as keys and values of a named experiment, with all keys that are derived from it."""
+        """Return a point's keys and values with all derived ones, as a named experiment lists them."""
         config = self._base(point.get(LAYOUT))
         named = {**point, **derived_keys(config, point)}
         return {key: value for key, value in named.items() if key != UPDATES}
 
     def cold(self, point: Point) -> tuple[Any, ...]:
-        """Return what of a point only a new start of the trainer can change."""
+        """Return the values of a point on the axes that a running trainer cannot change."""
         return tuple(point[axis] for axis in self.axes if axis not in WARM)
 
     def _base(self, name: str | None) -> DictConfig:
-        """Return the configuration on a layout, references to other keys still in it."""
+        """Return the unresolved configuration with layout `name`; None is the experiment's own layout."""
         if name not in self._bases:
             chosen = [f"layout={name}"] if name else []
             self._bases[name] = unresolved(self.experiment, [*self.overrides, *chosen])
@@ -175,7 +175,7 @@ class Space:
 
 
 def memory_shares(config: DictConfig, gpu: Gpu) -> dict[str, float]:
-    """Return the share of a GPU's memory that each role takes as estimated; nothing where nothing is known."""
+    """Return each role's estimated share of a GPU's memory; empty on a CPU or for a model of unknown shape."""
     planner = find_shape(config.actor_rollout_ref.model.path)
     if config.trainer.device != "cuda" or planner is None:
         return {}

@@ -1,4 +1,4 @@
-"""Optuna's database, in which a trial whose worker was lost is queued again."""
+"""Opens Optuna's database, which queues a trial again if its worker is lost."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DATABASE = ROOT / "optuna.db"
 HEARTBEAT_S, GRACE_S = 5, 20
 """Seconds between a trial's heartbeats, and seconds without one after which the trial counts as lost."""
 
-# Heartbeats and their callback are what Optuna calls experimental.
+# Optuna marks heartbeats and their callback as experimental.
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 class Requeue(RetryHeartbeatStaleTrialCallback):
-    """Queues a lost trial's point again, once, without what the lost trial had already noted of itself."""
+    """Queues a lost trial's point again, once, without the attributes that the lost trial had set."""
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
-        """Queue the point of `trial`, which Optuna has failed; half a point is none."""
+        """Queue the point of `trial`, which Optuna has marked as failed; an incomplete point is left to the sampler."""
         if POINT_SUGGESTED not in trial.user_attrs:
             trial.params, trial.distributions = {}, {}
         trial.user_attrs = {key: value for key, value in trial.user_attrs.items() if key in (REFERENCE, ATTEMPT)}
@@ -58,7 +58,7 @@ def open_storage(given: str | None) -> RDBStorage:
     """
     url = make_url(given or f"sqlite:///{DATABASE}")
     if url.drivername == "postgresql":
-        # SQLAlchemy 2.1 would take another driver than 2.0.
+        # The default driver of SQLAlchemy 2.1 differs from that of 2.0.
         url = url.set(drivername="postgresql+psycopg2")
     wait = {"connect_args": {"timeout": 60}} if url.drivername.startswith("sqlite") else {}
     try:

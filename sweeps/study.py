@@ -26,17 +26,17 @@ FORMAT = 2
 """Part of a study's name: a study whose trials were recorded otherwise is another one."""
 
 MAKER_S = 20.0
-"""How long a worker waits for the one that makes the study to say so."""
+"""Seconds that a worker waits for the attribute `MAKER` of a new study."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a study looks for.
+    """The objective of a study and its limit.
 
     Attributes:
         objective: one of `objective.OBJECTIVES`.
         pareto: whether truncation is a second objective and not a limit.
-        limit: the truncated share that is allowed.
+        limit: the largest truncated share that is allowed.
     """
 
     objective: str = "graded"
@@ -53,7 +53,7 @@ def study_name(space: Space, goal: Goal) -> str:
 
 
 def open_study(space: Space, goal: Goal, store: RDBStorage, seed: int | None = None) -> Study:
-    """Return the study of a space and goal, made if it is not there; the reference is its first trial."""
+    """Return the study of a space and goal; create it if it does not exist, with the reference as its first trial."""
     sampler = FeasibleSampler(space, seed)
     directions = [StudyDirection.MAXIMIZE, *([StudyDirection.MINIMIZE] if goal.pareto else [])]
     name = study_name(space, goal)
@@ -66,7 +66,7 @@ def open_study(space: Space, goal: Goal, store: RDBStorage, seed: int | None = N
     if goal.pareto:
         study.set_metric_names(["rollouts/s", "truncated"])
     study.set_user_attr(LIMIT, goal.limit)
-    # Of several workers that start at once, one has made it.
+    # Of several workers that start at once, one has created it.
     if made:
         study.set_user_attr(MAKER, this_worker())
         study.set_user_attr(COMMAND, shlex.join(sys.argv))
@@ -75,9 +75,9 @@ def open_study(space: Space, goal: Goal, store: RDBStorage, seed: int | None = N
 
 
 def study_folder(parent: Path, study: Study) -> Path:
-    """Return where a study's files lie under `parent`: another study of the same name has another folder.
+    """Return the folder of a study's files under `parent`, which differs between studies of the same name.
 
-    A name says what is looked for, and comes again in another storage, or when the storage was deleted.
+    Two studies of one space and goal have the same name if they are in two storages, or if the first was deleted.
     """
     deadline = time.monotonic() + MAKER_S
     while MAKER not in (known := study.user_attrs) and time.monotonic() < deadline:
@@ -87,27 +87,27 @@ def study_folder(parent: Path, study: Study) -> Path:
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that count: not those that another trial, queued again, replaces."""
+    """Return the trials that count toward the study's number: all but those that a later trial repeats."""
     again = {number for trial in trials for number in trial.system_attrs.get("retry_history", [])}
     replaced = (INTERRUPTED, REPEATED)
     return [t for t in trials if t.number not in again and not any(name in t.user_attrs for name in replaced)]
 
 
 def within_limit(trial: FrozenTrial, limit: float) -> bool:
-    """Return whether a trial was measured and truncated at most the share `limit` of its texts."""
+    """Return whether a trial was measured and its truncated share is at most `limit`."""
     return trial.state == TrialState.COMPLETE and bool(trial.user_attrs[TRUNCATED] <= limit)
 
 
 def machines(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Return the machines that measured trials, with the number of each, the largest number first."""
+    """Return the number of measured trials by machine, the largest number first."""
     measured = (trial.user_attrs.get(MACHINE, "") for trial in trials if trial.state == TrialState.COMPLETE)
     return dict(Counter(measured).most_common())
 
 
 def comparable(study: Study) -> Study:
-    """Return the study itself if one machine measured its trials; else a copy with the trials of one machine alone.
+    """Return the study if one machine measured its trials; else a copy with the trials of one machine.
 
-    That is the machine with the most measured trials. Rates of unlike machines say nothing of their points.
+    That is the machine with the most measured trials. Rates of different machines are not comparable.
     """
     trials = study.get_trials(deepcopy=False)
     found = list(machines(trials))
@@ -123,13 +123,13 @@ def comparable(study: Study) -> Study:
 
 
 def best(study: Study) -> FrozenTrial | None:
-    """Return the fastest trial within the study's limit, of those that compare; None before there is one."""
+    """Return the fastest of the `comparable` trials within the study's limit; None if there is none yet."""
     limit = study.user_attrs[LIMIT]
     found = [trial for trial in comparable(study).get_trials(deepcopy=False) if within_limit(trial, limit)]
     return max(found, key=lambda trial: float(trial.user_attrs[RATE]), default=None)
 
 
 def reference(study: Study) -> FrozenTrial | None:
-    """Return the trial that measured the experiment as it is, of those that compare; None before there is one."""
+    """Return the last `comparable` trial that measured the experiment itself; None if there is none yet."""
     finished = comparable(study).get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return next((trial for trial in reversed(finished) if REFERENCE in trial.user_attrs), None)

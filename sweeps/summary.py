@@ -1,4 +1,4 @@
-"""What a study found: the best point, its gain over the reference, what mattered, and how trials ended."""
+"""Reports a study: the best point, its gain over the reference, the axes' importance, and how trials ended."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sweeps.study import Goal, best, comparable, counted, machines, reference, w
 
 
 def state(trial: FrozenTrial, limit: float) -> str:
-    """Return a trial's outcome: one word, or the cause of its failure."""
+    """Return a trial's outcome in a few words, or the cause of its failure."""
     if INTERRUPTED in trial.user_attrs:
         return "interrupted"
     if CAUSE in trial.user_attrs:
         return str(trial.user_attrs[CAUSE]).split(":")[0]
     if trial.state == TrialState.COMPLETE:
         return ("reference" if REFERENCE in trial.user_attrs else "done") + (
-            "" if within_limit(trial, limit) else ", cuts too much"
+            "" if within_limit(trial, limit) else ", truncates too much"
         )
     return "slow" if trial.state == TrialState.PRUNED else trial.state.name.lower()
 
@@ -38,10 +38,10 @@ def words(point: Mapping[str, Any]) -> str:
 
 
 def closing(study: Study, space: Space, goal: Goal, record: Record, folder: Path, console: Console) -> dict[str, float]:
-    """Print the best point, its gain over the reference and what mattered; draw the plots, keep them and all trials.
+    """Print the summary, draw the plots, and log the plots and a table of all trials to the study's MLflow run.
 
     Returns:
-        The best trial's figures by their MLflow names, for the study's own run.
+        The best trial's metrics by their MLflow names, for the study's run; empty if there is no best trial.
     """
     summary = summarise(study, space, goal)
     table = Table(title="What the sweep found", show_header=False, title_justify="left")
@@ -62,14 +62,14 @@ def closing(study: Study, space: Space, goal: Goal, record: Record, folder: Path
 
 
 def summarise(study: Study, space: Space, goal: Goal) -> dict[str, str]:
-    """Return what a study found, in words: best point, gain, importance of each axis, failures."""
+    """Return a study's results in words: outcomes of trials, best point, gain, importance of each axis."""
     trials = study.get_trials(deepcopy=False)
     top, first = best(study), reference(study)
     found = {"trials": outcomes(counted(trials), goal.limit)}
     if repeated := [trial for trial in trials if REPEATED in trial.user_attrs]:
         found["tried again"] = outcomes(repeated, goal.limit)
     if len(measured_on := machines(trials)) > 1:
-        found["machines"] = unlike(measured_on)
+        found["machines"] = machines_text(measured_on)
     if top is None:
         found["best"] = without_result(study, goal)
     else:
@@ -88,19 +88,19 @@ def summarise(study: Study, space: Space, goal: Goal) -> dict[str, str]:
 
 
 def outcomes(trials: Sequence[FrozenTrial], limit: float) -> str:
-    """Return how trials ended, each outcome with its number."""
+    """Return the number of trials with each outcome, as text."""
     counts = Counter(state(trial, limit) for trial in trials)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
-def unlike(measured_on: Mapping[str, int]) -> str:
-    """Return that trials come from unlike machines, and which of them compare."""
+def machines_text(measured_on: Mapping[str, int]) -> str:
+    """Return a sentence about trials of different machines: their numbers, and which ones are ranked."""
     named = "; ".join(f"{count} on {machine or 'an unknown one'}" for machine, count in measured_on.items())
-    return f"unlike, so that rates compare only within each: {named}. All below is of the first alone"
+    return f"rates are comparable only within each machine: {named}. All below is of the first one"
 
 
 def without_result(study: Study, goal: Goal) -> str:
-    """Return why a study has no best trial: the last failure, or that every measured trial truncates too much."""
+    """Return the reason why a study has no best trial: the last failure, or too many truncated texts."""
     trials = counted(study.get_trials(deepcopy=False))
     said = outcomes(trials, goal.limit)
     if any(trial.state == TrialState.COMPLETE for trial in trials):
@@ -110,11 +110,11 @@ def without_result(study: Study, goal: Goal) -> str:
 
 
 def figures(trial: FrozenTrial) -> str:
-    """Return a measured trial's figures in one line."""
+    """Return a measured trial's metrics in one line."""
     seen = trial.user_attrs
     return (
         f"{seen[RATE]:.3g} rollouts/s (steps: median {seen['sweep/rate_median']:.3g}, "
         f"spread {seen['sweep/rate_spread']:.2g}), {seen['sweep/s_per_step']:.3g} s a step, "
         f"{seen['sweep/tokens_per_s']:.0f} tokens/s, {seen[TRUNCATED]:.1%} cut, "
-        f"{seen['sweep/groups_with_advantage']:.0%} of groups teach, accuracy {seen['sweep/accuracy']:.3f}"
+        f"{seen['sweep/groups_with_advantage']:.0%} of groups with mixed rewards, accuracy {seen['sweep/accuracy']:.3f}"
     )

@@ -1,11 +1,11 @@
-"""Find how to spend a fixed machine: the point of a space with the most graded rollouts a second.
+"""Find the point of a space with the most graded rollouts a second on this machine.
 
     python sweeps/throughput.py --name NAME --trials N [--storage URL] [--space FILE] [--objective graded|effective]
         [--pareto] [--truncated 0.05] [--warm-up 1] [--steps 3] [--export NAME] [--confirm]
         [--ray ADDRESS --workers N] [key=value …]
 
-The study goes on where it stopped when the command is given again. Exit codes: 0 the trials are done and one of them is
-the best, 2 refused, 1 failed, or no trial has a result, 130 interrupted.
+The same command continues a study that was stopped. Exit codes: 0 the trials are done and one of them is the best, 2
+refused, 1 failed or no trial has a result, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ err = Console(stderr=True)
 
 
 def main() -> int:
-    """Compose, check, sweep, show; return the exit code."""
+    """Compose, check, run the trials, report; return the exit code."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # SIGTERM ends a worker of a cluster; a trainer that is up has handlers of its own.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
-    given = parse_arguments()
-    if given.ray:
-        return on_cluster(given)
-    goal = Goal(given.objective, given.pareto, given.truncated)
-    steps = Steps(given.warm_up, given.steps)
+    options = parse_arguments()
+    if options.ray:
+        return on_cluster(options)
+    goal = Goal(options.objective, options.pareto, options.truncated)
+    steps = Steps(options.warm_up, options.steps)
     try:
-        refuse(given)
-        space = Space.load(given.space, given.name, (*given.overrides, *steps.overrides()), Machine.here())
-        if given.export:
-            export_file(given.export, study_name(space, goal))
+        refuse(options)
+        space = Space.load(options.space, options.name, (*options.overrides, *steps.overrides()), Machine.here())
+        if options.export:
+            export_file(options.export, study_name(space, goal))
         experiment = space.config(None)
         prepare(experiment, check(experiment, dry_run=False, resume=False))
-        study = open_study(space, goal, open_storage(given.storage))
+        study = open_study(space, goal, open_storage(options.storage))
     except (ConfigError, ExportError, Refused) as error:
         return refused(error)
     local = Path(experiment.trainer.default_local_dir)
@@ -73,17 +73,17 @@ def main() -> int:
     out.print(f"[bold]{study.study_name}[/] · MLflow run {record.parent} · {folder}", soft_wrap=True)
     status, reason, found = "FAILED", "an error", dict[str, float]()
     try:
-        with Board(study, space, goal, trials, given.trials, out) as board:
+        with Board(study, space, goal, trials, options.trials, out) as board:
             try:
-                run(study, space, goal, given.trials, board.measure, trials.cold)
+                run(study, space, goal, options.trials, board.measure, trials.cold)
             except Exhausted as nothing_left:
                 out.print(str(nothing_left), style="yellow", soft_wrap=True)
         found = closing(study, space, goal, record, folder, out)
         if not found and not (goal.pareto and study.best_trials):
             raise NothingWorks(without_result(study, goal))
-        if given.export:
-            out.print(f"Exported: {export(study, space, given.export, given.overrides)}", soft_wrap=True)
-        if given.confirm:
+        if options.export:
+            out.print(f"Exported: {export(study, space, options.export, options.overrides)}", soft_wrap=True)
+        if options.confirm:
             ratio = confirm(study, space, trials.measure, f"{int(time.time())}")
             found |= {"sweep/confirmed_ratio": ratio.value, "sweep/confirmed_low": ratio.low}
             out.print(f"Confirmed: best by reference {ratio}")
@@ -94,7 +94,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         status, reason = "KILLED", "stopped on request"
-        out.print("Stopped; the same command goes on.")
+        out.print("Stopped; the same command continues.")
         return 130
     finally:
         trials.close()
@@ -108,26 +108,26 @@ def refused(error: Exception) -> int:
     return 2
 
 
-def on_cluster(given: argparse.Namespace) -> int:
-    """Run the sweep's command in tasks of a Ray cluster; return the first exit code that is not 0."""
+def on_cluster(options: argparse.Namespace) -> int:
+    """Run the sweep's command in tasks of a Ray cluster; return the first exit code other than 0, or 0."""
     try:
-        config = compose(given.name, given.overrides)
-        refuse_local_stores(given.storage, tracking_uri())
-        if given.confirm or given.export:
+        config = compose(options.name, options.overrides)
+        refuse_local_stores(options.storage, tracking_uri())
+        if options.confirm or options.export:
             raise ConfigError("--ray with --export or --confirm: expected neither; give them without --ray afterwards")
-        refuse(given)
+        refuse(options)
     except ConfigError as error:
         return refused(error)
-    words = ["--name", given.name, "--trials", str(given.trials), "--storage", given.storage]
-    words += ["--space", str(given.space.resolve()), "--objective", given.objective, *["--pareto"] * given.pareto]
-    words += ["--truncated", str(given.truncated), "--warm-up", str(given.warm_up), "--steps", str(given.steps)]
-    command = [sys.executable, str(Path(__file__).resolve()), *words, *given.overrides]
+    words = ["--name", options.name, "--trials", str(options.trials), "--storage", options.storage]
+    words += ["--space", str(options.space.resolve()), "--objective", options.objective, *["--pareto"] * options.pareto]
+    words += ["--truncated", str(options.truncated), "--warm-up", str(options.warm_up), "--steps", str(options.steps)]
+    command = [sys.executable, str(Path(__file__).resolve()), *words, *options.overrides]
     try:
-        codes = run_workers(given.ray, command, given.workers, needs(config), environment())
+        codes = run_workers(options.ray, command, options.workers, needs(config), environment())
     except ConfigError as error:
         return refused(error)
     except KeyboardInterrupt:
-        out.print("Stopped; the same command goes on.")
+        out.print("Stopped; the same command continues.")
         return 130
     return next((code for code in codes if code), 0)
 

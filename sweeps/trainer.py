@@ -1,4 +1,4 @@
-"""The trainer of a sweep: verl's processes, kept from trial to trial, and how their end is noticed."""
+"""The trainer of a sweep: verl's processes, which measure one trial after the other."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from sweeps.record import Record
 
 POLL_S = 0.02
 START_S = 1200.0
-"""Seconds that a trainer may take to be ready."""
+"""The longest time for a trainer's start, in seconds."""
 
 ENGINES = ("ray::vLLM", "VLLM::")
 """Prefixes of the engines' process titles."""
 
 
 class TrainerProcess(Training):
-    """verl's processes, measuring trial after trial.
+    """verl's processes, started once for many trials.
 
     Attributes:
-        cold: the cold values that it was started with.
-        ready_s: seconds from its start until it took trials.
-        module: what is run in verl's process.
+        cold: the cold values of its launch (`Space.cold`).
+        ready_s: seconds from its start until it accepted trials.
+        module: the module that runs in the driver process.
     """
 
     module = "sweeps.warm"
-    # Its start has a limit of its own, and its steps go to the trials' journals.
+    # Its start has its own limit, and its steps are recorded in the trials' journals.
     watches_start = False
 
     def __init__(self, config: DictConfig, cold: Any, record: Record, folder: Path) -> None:
@@ -51,7 +51,7 @@ class TrainerProcess(Training):
         self._engines: list[psutil.Process] = []
 
     def launch(self) -> None:
-        """Start it and wait until it takes trials.
+        """Start the trainer and wait until it accepts trials.
 
         Raises:
             Failed: it ended, or took longer than `START_S`.
@@ -68,27 +68,27 @@ class TrainerProcess(Training):
         self._engines = [process for process in psutil.Process().children(recursive=True) if is_engine(process)]
 
     def end(self) -> Outcome:
-        """End it, clear up, and leave signals to whom they went before."""
+        """End the trainer, remove its files, and restore the signal handlers."""
         outcome = super().end()
         self._stop.__exit__()
         return outcome
 
     def ticks(self) -> Iterator[None]:
-        """Yield every `POLL_S` seconds as long as all is well.
+        """Yield every `POLL_S` seconds while the trainer and its engines are running.
 
         Raises:
             Failed: the trainer or an engine ended.
             KeyboardInterrupt: the user asked to stop.
         """
-        looked = time.monotonic()
+        last_check = time.monotonic()
         while True:
             yield
             if self._stop.last is not None:
                 raise KeyboardInterrupt
             if not self.running:
                 raise Failed(f"the trainer ended: {self.failure()}")
-            if time.monotonic() - looked > 1:
-                looked = time.monotonic()
+            if time.monotonic() - last_check > 1:
+                last_check = time.monotonic()
                 lost = [engine.pid for engine in self._engines if not alive(engine)]
                 if lost:
                     raise Failed(f"process {lost[0]} of an engine ended")
@@ -96,7 +96,7 @@ class TrainerProcess(Training):
 
 
 def is_engine(process: psutil.Process) -> bool:
-    """Say whether a process is an engine's."""
+    """Return whether a process belongs to an engine."""
     try:
         return " ".join(process.cmdline()).startswith(ENGINES)
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""Measures trials with a trainer that is kept as long as possible; each step has a deadline, each failure a cause."""
+"""Measures trials, with one trainer for as many of them as possible; each step has a deadline, each failure a cause."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from sweeps.study import Goal
 from sweeps.trainer import TrainerProcess
 
 STALL_S, STALL_FACTOR, STALL_MIN_S = 1800.0, 10.0, 120.0
-"""How long a step may take before one was seen; afterwards, as a multiple of the longest one, and at least."""
+"""Seconds that a trainer's first step may take; a later step has a multiple of the longest one, and a least value."""
 
 BLOCK = 5
-"""Trials that in a row keep the values that need a new start."""
+"""The number of trials in a row for which the values that need a new trainer stay the same."""
 
 ENGINE_LIMITS = tuple(
     f"{engine}.{limit}"
     for engine in ("actor_rollout_ref.rollout", "reward.reward_model.rollout")
     for limit in ("max_model_len", "max_num_batched_tokens", "max_num_seqs", "cudagraph_capture_sizes")
 )
-"""What an engine is built with that follows from the lengths of texts and their number."""
+"""The keys of an engine that follow from the lengths of texts and their number."""
 
 SIZES = (PROMPT, RESPONSE, "guidelines.solver.max_tokens", BATCH, ROLLOUTS)
 """The axes that `ENGINE_LIMITS` follow from."""
@@ -46,13 +46,13 @@ SIZES = (PROMPT, RESPONSE, "guidelines.solver.max_tokens", BATCH, ROLLOUTS)
 
 @dataclass(frozen=True)
 class Steps:
-    """How many steps a trial trains: `warm_up` that are not measured, then `measured`."""
+    """The number of steps of a trial: `warm_up` ones that are not measured, then `measured` ones."""
 
     warm_up: int = 1
     measured: int = 3
 
     def overrides(self) -> tuple[str, ...]:
-        """Return what makes a run of an experiment a trial: so many steps, and nothing saved or validated."""
+        """Return the overrides that make an experiment a trial: the number of steps, no checkpoints, no validation."""
         return (
             f"trainer.total_training_steps={self.warm_up + self.measured}",
             "trainer.total_epochs=1000",
@@ -63,11 +63,11 @@ class Steps:
 
 
 class Trials:
-    """Measures points on one machine, with a trainer that goes from one trial to the next where it can.
+    """Measures points on one machine, with one trainer until a point needs a new one.
 
     Attributes:
-        starts: trainers started so far.
-        cold_s: seconds that the last one took until it was ready.
+        starts: the number of trainers started so far.
+        cold_s: the seconds of the last trainer's start.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Trials:
         clear_leftovers()
 
     def cold(self) -> tuple[Any, ...] | None:
-        """Return the cold values of the trainer that is up; None if there is none, or after every `BLOCK` trials."""
+        """Return the cold values of the running trainer; None if there is none, or after every `BLOCK` trials."""
         return self._trainer.cold if self._trainer and self._since_choice % BLOCK else None
 
     def measure(self, request: TrialRequest) -> Measured:
@@ -135,14 +135,14 @@ class Trials:
         await_free_gpus()
 
     def _config(self, request: TrialRequest) -> DictConfig:
-        """Return the trial's whole configuration."""
+        """Return the trial's complete configuration."""
         config = self._space.config(None if request.reference else request.point)
         return attempt_config(config, Launch(request.name, self._folder / "trials" / request.name))
 
     def _trainer_for(self, config: DictConfig, request: TrialRequest) -> TrainerProcess:
-        """Return a trainer that can measure the trial: the one that is up, or a new one."""
+        """Return a trainer that can measure the trial: the running one, or a new one."""
         cold = self._space.cold(self._space.reference if request.reference else request.point)
-        # The asynchronous trainers hold prompts and rollouts of their own between two steps.
+        # The asynchronous trainers carry prompts and rollouts over from one step to the next.
         keeps = self._warm and config.trainer.v1.trainer_mode == "sync"
         if self._trainer is not None and keeps and self._trainer.cold == cold:
             return self._trainer
@@ -158,7 +158,7 @@ class Trials:
         return self._trainer
 
     def _launch_config(self, config: DictConfig, point: Point) -> DictConfig:
-        """Return a trial's configuration with engines for the longest and the most texts of all trials."""
+        """Return a trial's configuration with engines sized for the longest and the most texts of all points."""
         axes = self._space.axes
         most = {axis: max(axes[axis]) for axis in SIZES if axis in axes}
         if most and self._warm:
@@ -191,14 +191,14 @@ class Trials:
                 if ends[0]["how"] == "failed":
                     raise Failed(ends[0]["reason"])
                 break
-            if time.monotonic() - last > patience(self._longest):
-                raise Failed(f"timeout: step {len(steps) + 1} took longer than {patience(self._longest):.0f} s")
+            if time.monotonic() - last > stall_limit(self._longest):
+                raise Failed(f"timeout: step {len(steps) + 1} took longer than {stall_limit(self._longest):.0f} s")
         if slow is not None and len(steps) < self._steps.warm_up + self._steps.measured:
             raise slow
         return steps
 
     def _report(self, request: TrialRequest, steps: list[Step]) -> TooSlow | None:
-        """Report the last step's rate if it is measured, and return the verdict if that ends the trial."""
+        """Report the last step's rate if it is measured; return the exception if that ends the trial."""
         number = len(steps) - self._steps.warm_up
         if number < 1:
             return None
@@ -209,6 +209,6 @@ class Trials:
         return None
 
 
-def patience(longest: float) -> float:
-    """Return the seconds after which a step has stalled, if the longest one seen took `longest` (0: none was)."""
+def stall_limit(longest: float) -> float:
+    """Return the seconds after which a step has stalled; `longest` are those of the longest step so far, 0 if none."""
     return max(STALL_MIN_S, STALL_FACTOR * longest) if longest else STALL_S

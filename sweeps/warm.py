@@ -1,8 +1,8 @@
-"""One trainer, many trials: verl's driver measures one configuration after the other without starting anew.
+"""Measures many trials with one trainer: verl's driver trains one configuration after the other.
 
-`python -m sweeps.warm CONFIG.yaml` starts Ray, the engines and the workers once. Between two trials it sets what a step
-reads in every process, and puts model and optimizer back to the start (`verl_adapter.trials`). What an engine reads
-only when it is built (`sweeps.space.WARM` leaves it out) needs a new trainer, whose engines are then built for the
+`python -m sweeps.warm CONFIG.yaml` starts Ray, the engines and the workers once. Between two trials it changes the
+settings that a step reads, in every process, and restores model and optimizer (`verl_adapter.trials`). A setting that
+an engine reads only when it is built is not among `sweeps.axes.WARM` and needs a new trainer. Engines are built for the
 longest texts of all trials.
 """
 
@@ -26,24 +26,24 @@ from sweeps.keys import differences
 
 POLL_S = 0.02
 DRAIN_S = 60.0
-"""How long what is still being generated may take to end after a trial's last step."""
+"""Seconds for requests under way to end after a trial's last step."""
 
 
 class TrialServer(GuidelinesTaskRunner):
-    """A task runner that trains once for each trial and ends with the sweep."""
+    """A task runner that trains once for each trial until the sweep ends it."""
 
     def run(self, config: DictConfig) -> None:
-        """Set up what `config` says and measure."""
-        # `run` changes its own.
+        """Set up the trainer of `config` and measure trials."""
+        # `run` changes its argument.
         self._launched = copy.deepcopy(config)
         super().run(config)
 
     def trainer_class(self, mode: str) -> Any:
-        """Return the trainer's class: with our records and the clock of a trial."""
+        """Return the trainer class of a trial, which records its steps and their wall-clock time."""
         return trials.trial_trainer(mode)
 
     def train(self, trainer: Any, agent_loop_manager: Any) -> None:
-        """Measure every trial that is asked for; never returns, the sweep ends this process."""
+        """Measure the trial of each command; never returns, since the sweep ends this process."""
         folder = Path(os.environ[FOLDER])
         commands, events = Lines(folder / COMMANDS), Lines(folder / EVENTS)
         trainings = Trials(trainer, agent_loop_manager, self._launched)
@@ -55,7 +55,7 @@ class TrialServer(GuidelinesTaskRunner):
 
 
 class Trials:
-    """The trials of one trainer. `launched` is the configuration that it was started with."""
+    """The trials of one trainer; `launched` is the configuration of its start."""
 
     def __init__(self, trainer: Any, manager: Any, launched: DictConfig) -> None:
         self._trainer, self._manager, self._launched = trainer, manager, launched
@@ -78,7 +78,7 @@ class Trials:
         except trials.TrialStopped as stopped:
             trials.drain(DRAIN_S)
             return {"how": "stopped", "reason": str(stopped)}
-        except Exception as error:  # whatever it is, it is this trial's end and not the sweep's
+        except Exception as error:  # any error ends this trial, and the sweep continues
             traceback.print_exc()
             return {"how": "failed", "reason": f"{type(error).__name__}: {error}"[:2000]}
         finally:
@@ -87,16 +87,16 @@ class Trials:
         return {"how": "done", "reason": ""}
 
     def _prepare(self, asked: DictConfig) -> None:
-        """Bring every process to the trial's configuration and the model back to its start."""
+        """Set the trial's configuration in every process, and restore the model's first weights."""
         values = differences(self._launched, asked)
-        # What the last trial changed and this one does not goes back to what the launch had.
+        # Keys that the last trial changed and this one does not are reset to their values at the launch.
         back = {key: OmegaConf.select(self._launched, key) for key in self._changed - set(values)}
         self._changed = set(values)
         trials.reset(self._trainer, self._manager, {**back, **values})
 
 
 if __name__ == "__main__":
-    # By its module's name, which Ray's processes can import.
+    # Imported by its module's name, since Ray's processes cannot import `__main__`.
     from sweeps.warm import TrialServer as Server
 
     driver.main(Path(sys.argv[1]), Server)

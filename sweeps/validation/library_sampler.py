@@ -1,8 +1,8 @@
 """Optuna's own Gaussian-process sampler on a sweep's space, to be compared with the sweep's sampler.
 
-`GPSampler` proposes an index on each axis, so that the values of an axis are equally far apart. It learns the rate's
-logarithm and two constraints: the truncated share, and whether a trial failed. A point that cannot run is told to it as
-a failure at once and costs no trial; a point that was measured is told to it again with the same figures.
+`GPSampler` proposes an index on each axis, so the values of an axis have equal distances. It models the rate's
+logarithm and two constraints: the truncated share, and whether a trial failed. A proposed point that cannot run is
+reported to it as a failure and costs no trial; one that was measured before is reported again with the same result.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from sweeps.candidates import distributions
 from sweeps.space import Space
 
 STARTUP = 4
-"""Random trials before the first proposal of the model, as many as the sweep's own sampler makes."""
+"""The number of random trials before the model is used, the same as for the sweep's sampler."""
 
 TRIES = 100
-"""Proposals that may be told to the sampler at once before a random point is taken."""
+"""The largest number of proposals for one trial."""
 
 
 class LibrarySampler(BaseSampler):
-    """Proposes what `GPSampler` proposes.
+    """Proposes the points of `GPSampler` that can run.
 
     Args:
-        space: the points.
-        seed: of its random numbers.
-        limit: the truncated share that is allowed.
+        space: the space to choose from.
+        seed: the seed of its random numbers.
+        limit: the largest truncated share that is allowed.
     """
 
     def __init__(self, space: Space, seed: int, limit: float = 0.05) -> None:
@@ -45,7 +45,7 @@ class LibrarySampler(BaseSampler):
         }
         sampler = GPSampler(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
         self._inner = optuna.create_study(direction="maximize", sampler=sampler)
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return every axis."""
@@ -62,14 +62,18 @@ class LibrarySampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the next point that can run and was not tried."""
+        """Return the next untried point that can run.
+
+        Raises:
+            RuntimeError: `TRIES` proposals in a row cannot run.
+        """
         finished = [
             other for other in study.get_trials(deepcopy=False) if CAUSE in other.user_attrs or RATE in other.user_attrs
         ]
         for other in finished:
-            if other.number not in self._told:
-                self._told.add(other.number)
-                self._tell(other.params, other)
+            if other.number not in self._reported:
+                self._reported.add(other.number)
+                self._report(other.params, other)
         tried = {tuple(other.params.values()): other for other in finished}
         for _ in range(TRIES):
             proposed = self._inner.ask(self._indices)
@@ -79,14 +83,14 @@ class LibrarySampler(BaseSampler):
             if repeated is None and self._space.reason(point) is None:
                 return point
             if len(finished) >= STARTUP:
-                self._tell(point, repeated)
+                self._report(point, repeated)
         raise RuntimeError(f"{TRIES} proposals in a row cannot run")
 
-    def _tell(self, point: Point, trial: FrozenTrial | None) -> None:
-        """Tell the sampler how a point ended: as `trial` did, or that it cannot run."""
+    def _report(self, point: Point, trial: FrozenTrial | None) -> None:
+        """Report a point's result to the sampler: that of `trial`, or for None a failure."""
         known = self._inner.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if trial is None or CAUSE in trial.user_attrs:
-            # As slow as the slowest, and cut as the others are: what is known to be wrong is the failure alone.
+            # The slowest rate and the median truncated share, so that only the failure tells the model anything new.
             value = min((other.values[0] for other in known), default=0.0)
             cut = float(np.median([other.constraints["truncated"] for other in known])) if known else 0.0
             constraints = {"failed": 1.0, "truncated": cut}

@@ -2,8 +2,8 @@
 
     python -m sweeps.validation.sampler_table [--seeds 50] [--trials 20]
 
-Prints how much of the best throughput each finds, how often it runs out of memory, and the seconds of a proposal.
-Random and grid search take their points from the whole space; what cannot run is a trial of theirs, too.
+Prints the share of the best throughput that each finds, its trials that run out of memory, and its seconds per trial.
+Random and grid search draw from the whole space; a point that cannot run costs them a trial.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ WANTED, SHARE_OF_BEST = 0.9, 0.95
 
 @dataclass(frozen=True)
 class Search:
-    """How one study on one seed ended.
+    """The result of one study on one seed.
 
     Attributes:
-        found: true throughput of the trial that it calls best, as a share of the best possible.
-        out_of_memory: trials that ran out of memory.
-        seconds: of the whole study, nearly all of them the sampler's.
+        found: the true throughput of its best trial, as a share of the highest possible one.
+        out_of_memory: the number of trials that ran out of memory.
+        seconds: CPU seconds of the study, nearly all of them the sampler's.
     """
 
     found: float
@@ -65,8 +65,8 @@ def surface_space() -> Space:
     )
 
 
-class Listed(BaseSampler):
-    """Proposes given points, one after the other."""
+class ListSampler(BaseSampler):
+    """Proposes the points of a list in order."""
 
     def __init__(self, space: Space, points: Sequence[Point]) -> None:
         self._space, self._points = space, iter(points)
@@ -92,8 +92,8 @@ def samplers(space: Space, trials: int) -> dict[str, Callable[[int], BaseSampler
     return {
         "sweep's own": lambda seed: FeasibleSampler(space, seed),
         "Optuna's GPSampler": lambda seed: LibrarySampler(space, seed),
-        "random": lambda seed: Listed(space, random.Random(seed).sample(points, trials)),
-        "grid": lambda seed: Listed(space, points[seed % (len(points) // trials) :: len(points) // trials]),
+        "random": lambda seed: ListSampler(space, random.Random(seed).sample(points, trials)),
+        "grid": lambda seed: ListSampler(space, points[seed % (len(points) // trials) :: len(points) // trials]),
     }
 
 
@@ -107,11 +107,11 @@ def search(space: Space, sampler: BaseSampler, surface: Surface, trials: int) ->
 
     def measure(request: TrialRequest) -> Measured:
         nonlocal failures
-        answer = surface.ask(request.point, noise)
-        if answer.out_of_memory:
+        outcome = surface.sample(request.point, noise)
+        if outcome.out_of_memory:
             failures += 1
             raise Failed(f"{OUT_OF_MEMORY}: computed")
-        return Measured(answer.rate, answer.truncated, {})
+        return Measured(outcome.rate, outcome.truncated, {})
 
     began = time.process_time()
     study.optimize(lambda trial: objective(trial, space, Goal(), measure), n_trials=trials)
@@ -143,9 +143,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sweeps.validation.sampler_table", description=__doc__)
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--trials", type=int, default=20)
-    given = parser.parse_args()
+    options = parser.parse_args()
     space = surface_space()
-    table = Table(title=f"{given.trials} trials, {given.seeds} seeds, {len(list(space.points()))} points")
+    table = Table(title=f"{options.trials} trials, {options.seeds} seeds, {len(list(space.points()))} points")
     for column in (
         "sampler",
         f">= {SHARE_OF_BEST:.0%} of the best",
@@ -155,7 +155,7 @@ def main() -> None:
         "CPU s a trial",
     ):
         table.add_column(column, justify="right")
-    for name, searches in compare(space, given.seeds, given.trials).items():
+    for name, searches in compare(space, options.seeds, options.trials).items():
         found = [one.found for one in searches]
         failures = np.mean([one.out_of_memory for one in searches])
         table.add_row(
@@ -164,7 +164,7 @@ def main() -> None:
             f"{np.median(found):.1%}",
             f"{min(found):.1%}",
             f"{failures:.2f}",
-            f"{np.mean([one.seconds for one in searches]) / given.trials:.2f}",
+            f"{np.mean([one.seconds for one in searches]) / options.trials:.2f}",
         )
     Console().print(table)
 

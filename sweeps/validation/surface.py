@@ -1,7 +1,7 @@
-"""A stand-in for the machine: what a trial of the reference run would say, computed instead of measured.
+"""A computed machine: it returns the result of a trial of the reference run without running it.
 
-Seconds come from `hardware.timing` and memory from `hardware.footprint`. Both are distorted by a seed, as a machine
-differs from an estimate: the speed of each part of a step, the length of texts, the memory. Each figure is noisy.
+Seconds come from `hardware.timing` and memory from `hardware.footprint`. A seed varies the speed of each part of a
+step, the lengths of texts and the memory, as a real machine differs from the estimate. Each rate has noise.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SPREAD_OF_LENGTHS = 0.5
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a trial says: graded rollouts a second without and with noise, share of truncated texts, and its failure."""
+class Outcome:
+    """A trial's result: graded rollouts a second without and with noise, truncated share, and whether it failed."""
 
     true_rate: float
     rate: float
@@ -36,7 +36,7 @@ class Answer:
 
 
 class Surface:
-    """The machine of one seed."""
+    """The computed machine of one seed."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space, self.seed = space, seed
@@ -56,26 +56,26 @@ class Surface:
         self._memory_factor, self._memory_more = draw.uniform(0.9, 1.35), draw.uniform(0, 8)
         self._full_speed_tokens = draw.uniform(4_000, 20_000)
         self._shapes = shapes_of(space.config(None))
-        self._known: dict[tuple[object, ...], Answer] = {}
+        self._known: dict[tuple[object, ...], Outcome] = {}
 
-    def exact(self, point: Point) -> Answer:
-        """Return a point's figures without noise."""
+    def exact(self, point: Point) -> Outcome:
+        """Return a point's result without noise."""
         key = tuple(point.values())
         if key not in self._known:
             self._known[key] = self._exact(read(self._space, point))
         return self._known[key]
 
-    def ask(self, point: Point, noise: np.random.Generator) -> Answer:
-        """Return what a trial at the point says, with a noise of 3 %."""
+    def sample(self, point: Point, noise: np.random.Generator) -> Outcome:
+        """Return a point's result with a noise of 3 % on its rate."""
         exact = self.exact(point)
         return replace(exact, rate=exact.rate * noise.lognormal(0, 0.03))
 
     def best(self) -> float:
         """Return the highest true rate of a point that can run, does not run out of memory and truncates little."""
-        answers = (self.exact(point) for point in self._space.points() if self._space.reason(point) is None)
-        return max(a.true_rate for a in answers if not a.out_of_memory and a.truncated <= 0.05)
+        outcomes = (self.exact(point) for point in self._space.points() if self._space.reason(point) is None)
+        return max(a.true_rate for a in outcomes if not a.out_of_memory and a.truncated <= 0.05)
 
-    def _exact(self, config: Any) -> Answer:
+    def _exact(self, config: Any) -> Outcome:
         limits = {"guideline": config.data.max_response_length, "solution": config.guidelines.solver.max_tokens}
         shares, means = {}, {}
         for kind, limit in limits.items():
@@ -84,19 +84,19 @@ class Surface:
         gpu = self._space.machine.gpu
         lengths = Lengths(165, round(means["guideline"]), round(means["solution"]))
         found = phases(config, planner, solver, gpu, lengths, self._efficiency)
-        # Small micro-batches leave the GPU's units idle.
+        # Small micro-batches do not use all of the GPU.
         tokens = micro_batch_tokens(config)
         slower = (tokens + self._full_speed_tokens) / tokens
         for phase in ("update_actor", "old_log_prob", "ref"):
             found[phase] = found.get(phase, 0.0) * slower
-        # What the engine's keys and values have no room for waits for another wave.
+        # Sequences that do not fit in the engine's KV cache wait for the next wave.
         room = config.actor_rollout_ref.rollout.gpu_memory_utilization * gpu.memory * 2**30 - 2 * planner.parameters
         at_once = max(1.0, room / (planner.kv_bytes * (165 + means["guideline"])))
         rollouts = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
         found["gen"] *= math.ceil(rollouts / rollout_engines(config) / at_once)
         peak = memory(config, planner, gpu)
         seconds = step_seconds(config, found, self._efficiency)
-        return Answer(
+        return Outcome(
             true_rate=rollouts / seconds,
             rate=rollouts / seconds,
             truncated=max(shares.values()),
@@ -125,13 +125,13 @@ READ = (
     "reward.reward_model.rollout.tensor_model_parallel_size", "reward.reward_model.rollout.data_parallel_size",
     "reward.reward_model.rollout.max_num_seqs", "reward.reward_model.rollout.gpu_memory_utilization",
 )  # fmt: skip
-"""What an estimate reads of a configuration."""
+"""The keys of a configuration that an estimate reads."""
 
 _plain: dict[tuple[object, ...], Any] = {}
 
 
 def read(space: Space, point: Point) -> Any:
-    """Return of a point's configuration what an estimate reads, as plain objects: those are fifty times as fast."""
+    """Return the keys `READ` of a point's configuration as plain objects, which are fifty times as fast."""
     key = (id(space), *point.values())
     if key not in _plain:
         config = space.reused_config(point)

@@ -1,9 +1,9 @@
-"""A warm trial against a cold one: the same figure, and what each costs.
+"""Compare warm trials with cold ones: their rates, and the seconds of each.
 
     python -m sweeps.validation.warm_check --name NAME [--times 3] [key=value …]
 
-Measures the experiment as it is, `--times` times in one trainer, with another point before each so that something has
-to be put back, and as often in a trainer of its own. Prints the ratio of the rates with its interval and the seconds.
+Measures the experiment `--times` times in one trainer, each time after another point whose changes must be undone, and
+as often in a new trainer. Prints the ratio of the rates with its interval, and the seconds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from sweeps.trial import Steps, Trials
 
 @dataclass(frozen=True)
 class Check:
-    """What was measured.
+    """The result of the comparison.
 
     Attributes:
-        ratio: warm rate by cold rate.
-        warm_s, cold_s: seconds of a trial, its trainer's start included.
-        gap_s: seconds between two trials of one trainer, the longest.
+        ratio: the warm rate divided by the cold rate.
+        warm_s, cold_s: median seconds of a trial, including its trainer's start.
+        gap_s: the longest time between two trials of one trainer, in seconds.
     """
 
     ratio: Ratio
@@ -104,9 +104,9 @@ def main() -> int:
     parser.add_argument("--name", required=True, help="the experiment")
     parser.add_argument("--times", type=int, default=3, help="trials of each kind (default %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
-    given = parser.parse_intermixed_args()
+    options = parser.parse_intermixed_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    found = compare(given.name, given.overrides, given.times)
+    found = compare(options.name, options.overrides, options.times)
     Console().print(
         f"warm rate by cold rate: {found.ratio}\n"
         f"a warm trial took {found.warm_s:.1f} s, a cold one {found.cold_s:.1f} s: {found.warm_s / found.cold_s:.0%}\n"

@@ -65,8 +65,8 @@ def test_every_finding_is_said_and_dead_stores_cost_seconds(monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("axes: [", "it is no YAML"),
-        ("\x00", "it is no YAML"),
+        ("axes: [", "it is not valid YAML"),
+        ("\x00", "it is not valid YAML"),
         ("- a\n- b\n", "expected `axes`"),
         ("axes: {}\nlayout: [cpu]\n", "nothing else"),
         (yaml.safe_dump({"axes": {BATCH: ["a", "b"]}}), f"axis {BATCH}, value 'a': expected a whole number"),

@@ -65,7 +65,7 @@ def test_trials_of_unlike_machines_are_not_ranked_together(study: optuna.Study, 
     assert reference(study) is None
     said = summarise(study, space, Goal())
     assert said["machines"] == (
-        f"unlike, so that rates compare only within each: 3 on {NEW}; 2 on {OLD}. All below is of the first alone"
+        f"rates are comparable only within each machine: 3 on {NEW}; 2 on {OLD}. All below is of the first one"
     )
     assert "gain" not in said
     assert "8" in said["best"]

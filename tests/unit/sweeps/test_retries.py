@@ -83,7 +83,7 @@ def test_where_nothing_works_the_sweep_ends_with_the_reason(space: Space, study:
 
     for start in (1, 2):
         with pytest.raises(
-            NothingWorks, match=rf"{FAILURES_IN_A_ROW} trials in a row .*no space left on device.* goes on"
+            NothingWorks, match=rf"{FAILURES_IN_A_ROW} trials in a row .*no space left on device.* continues"
         ):
             run(study, space, Goal(), 20, never)
         ended = [trial for trial in study.get_trials() if trial.state.is_finished()]

@@ -49,7 +49,7 @@ def test_a_surface_has_noise_cut_texts_and_memory_that_runs_out(space: Space, tm
     assert 0.05 < np.mean([answer.out_of_memory for answer in answers]) < 0.6
     assert 0.1 < np.mean([answer.truncated > 0.05 for answer in answers]) < 0.9
     noise = np.random.default_rng(0)
-    asked = [surface.ask(space.reference, noise).rate for _ in range(50)]
+    asked = [surface.sample(space.reference, noise).rate for _ in range(50)]
     assert np.std(asked) / np.mean(asked) == pytest.approx(0.03, abs=0.015)
     assert surface.best() > 1.1 * surface.exact(space.reference).true_rate
 
@@ -93,8 +93,8 @@ def test_the_librarys_model_ranks_the_points_that_are_left(space: Space) -> None
     point = suggested(study.ask(), space)
     sampler = study.sampler
     assert isinstance(sampler, FeasibleSampler)
-    assert len(sampler._promise) == len(list(space.points())) - len(RATES)
-    assert np.ptp(sampler._promise) > 1
+    assert len(sampler._scores) == len(list(space.points())) - len(RATES)
+    assert np.ptp(sampler._scores) > 1
     assert point["data.train_batch_size"] >= 60  # the model has seen that more is faster
 
 

@@ -26,9 +26,9 @@ from sweeps.axes import (
     TOKENS,
     UPDATES,
     Point,
-    joined,
     read_axes,
     value_findings,
+    with_own_values,
 )
 from sweeps.candidates import distributions
 from sweeps.keys import derived_keys, differences, largest_divisor, set_point
@@ -110,7 +110,7 @@ values_of_a_kind = st.one_of(
 def test_values_without_a_finding_make_an_axis(axis: str, given_values: list[Any], own: Any) -> None:
     if list(value_findings(axis, given_values, own)):
         return
-    (made,) = joined({axis: given_values}, {axis: own}).values()
+    (made,) = with_own_values({axis: given_values}, {axis: own}).values()
     assert set(made) == {*given_values, own}
     assert len(made) == len(set(made))
     assert all(isinstance(value, KINDS[type(own)][0]) for value in made)

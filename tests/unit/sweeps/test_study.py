@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from guidelines_core.paths import ROOT
 from sweeps.attributes import CAUSE, REFERENCE
 from sweeps.axes import BATCH, RESPONSE, ROLLOUTS, SPACES, Point
-from sweeps.candidates import no_smaller
+from sweeps.candidates import at_least_as_large
 from sweeps.failures import Failed, TooSlow
 from sweeps.loop import TrialRequest, run
 from sweeps.objective import Measured
@@ -74,7 +74,7 @@ def test_a_failure_is_kept_with_its_cause_and_not_asked_for_again(space: Space, 
     assert all(trial.user_attrs[CAUSE] == "out of memory: cuda:0" for trial in failed)
     for bad in failed:
         later = [trial.params for trial in trials if trial.number > bad.number]
-        assert not any(no_smaller(point, bad.params) for point in later)
+        assert not any(at_least_as_large(point, bad.params) for point in later)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_failure_is_kept_with_its_cause_and_not_asked_for_again(space: Space, 
     ],
 )
 def test_the_same_or_a_larger_point(point: Point, verdict: bool) -> None:
-    assert no_smaller(point, {"a": 2, "b": 4, "w": "x"}) is verdict
+    assert at_least_as_large(point, {"a": 2, "b": 4, "w": "x"}) is verdict
 
 
 def test_a_trial_below_the_median_is_ended_after_its_first_step(space: Space, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What surrounds a trial: causes of failures, patience, leftovers, GPUs that become free."""
+"""What surrounds a trial: causes of failures, stall_limit, leftovers, GPUs that become free."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps import leftovers, trial
 from sweeps.failures import with_cause
 from sweeps.keys import differences
 from sweeps.leftovers import WORKER, await_free_gpus, clear_leftovers, identity
-from sweeps.trial import patience
+from sweeps.trial import stall_limit
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def test_a_failure_has_a_cause(tmp_path: Path, reason: str, said: str, cause: st
 
 
 def test_patience_follows_the_longest_step() -> None:
-    assert patience(0) == trial.STALL_S
-    assert patience(2) == trial.STALL_MIN_S
-    assert patience(60) == 600
+    assert stall_limit(0) == trial.STALL_S
+    assert stall_limit(2) == trial.STALL_MIN_S
+    assert stall_limit(60) == 600
 
 
 def test_only_what_dead_sweeps_left_is_ended() -> None:
