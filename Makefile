@@ -1,11 +1,11 @@
-# GNU make. `make quickstart` and `make test` are enough on a fresh clone: they install what they need, the CPU set
-# unless `make install-gpu` has put the GPU set there.
+# GNU make. `make quickstart` and `make test` work on a fresh clone: they install the packages, the CPU set unless
+# `make install-gpu` has installed the GPU set.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check install -q
-# The set that .venv holds, or would be given.
+# The set of packages in .venv, or the one to install.
 SET := $(or $(shell cat .venv/.set 2>/dev/null),cpu)
 STAMP := .venv/.installed-$(SET)
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
@@ -19,7 +19,7 @@ help:
 	@echo 'make lint              ruff, mypy, import-linter'
 	@echo 'make ui                the runs (MLflow) and the sweeps (optuna-dashboard) in a browser'
 	@echo 'make sweep-demo        a sweep of ten trials on a tiny model, its best point exported and confirmed'
-	@echo 'make bench-quickstart  where the time and the memory of the quickstart went'
+	@echo 'make bench-quickstart  measure time and memory of the quickstart by phase'
 	@echo 'make chaos             kill, starve and corrupt 20 runs and more, and resume them (40 minutes)'
 	@echo 'make install           .venv alone, the CPU set; PYTHON=python3.12 picks the interpreter'
 	@echo 'make install-gpu       .venv alone, the GPU set: Python 3.12, CUDA 13 (about 6 minutes, 8 GB)'
@@ -28,8 +28,8 @@ install: .venv/.installed-cpu
 
 install-gpu: .venv/.installed-gpu
 
-# Nothing is resolved: constraints/cpu.txt is complete. The step for torch does nothing with a CPU build and
-# fetches CUDA's libraries where a CUDA build is what the package index had.
+# constraints/cpu.txt is complete, so pip resolves nothing. The step for torch does nothing with a CPU build, and
+# fetches CUDA's libraries if the package index had a CUDA build.
 .venv/.installed-cpu: constraints/cpu.txt constraints/dev.txt constraints/vllm-name/pyproject.toml pyproject.toml
 	@$(PYTHON) guidelines_core/hardware/host.py
 	@echo 'Installing the CPU set into .venv (about 2 minutes) ...'
@@ -43,7 +43,7 @@ install-gpu: .venv/.installed-gpu
 	@touch $@
 	@echo 'Installed.'
 
-# Complete as well: CUDA's libraries are pinned like everything else.
+# constraints/gpu.txt is complete as well, CUDA's libraries included.
 .venv/.installed-gpu: constraints/gpu.txt constraints/dev.txt pyproject.toml
 	@$(PYTHON) guidelines_core/hardware/host.py gpu
 	@echo 'Installing the GPU set into .venv (about 6 minutes) ...'
@@ -58,7 +58,7 @@ quickstart: .venv/.installed-cpu
 	@.venv/bin/python experiments/run.py --name quickstart --resume
 	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
 
-# The end-to-end tests run on a CPU; on the GPU set one step of a tiny model stands for them, where a GPU is.
+# The end-to-end tests run on a CPU. With the GPU set, one step of a tiny model replaces them if there is a GPU.
 test: lint
 	.venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 2 --dist loadfile
 ifeq ($(SET),cpu)
@@ -82,7 +82,7 @@ ui: $(STAMP)
 	@.venv/bin/optuna-dashboard --host 127.0.0.1 --port 8080 sqlite:///optuna.db & trap "kill $$!" EXIT; \
 		.venv/bin/mlflow ui --host 127.0.0.1
 
-# A random model never ends its texts: all of them are cut.
+# A random model never ends its texts, so all of them are truncated.
 sweep-demo: $(STAMP)
 	@.venv/bin/python sweeps/throughput.py --name tiny --trials 10 --truncated 1 --export tiny-swept --confirm
 

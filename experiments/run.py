@@ -48,7 +48,7 @@ err = Console(stderr=True)
 
 
 def main() -> int:
-    """Read the command line, start what it names; return the exit code."""
+    """Read the command line and carry it out; return the exit code."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     arguments = parse_arguments()
     if arguments.list:
@@ -88,11 +88,11 @@ def start(arguments: argparse.Namespace) -> int:
             if run.status == "FINISHED":
                 Recorder(run).copy()
                 out.print(
-                    f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new makes another.",
+                    f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new starts another.",
                     soft_wrap=True,
                 )
                 for line in chain(*requested_changes(config, run)):
-                    out.print(f"not done: {line}", markup=False, highlight=False, soft_wrap=True)
+                    out.print(f"not applied: {line}", markup=False, highlight=False, soft_wrap=True)
                 return 0
             checkpoint, notes = resume(config, run) if arguments.resume else (None, [])
             attempt = attempt_config(config, Launch(run.claim.run_name, run.directory, checkpoint))
@@ -118,26 +118,28 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="print the configuration and preflight's findings only; exit code 0 if at most the GPUs are missing",
     )
-    parser.add_argument("--for", dest="machine", metavar="4xH100", help="with --dry-run: the machine that is meant")
+    parser.add_argument("--for", dest="machine", metavar="4xH100", help="with --dry-run: the machine to plan for")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with this run as it was started, changed by the overrides given"
+        "--resume",
+        action="store_true",
+        help="resume this run with the overrides of its last start and those given here",
     )
     parser.add_argument(
         "--new",
         action="store_true",
-        help="start beside the run of this name, as NAME-2, NAME-3, …; with --resume: go on with checkpoints "
-        "whose MLflow run is gone, as a new MLflow run",
+        help="start another run of this name, as NAME-2, NAME-3, …; with --resume: continue from checkpoints whose "
+        "MLflow run is gone, as a new MLflow run",
     )
-    given = parser.parse_intermixed_args()
-    if given.machine and not given.dry_run:
-        parser.error("--for names another machine than this one: expected it with --dry-run alone")
-    return given
+    arguments = parser.parse_intermixed_args()
+    if arguments.machine and not arguments.dry_run:
+        parser.error("--for is valid only with --dry-run")
+    return arguments
 
 
 def train(
     config: DictConfig, run: Run, driver: PrelaunchedDriver, notes: list[str], stop: StopRequests, record: StartRecord
 ) -> int:
-    """Train, show the progress, set the run's last word; return the exit code. `notes` tell how it was resumed."""
+    """Train, show the progress, record the end; return the exit code. `notes` are those of `resume`."""
     training, recorder = Training(config, run, driver, stop), Recorder(run)
     reporter = AlarmReporter(config, run.claim.run_name, run.directory, out)
     out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
@@ -161,7 +163,7 @@ def train(
     out.print(summary(steps, outcome, str(run.directory), reporter.alarms))
     if unrecorded:
         out.print(
-            f"MLflow did not take all of it ({unrecorded}). It is kept; when the store is back: "
+            f"MLflow did not accept all records ({unrecorded}). To copy them when it does: "
             f"python -m guidelines_core.runs.replay {run.directory}",
             style="yellow",
             markup=False,
@@ -171,7 +173,7 @@ def train(
         out.print("Compare runs: [bold]make ui[/]")
     else:
         again = resume_command(run.claim.run_name, record.experiment, run.directory)
-        out.print(f"Log: {training.log}\nGo on: {again}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"Log: {training.log}\nResume: {again}", markup=False, highlight=False, soft_wrap=True)
     run.release()
     return outcome.exit_code
 
