@@ -6,6 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from guidelines_core.runs.metric_names import meanings
+
 NOTE = "mlflow.note.content"
 """The tag that MLflow's page shows as the description, in Markdown."""
 
@@ -42,7 +44,8 @@ def about(config: DictConfig) -> dict[str, str]:
 
 Rollouts to read: Traces. Every graded row: artifacts, `rows/`; some of them as a table: `train_rows.json`,
 `validation_rows.json`. One page of this run: `python analysis/report.py {config.trainer.experiment_name}`.
-"""
+
+{meanings()}"""
     return {
         "guidelines.grader": str(config.guidelines.grader.name),
         "guidelines.planner": Path(planner).name,

@@ -1,8 +1,9 @@
-"""Two names of each metric: verl's and ours in the journal, and the one that MLflow shows.
+"""Two names of each metric, verl's and ours in the journal and the one that MLflow shows, and what it is.
 
 MLflow sorts charts by name, so `metric_names.yaml` puts what is looked at into groups that come first. Metrics are
 renamed where they enter MLflow and named back where they are read, and nowhere else. A run that was recorded before
-has the journal's names in MLflow, which are read as they are.
+has the journal's names in MLflow, which are read as they are. MLflow has no description of a metric, so a run's
+description has the table.
 """
 
 from __future__ import annotations
@@ -28,11 +29,29 @@ def recorded(metric: str) -> str:
     return _renamed(metric, _table())
 
 
+def meanings() -> str:
+    """Return a table in Markdown of the groups' metrics and what each one is."""
+    rows = [
+        f"| `{group}/{shown}` | {meaning} |"
+        for group, names in _groups().items()
+        for shown, (_, meaning) in names.items()
+    ]
+    return "\n".join(["| metric | what it is |", "|---|---|", *rows, ""])
+
+
+@cache
+def _groups() -> dict[str, dict[str, tuple[str, str]]]:
+    """Return the groups: to each metric's shown name its recorded name and what it is."""
+    read = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return {
+        group: {shown: (name, meaning) for shown, (name, meaning) in names.items()} for group, names in read.items()
+    }
+
+
 @cache
 def _table() -> tuple[tuple[str, str], ...]:
     """Return the pairs of shown and recorded names, those without a * first."""
-    groups = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    pairs = [(f"{group}/{shown}", name) for group, names in groups.items() for shown, name in names.items()]
+    pairs = [(f"{group}/{shown}", name) for group, names in _groups().items() for shown, (name, _) in names.items()]
     return tuple(sorted(pairs, key=lambda pair: "*" in pair[0]))
 
 

@@ -5,10 +5,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guidelines_core.runs.metric_names import TABLE, recorded, shown
+from guidelines_core.runs.metric_names import TABLE, meanings, recorded, shown
 
 GROUPS = yaml.safe_load(TABLE.read_text())
-PREFIXES = [name.partition("*")[0] for group in GROUPS.values() for name in group.values()]
+PREFIXES = [name.partition("*")[0] for group in GROUPS.values() for name, _ in group.values()]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,14 @@ def test_a_metric_has_one_name_in_mlflow_and_is_found_by_it(metric: str, name: s
 @given(st.sampled_from(PREFIXES), st.from_regex(r"[a-z_/]{0,12}", fullmatch=True))
 def test_no_two_metrics_share_a_name_and_each_is_named_back(prefix: str, rest: str) -> None:
     assert recorded(shown(prefix + rest)) == prefix + rest
+
+
+def test_a_runs_description_says_what_each_metric_of_the_groups_is() -> None:
+    lines = meanings().splitlines()[2:]
+    assert [line.split("`")[1] for line in lines] == [f"{group}/{name}" for group in GROUPS for name in GROUPS[group]]
+    assert all(line.count("|") == 3 and len(line.split("|")[2].split()) > 2 for line in lines)
+    # MLflow cuts a tag at 8,000 characters; a run's own description stands before the table.
+    assert len(meanings()) < 6000
 
 
 def test_the_groups_sort_before_all_of_verls() -> None:

@@ -14,6 +14,7 @@ from guidelines_core.runs import tracking
 from guidelines_core.runs.claim import claim
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.description import NOTE, about
+from guidelines_core.runs.metric_names import meanings
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.stores import masked, tracking_uri
 from tests.support.problems import write_problems
@@ -52,7 +53,7 @@ def test_a_run_says_what_it_trains_and_how_it_was_called(config: DictConfig, mon
     tags = about(compose("quickstart-exactmatch", ["data.train_batch_size=8"]))
     assert tags["guidelines.grader"] == "exact_match"
     assert tags["guidelines.solver"] == "SmolLM2-135M-Instruct"
-    for words in ("graded by exact match", "| reward | exact_match |", "8 prompts x 4 rollouts"):
+    for words in ("graded by exact match", "| reward | exact_match |", "8 prompts x 4 rollouts", meanings()):
         assert words in tags["mlflow.note.content"]
 
 
