@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from guidelines_core.config import layout
 from guidelines_core.data.problems import Problem
 from guidelines_core.digests import text_seed, text_sha256
 from guidelines_core.grading.pool import GradingPool
@@ -68,13 +69,18 @@ class Plan:
     out: Path
 
     @property
+    def as_validation(self) -> bool:
+        """Whether texts are as in the run's validation; with several samples they are as in training."""
+        return self.samples == 1
+
+    @property
     def temperatures(self) -> tuple[float, float]:
         """The temperatures of planner and solver: as in the run's validation, or with several samples as in training.
 
         With several samples a greedy solver gets the rollout's temperature, since its answers would all be equal.
         """
         rollout, solver = self.config.actor_rollout_ref.rollout, self.config.guidelines.solver
-        if self.samples == 1:
+        if self.as_validation:
             return float(rollout.val_kwargs.temperature), float(solver.val_temperature)
         return float(rollout.temperature), float(solver.temperature) or float(rollout.temperature)
 
@@ -104,7 +110,7 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
     names, guidelines = {NONE: NONE}, dict[str, Answers]({NONE: {}})
     for kind, model in plan.planners.items():
         rollout = plan.config.actor_rollout_ref.rollout
-        engine, asked = engine_of(plan.config, rollout), planner_sampling(plan.config, temperature)
+        engine, asked = engine_of(plan.config, rollout), planner_sampling(plan, temperature)
         names[kind] = f"guidelines-{kind}-{_digest(model, asked, engine, style)}"
         chats = {key: planner_messages(problem.question, style) for key, problem in ids.items()}
         task = Task(names[kind], f"guidelines of the {kind} planner", chats)
@@ -112,7 +118,7 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
     parts = []
     for model in plan.solvers:
         rollout = plan.config.reward.reward_model.rollout
-        engine, asked = engine_of(plan.config, rollout), solver_sampling(plan.config, solver_temperature)
+        engine, asked = engine_of(plan.config, rollout), solver_sampling(plan, solver_temperature)
         tasks = {}
         for kind, written in guidelines.items():
             given = {key: answer["text"] for key, answer in written.items() if answer["finish"] != TOO_LONG}
@@ -132,22 +138,18 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
     return graded(pd.concat(parts, ignore_index=True), plan.config, console)
 
 
-def planner_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
+def planner_sampling(plan: Plan, temperature: float) -> dict[str, Any]:
     """Return vLLM's sampling arguments for a guideline, as in a rollout of verl (`AgentLoopWorkerTQ`)."""
-    rollout = config.actor_rollout_ref.rollout
+    config, rollout = plan.config, plan.config.actor_rollout_ref.rollout
     source = rollout.val_kwargs if temperature == 0 else rollout
-    return {
-        "temperature": temperature,
-        "top_p": source.top_p,
-        "top_k": source.top_k,
-        "max_tokens": config.data.max_response_length,
-    }
+    limit = layout.validation_guideline_tokens(config) if plan.as_validation else config.data.max_response_length
+    return {"temperature": temperature, "top_p": source.top_p, "top_k": source.top_k, "max_tokens": limit}
 
 
-def solver_sampling(config: DictConfig, temperature: float) -> dict[str, Any]:
+def solver_sampling(plan: Plan, temperature: float) -> dict[str, Any]:
     """Return vLLM's sampling arguments for a solution, as in verl's server (`vLLMHttpServer`)."""
-    rollout = config.reward.reward_model.rollout
-    limit = config.guidelines.solver.max_tokens
+    config, rollout = plan.config, plan.config.reward.reward_model.rollout
+    limit = layout.validation_solution_tokens(config) if plan.as_validation else config.guidelines.solver.max_tokens
     return {"temperature": temperature, "top_p": rollout.top_p, "top_k": rollout.top_k, "max_tokens": limit}
 
 

@@ -36,18 +36,18 @@ class ConfigError(ValueError):
     """A configuration that cannot run; the message lists every finding with its key, value and remedy."""
 
 
-# For values that are derived from other keys: ${sum:${a},${b}}, ${max:${a},${b}}; ${if_set:${a},x,y} is y where a is
-# null, else x; ${repository:FILE} is a file's absolute path.
+# For values that are derived from other keys: ${sum:${a},${b}}, ${max:${a},${b}}; ${repository:FILE} is a file's
+# absolute path.
 OmegaConf.register_new_resolver("sum", lambda *values: sum(values), replace=True)
 OmegaConf.register_new_resolver("max", lambda *values: max(values), replace=True)
 # The sequences that one engine generates at once, and the batch sizes of its CUDA graphs.
 OmegaConf.register_new_resolver("rollout_sequences", lambda *, _root_: layout.rollout_sequences(_root_), replace=True)
+OmegaConf.register_new_resolver("guideline_tokens", lambda *, _root_: layout.guideline_tokens(_root_), replace=True)
 OmegaConf.register_new_resolver("solution_tokens", lambda *, _root_: layout.solution_tokens(_root_), replace=True)
 OmegaConf.register_new_resolver("solver_sequences", lambda *, _root_: layout.solver_sequences(_root_), replace=True)
 OmegaConf.register_new_resolver("graph_sizes", lambda most: ListConfig(layout.graph_sizes(most)), replace=True)
 # Arguments that Ray accepts only for a cluster that it starts itself.
 OmegaConf.register_new_resolver("local", lambda address, value: value if address == "local" else None, replace=True)
-OmegaConf.register_new_resolver("if_set", lambda key, then, other: other if key is None else then, replace=True)
 OmegaConf.register_new_resolver("repository", lambda file: str(anchored(file)), replace=True)
 
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})

@@ -96,11 +96,28 @@ def solver_samples(config: DictConfig) -> int:
     return int(getattr(config.guidelines.solver, "samples", None) or 1)
 
 
+def guideline_tokens(config: DictConfig) -> int:
+    """Return the longest guideline that the planner may write, in training or in validation."""
+    return int(max(config.data.max_response_length, validation_guideline_tokens(config)))
+
+
+def validation_guideline_tokens(config: DictConfig) -> int:
+    """Return the longest guideline that the planner may write in validation."""
+    # The configuration of an older run has no such section.
+    planner = config.guidelines.get("planner") or {}
+    return int(planner.get("val_max_tokens") or config.data.max_response_length)
+
+
 def solution_tokens(config: DictConfig) -> int:
     """Return the longest solution that the solver may write, in training or in validation."""
+    return int(max(config.guidelines.solver.max_tokens, validation_solution_tokens(config)))
+
+
+def validation_solution_tokens(config: DictConfig) -> int:
+    """Return the longest solution that the solver may write in validation."""
     solver = config.guidelines.solver
     # The configuration of an older run has no such key.
-    return int(max(solver.max_tokens, solver.get("val_max_tokens") or 0))
+    return int(solver.get("val_max_tokens") or solver.max_tokens)
 
 
 MOST_SEQUENCES = 1024

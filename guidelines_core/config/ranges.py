@@ -17,6 +17,7 @@ SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IG
 POSITIVE = (
     "data.size",
     "data.val_size",
+    "planner.val_max_tokens",
     "solver.max_tokens",
     "solver.val_max_tokens",
     "solver.max_concurrency",

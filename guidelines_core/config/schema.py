@@ -50,6 +50,17 @@ class DataConfig:
 
 
 @dataclass
+class PlannerConfig:
+    """The planner, as far as verl has no key for it.
+
+    Attributes:
+        val_max_tokens: longest guideline in validation; `data.max_response_length` unless given.
+    """
+
+    val_max_tokens: int = MISSING
+
+
+@dataclass
 class SolverConfig:
     """The frozen solver and its requests.
 
@@ -208,6 +219,7 @@ class GuidelinesConfig:
     Attributes:
         description: one line for `run.py --list`; optional.
         data: the problems.
+        planner: its guidelines in validation.
         solver: the frozen solver.
         grader: the grader.
         prompts: the prompts of planner and solver.
@@ -228,6 +240,7 @@ class GuidelinesConfig:
 
     description: str = ""
     data: DataConfig = field(default_factory=DataConfig)
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
     solver: SolverConfig = field(default_factory=SolverConfig)
     grader: GraderConfig = field(default_factory=GraderConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)

@@ -80,6 +80,7 @@ REPLACED = {
     "reward/reward_manager/source": {"register": "importlib"},
     "reward/reward_manager/name": {"naive": "GuidelineRewardManager"},
     "reward/reward_manager/module/path": {"None": "pkg://guidelines_core.verl_adapter.reward_manager"},
+    "actor_rollout_ref/rollout/agent/default_agent_loop": {"seeded_single_turn": "guideline"},
 }
 """By key, values in older runs' configurations, and the present value that has the same effect."""
 
@@ -88,7 +89,7 @@ RECORDED_BEFORE_SET = {
     "actor_rollout_ref/rollout/agent/agent_loop_config_path": "None",
     "transfer_queue/enable": "False",
 }
-"""By key, values in older runs' recorded configurations that the run replaced after recording."""
+"""By key, values in older runs' recorded configurations that the run replaced, or that have the present effect."""
 
 
 class ResumeError(RuntimeError):

@@ -154,11 +154,14 @@ def _separate_findings(config: DictConfig) -> Iterator[Finding]:
 
 def _context_findings(config: DictConfig, planner: Shape | None, solver: Shape | None) -> Iterator[Finding]:
     data, rollout, solving = config.data, config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
-    tokens = layout.solution_tokens(config)
+    tokens, guideline = layout.solution_tokens(config), layout.guideline_tokens(config)
     longer = "val_max_tokens" if tokens > config.guidelines.solver.max_tokens else "max_tokens"
-    asked = data.max_prompt_length + data.max_response_length
+    written = (
+        "guidelines.planner.val_max_tokens" if guideline > data.max_response_length else "data.max_response_length"
+    )
+    asked = data.max_prompt_length + guideline
     for key, engine, needed, what, shape in (
-        (ROLLOUT, rollout, asked, "data.max_prompt_length + data.max_response_length", planner),
+        (ROLLOUT, rollout, asked, f"data.max_prompt_length + {written}", planner),
         (SOLVER, solving, asked + tokens, f"question and guideline + guidelines.solver.{longer}", solver),
     ):
         length = engine.max_model_len
@@ -172,7 +175,7 @@ def _context_findings(config: DictConfig, planner: Shape | None, solver: Shape |
                 f"{key}.max_model_len",
                 length,
                 f"the model's context is {shape.context} tokens",
-                f"lower data.max_prompt_length, data.max_response_length or guidelines.solver.{longer}",
+                f"lower data.max_prompt_length, {written} or guidelines.solver.{longer}",
             )
         if not engine.enable_chunked_prefill and engine.max_num_batched_tokens < length:
             yield error(

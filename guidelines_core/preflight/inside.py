@@ -214,7 +214,7 @@ def prompt_findings(config: DictConfig) -> Iterator[Finding]:
         data.max_prompt_length
         - own
         + chat_tokens(solver, solver_messages("", "", style))
-        + data.max_response_length
+        + layout.guideline_tokens(config)
         + layout.solution_tokens(config)
     )
     if engine.max_model_len < needed:

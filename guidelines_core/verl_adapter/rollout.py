@@ -1,5 +1,6 @@
-"""Rollouts sampled with seeds derived from the run's, so that a resumed run samples as an uninterrupted one.
+"""How the planner writes a guideline: with a seed of its own, and in validation with validation's length.
 
+verl has one length for both, `data.max_response_length` (`SingleTurnAgentLoop.response_length`, `vLLMHttpServer`).
 `LimitedRollout` is for measurements whose texts have given lengths.
 """
 
@@ -10,24 +11,28 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
+from guidelines_core.config.layout import validation_guideline_tokens
 from guidelines_core.digests import text_seed
 
 
-class SeededRollout(SingleTurnAgentLoop):
-    """verl's single-turn agent loop, with its own seed for each request.
+class GuidelineRollout(SingleTurnAgentLoop):
+    """verl's single-turn agent loop, with a seed and a length for each request; verl makes one for each rollout.
 
-    `agent_loops.yaml` names it `seeded_single_turn`; `experiments/conf/base.yaml` selects it.
+    `agent_loops.yaml` names it `guideline`; `experiments/conf/base.yaml` selects it.
     """
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
-        """Generate one guideline; `kwargs` are the problem's fields and the rollout's number."""
-        seed = request_seed(
-            self.config.guidelines.rollout_seed,
-            int(kwargs["global_steps"]),
-            str(kwargs["extra_info"]["problem_id"]),
-            int(kwargs["session_id"]),
-        )
-        return await super().run({**sampling_params, "seed": seed}, priority, **kwargs)
+        """Generate one guideline; `kwargs` are the problem's fields and the rollout's number.
+
+        With `guidelines.rollout_seed` its seed depends on that, so that a resumed run samples as an uninterrupted one.
+        """
+        problem, asked = kwargs["extra_info"], dict(sampling_params)
+        if (seed := self.config.guidelines.rollout_seed) is not None:
+            step, rollout = int(kwargs["global_steps"]), int(kwargs["session_id"])
+            asked["seed"] = request_seed(seed, step, str(problem["problem_id"]), rollout)
+        if problem["split"] == "val":
+            self.response_length = asked["max_tokens"] = validation_guideline_tokens(self.config)
+        return await super().run(asked, priority, **kwargs)
 
 
 class LimitedRollout(SingleTurnAgentLoop):

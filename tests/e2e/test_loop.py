@@ -10,16 +10,28 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.launch.processes import GRACE_S
+from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.start import METRIC, STAGES
 from guidelines_core.verl_adapter.old_log_probs import FROM_ROLLOUT
 from tests.chaos.loop import CLOCKED
 from tests.e2e.conftest import Loop, Started
 from tests.support.postgres import PASSWORD
-from tests.support.tiny_run import LOOPBACK, PASS_RATES, PROMPTS, ROLLOUTS, SAMPLES, SECRETS, STEPS, Run
+from tests.support.tiny_run import (
+    LOOPBACK,
+    PASS_RATES,
+    PROMPTS,
+    ROLLOUTS,
+    SAMPLES,
+    SECRETS,
+    STEPS,
+    VALIDATION_TOKENS,
+    Run,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -218,6 +230,14 @@ def test_validation_writes_one_solution(unbroken: Started) -> None:
     assert list(rows["sample"]) == [0] * 4
     assert set(rows.columns) == set(unbroken.step_rows(1).columns)
     assert rows["solver_sampling"].str.startswith("temperature 0, seed ").all()
+
+
+def test_validation_writes_guidelines_of_its_own_length(unbroken: Started) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(ROOT / "models/tiny-random")
+    for kind, step, longest in (("train", STEPS, 16), ("validation", STEPS, VALIDATION_TOKENS)):
+        written = unbroken.step_rows(step, kind)["guideline"]
+        # Its text may be read as other tokens than it was written in.
+        assert max(len(tokenizer(text)["input_ids"]) for text in written) == pytest.approx(longest, abs=3), kind
 
 
 def test_the_rollout_engine_has_the_actors_weights(unbroken: Started) -> None:

@@ -25,6 +25,7 @@ STEPS = 4
 PROMPTS = 4
 ROLLOUTS = 4
 SAMPLES = 4
+VALIDATION_TOKENS = 24
 PROBLEMS = 40
 PASS_RATES = (0.2, 0.8)
 EXPERIMENT = "query-conditioned-guidelines"
@@ -143,6 +144,7 @@ def command(folder: Path, *more: str, driver: str | None = None) -> list[str]:
         "actor_rollout_ref.rollout.n": ROLLOUTS,
         "data.max_prompt_length": 512,
         "data.max_response_length": 16,
+        "guidelines.planner.val_max_tokens": VALIDATION_TOKENS,
         "data.train_batch_size": PROMPTS,
         "trainer.total_training_steps": STEPS,
         "trainer.save_freq": 2,

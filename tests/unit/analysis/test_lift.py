@@ -275,8 +275,16 @@ def test_one_sample_is_greedy_and_several_are_not(quickstart: DictConfig) -> Non
     sampled = compose("quickstart", ["guidelines.solver.temperature=0.7"], environ={})
     assert Plan(sampled, {}, [], 4, Path()).temperatures == (0.8, 0.7)
     assert Plan(sampled, {}, [], 1, Path()).temperatures == (0.0, 0.0)
-    assert planner_sampling(quickstart, 0.8)["max_tokens"] == 32
-    assert solver_sampling(quickstart, 0.8) == {"temperature": 0.8, "top_p": 1.0, "top_k": -1, "max_tokens": 48}
+    several = Plan(quickstart, {}, [], 4, Path())
+    assert planner_sampling(several, 0.8)["max_tokens"] == 32
+    assert solver_sampling(several, 0.8) == {"temperature": 0.8, "top_p": 1.0, "top_k": -1, "max_tokens": 48}
+
+
+@pytest.mark.parametrize(("samples", "lengths"), [(1, (50, 70)), (4, (32, 48))])
+def test_one_sample_may_be_as_long_as_in_validation(samples: int, lengths: tuple[int, int]) -> None:
+    longer = ["guidelines.planner.val_max_tokens=50", "guidelines.solver.val_max_tokens=70"]
+    plan = Plan(compose("quickstart", longer, environ={}), {}, [], samples, Path())
+    assert (planner_sampling(plan, 0.0)["max_tokens"], solver_sampling(plan, 0.0)["max_tokens"]) == lengths
 
 
 # -- the command

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from omegaconf.errors import ReadonlyConfigError
 
 from guidelines_core.config import compose as composition
@@ -20,6 +21,17 @@ from tests.support.composing import compose_as_hydra_does
 @pytest.mark.parametrize("name", sorted(experiments()))
 def test_every_experiment_composes(name: str) -> None:
     assert compose(name).trainer.experiment_name == name
+
+
+def test_validation_may_have_longer_guidelines_and_both_contexts_have_room_for_them() -> None:
+    usual = compose("quickstart")
+    assert usual.guidelines.planner.val_max_tokens == usual.data.max_response_length == 32
+    for tokens, more in ((100, 68), (20, 0)):
+        config = compose("quickstart", [f"guidelines.planner.val_max_tokens={tokens}"])
+        assert config.data.max_response_length == 32
+        for key in ("actor_rollout_ref.rollout", "reward.reward_model.rollout"):
+            engine, before = (OmegaConf.select(each, key) for each in (config, usual))
+            assert engine.max_model_len == before.max_model_len + more
 
 
 def test_validation_may_have_longer_solutions_and_the_solvers_context_has_room_for_them() -> None:
@@ -46,6 +58,7 @@ def test_validation_may_have_longer_solutions_and_the_solvers_context_has_room_f
         ("guidelines.prompts.style=loud", "expected one of instruct, few_shot"),
         ("guidelines.grader.deadline_s=0", "expected more than 0"),
         ("guidelines.grader.leak=maybe", "expected one of flag, zero"),
+        ("guidelines.planner.val_max_tokens=0", "expected more than 0"),
         ("guidelines.solver.max_tokens=-1", "expected more than 0"),
         ("guidelines.solver.val_max_tokens=0", "expected more than 0"),
         ("guidelines.solver.temperature=-0.5", "expected 0 (greedy) or more"),
@@ -236,13 +249,12 @@ def test_a_composed_configuration_is_read_only_and_a_changed_copy_is_too() -> No
         other.trainer.save_freq = 5
 
 
-@pytest.mark.parametrize(("seed", "loop"), [("null", "single_turn_agent"), ("0", "seeded_single_turn")])
-def test_a_rollout_seed_chooses_the_agent_loop_that_seeds_each_request(seed: str, loop: str) -> None:
-    agent = compose("quickstart", [f"guidelines.rollout_seed={seed}"]).actor_rollout_ref.rollout.agent
-    assert agent.default_agent_loop == loop
-    file = agent.agent_loop_config_path
-    assert [entry["name"] for entry in (yaml.safe_load(Path(file).read_text()) if file else [])] == (
-        [] if seed == "null" else [loop]
+def test_the_agent_loop_is_in_the_file_that_verls_workers_read() -> None:
+    agent = compose("quickstart").actor_rollout_ref.rollout.agent
+    (entry,) = yaml.safe_load(Path(agent.agent_loop_config_path).read_text())
+    assert (entry["name"], entry["_target_"]) == (
+        agent.default_agent_loop,
+        "guidelines_core.verl_adapter.rollout.GuidelineRollout",
     )
 
 

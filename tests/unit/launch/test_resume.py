@@ -142,12 +142,11 @@ def test_a_run_that_recorded_its_agent_loop_too_early_goes_on() -> None:
     }
     assert older != recorded
     assert changes(older, recorded) == ([], [])
-    seeded = parameters(compose(NAME, ["guidelines.rollout_seed=null"]))
-    assert [line.split("=")[0] for line in changes(recorded, seeded)[1]] == [
-        "actor_rollout_ref.rollout.agent.agent_loop_config_path",
-        "actor_rollout_ref.rollout.agent.default_agent_loop",
-        "guidelines.rollout_seed",
-    ]
+    key = "actor_rollout_ref/rollout/agent/default_agent_loop"
+    assert changes(recorded | {key: "seeded_single_turn"}, recorded) == ([], []), "its name before"
+    other = parameters(compose(NAME, ["guidelines.rollout_seed=null"]))
+    assert [line.split("=")[0] for line in changes(recorded, other)[1]] == ["guidelines.rollout_seed"]
+    assert [line.split("=")[0] for line in changes(recorded, recorded | {key: "another"})[1]] == [key.replace("/", ".")]
 
 
 def test_other_content_of_the_data_is_refused_and_another_place_is_not(config: DictConfig, tmp_path: Path) -> None:
