@@ -13,6 +13,7 @@ from rich.table import Table
 
 from guidelines_core.launch.console import duration
 from sweeps.attributes import RATE, TRUNCATED
+from sweeps.cost import in_words, of_trial
 from sweeps.loop import TrialRequest
 from sweeps.objective import Measured
 from sweeps.space import Space
@@ -77,12 +78,14 @@ class Board:
             title=f"{done} of {self._total} trials" + (f" · {duration(left)} left" if left is not None else ""),
             caption=f"best: {words(top.params)}, {top.user_attrs[RATE]:.3g} rollouts/s" if top else None,
         )
-        for column in ("trial", *(axis.rsplit(".", 1)[-1] for axis in self._space.axes), "rollouts/s", "cut", "state"):
+        axes = (axis.rsplit(".", 1)[-1] for axis in self._space.axes)
+        for column in ("trial", *axes, "rollouts/s", "cut", "cost", "state"):
             table.add_column(column, justify="right")
         for trial in trials[-SHOWN:]:
             values = (str(trial.params.get(axis, "")) for axis in self._space.axes)
             figures = (f"{trial.user_attrs[name]:{form}}" if name in trial.user_attrs else "" for name, form in
                        ((RATE, ".3g"), (TRUNCATED, ".0%")))  # fmt: skip
+            cost = in_words(of_trial(trial))
             style = "bold green" if top is not None and trial.number == top.number else None
-            table.add_row(str(trial.number), *values, *figures, state(trial, self._goal.limit), style=style)
+            table.add_row(str(trial.number), *values, *figures, cost, state(trial, self._goal.limit), style=style)
         return table

@@ -1,7 +1,7 @@
 """How a sweep talks with its trainer: two files of JSON lines in the trainer's folder, to be read with `tail -f`.
 
-The sweep writes commands, the trainer writes events. A command is `{"name", "config"}`: measure the trial of
-that name as its configuration's file says. Events are `{"event": "ready"}` once, and for each trial
+The sweep writes commands, the trainer writes events. A command is `{"name", "config", "began"}`: measure the trial of
+that name, which began then, as its configuration's file says. Events are `{"event": "ready"}` once, and for each trial
 `{"event": "end", "name", "how", "reason"}` with `how` one of done, stopped, failed.
 """
 

@@ -24,6 +24,7 @@ from sweeps.attributes import (
 )
 from sweeps.axes import Point
 from sweeps.candidates import suggested
+from sweeps.cost import noting_cost
 from sweeps.failures import Failed, TooSlow, excludes_larger
 from sweeps.objective import Measured, slower_than_median
 from sweeps.sampler import Exhausted, FeasibleSampler
@@ -146,7 +147,9 @@ def objective(
     try:
         point = suggested(trial, space)
         trial.set_user_attr(POINT_SUGGESTED, True)
-        measured = measure(TrialRequest(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal)))
+        request = TrialRequest(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal))
+        with noting_cost(trial, space, point):
+            measured = measure(request)
     except Failed as error:
         trial.set_user_attr(CAUSE, str(error))
         trial.set_constraint("failed", 1.0)

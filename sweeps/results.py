@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from optuna.trial import FrozenTrial
 
 from guidelines_core.config.compose import ConfigError
 from sweeps.attributes import CAUSE, COMMAND, LIMIT, MACHINE, REFERENCE
+from sweeps.cost import of_study, of_trial
 from sweeps.storage import open_storage, refuse_unreachable
 from sweeps.study import best, counted, machines
 
@@ -69,13 +71,14 @@ def as_json(study: Study) -> dict[str, Any]:
         "truncated_at_most": study.user_attrs[LIMIT],
         "machines": machines(trials),
         "best": top.number if top else None,
+        **rounded(of_study(study.get_trials(deepcopy=False))),
         "trials": [row(trial) for trial in trials],
     }
 
 
 def row(trial: FrozenTrial) -> dict[str, Any]:
     """Return a trial: its number, machine, end, point, seconds, and its figures by their MLflow names."""
-    figures = {key: round(value, 6) for key, value in trial.user_attrs.items() if key.startswith("sweep/")}
+    figures = {key: value for key, value in trial.user_attrs.items() if key.startswith("sweep/")}
     return {
         "number": trial.number,
         "machine": trial.user_attrs.get(MACHINE),
@@ -84,8 +87,13 @@ def row(trial: FrozenTrial) -> dict[str, Any]:
         REFERENCE: REFERENCE in trial.user_attrs,
         "point": trial.params,
         "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
-        **figures,
+        **rounded({**figures, **of_trial(trial)}),
     }
+
+
+def rounded(figures: Mapping[str, float]) -> dict[str, float]:
+    """Return figures to six decimals."""
+    return {name: round(value, 6) for name, value in figures.items()}
 
 
 if __name__ == "__main__":

@@ -25,6 +25,9 @@ from sweeps.space import Space
 FORMAT = 2
 """Part of a study's name: a study whose trials were recorded otherwise is another one."""
 
+COST = "guidelines.cost."
+"""The keys that change nothing of what is measured."""
+
 MAKER_S = 20.0
 """Seconds that a worker waits for the attribute `MAKER` of a new study."""
 
@@ -45,8 +48,9 @@ class Goal:
 
 
 def study_name(space: Space, goal: Goal) -> str:
-    """Return the study's name: another space, machine, override or goal is another study."""
-    identity = [FORMAT, space.experiment, space.overrides, {k: list(v) for k, v in space.axes.items()}, goal.limit,
+    """Return the study's name: another space, machine, override or goal is another study; another price is not."""
+    overrides = [word for word in space.overrides if not word.startswith(COST)]
+    identity = [FORMAT, space.experiment, overrides, {k: list(v) for k, v in space.axes.items()}, goal.limit,
                 space.machine.gpus, space.machine.gpu.name]  # fmt: skip
     digest = hashlib.sha256(json.dumps(identity, default=str).encode()).hexdigest()[:6]
     return f"{space.experiment}-{'pareto' if goal.pareto else goal.objective}-{digest}"

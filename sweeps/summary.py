@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sweeps.attributes import CAUSE, INTERRUPTED, RATE, REFERENCE, REPEATED, TRUNCATED
+from sweeps.cost import in_words, of_study
 from sweeps.plots import draw, importances
 from sweeps.record import Record
 from sweeps.space import Space
@@ -68,6 +69,8 @@ def summarise(study: Study, space: Space, goal: Goal) -> dict[str, str]:
     found = {"trials": outcomes(counted(trials), goal.limit)}
     if repeated := [trial for trial in trials if REPEATED in trial.user_attrs]:
         found["tried again"] = outcomes(repeated, goal.limit)
+    if cost := of_study(trials):
+        found["cost of its trials"] = in_words(cost)
     if len(measured_on := machines(trials)) > 1:
         found["machines"] = machines_text(measured_on)
     if top is None:

@@ -22,11 +22,13 @@ from rich.console import Console
 
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.preflight import Refused, check, prepare
+from guidelines_core.runs.metric_names import shown
 from guidelines_core.runs.stores import tracking_uri
 from guidelines_core.terminal import keep_output
 from sweeps.arguments import parse_arguments, refuse
 from sweeps.board import Board
 from sweeps.cluster import environment, needs, refuse_local_stores, run_workers
+from sweeps.cost import of_study
 from sweeps.export import ExportError, confirm, export, export_file
 from sweeps.failures import Failed
 from sweeps.loop import NothingWorks, run
@@ -98,7 +100,8 @@ def main() -> int:
         return 130
     finally:
         trials.close()
-        record.close(status, reason, found)
+        spent = of_study(study.get_trials(deepcopy=False))
+        record.close(status, reason, {**found, **{shown(name): value for name, value in spent.items()}})
     return 0
 
 

@@ -96,13 +96,14 @@ class Trials:
             TooSlow: it was ended because of its first steps.
         """
         config = self._config(request)
+        began = time.time()
         self._since_choice += 1
         run_id = self._record.begin(request.name, {**request.point, "reference": request.reference})
         journal = journal_of(self._folder, request.name)
         journal.unlink(missing_ok=True)  # what another command wrote is no measurement of this one's
         try:
             trainer = self._trainer_for(config, request)
-            steps = self._steps_of(trainer, request, config, journal)
+            steps = self._steps_of(trainer, request, config, journal, began)
             measured = measure(steps, self._steps.warm_up, self._goal.objective, config.guidelines.grader.name)
         except Failed as error:
             log = self._trainer.log if self._trainer else None
@@ -166,8 +167,13 @@ class Trials:
             config = changed(config, {key: OmegaConf.select(largest, key) for key in ENGINE_LIMITS})
         return with_cache_sizes(config, lambda: self._space.machine.gpu)
 
-    def _steps_of(self, trainer: TrainerProcess, request: TrialRequest, config: DictConfig, file: Path) -> list[Step]:
-        """Have the trainer measure the trial and return its steps' metrics, which it writes to `file`."""
+    def _steps_of(
+        self, trainer: TrainerProcess, request: TrialRequest, config: DictConfig, file: Path, began: float
+    ) -> list[Step]:
+        """Have the trainer measure the trial and return its steps' metrics, which it writes to `file`.
+
+        `began` is when the trial began, in seconds since 1970; its steps' records count its cost from then.
+        """
         file.parent.mkdir(parents=True, exist_ok=True)
         composed = file.with_suffix(".yaml")
         OmegaConf.save(config, composed)
@@ -175,7 +181,7 @@ class Trials:
         steps: list[Step] = []
         slow: TooSlow | None = None
         self._peaks.restart()
-        trainer.commands.write(name=request.name, config=str(composed))
+        trainer.commands.write(name=request.name, config=str(composed), began=began)
         last = time.monotonic()
         for _ in trainer.ticks():
             ends = [event for event in trainer.events.new() if event.get("name") == request.name]

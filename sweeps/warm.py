@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch import driver
 from guidelines_core.verl_adapter import trials
-from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner
+from guidelines_core.verl_adapter.task_runner import GuidelinesTaskRunner, meter
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines, stop_file
 from sweeps.keys import differences
 
@@ -62,13 +62,17 @@ class Trials:
         self._changed: set[str] = set()
         trials.keep_start(trainer)
 
-    def measure(self, name: str, config: str) -> dict[str, str]:
-        """Train as the file `config` says, from the first model on, and return how that ended."""
+    def measure(self, name: str, config: str, began: float) -> dict[str, str]:
+        """Train as the file `config` says, from the first model on, and return how that ended.
+
+        The trial's cost counts from `began`, in seconds since 1970.
+        """
         asked = OmegaConf.load(config)
         assert isinstance(asked, DictConfig)
         trainer = self._trainer
         os.environ["VERL_FILE_LOGGER_PATH"] = str(Path(config).with_suffix(".jsonl"))
         trainer.stop = stop_file(Path(os.environ[FOLDER]), name)
+        trainer.meter = meter(asked, began)
         code = 1
         try:
             self._prepare(asked)

@@ -171,6 +171,11 @@ def gpus_needed(config: DictConfig) -> int:
     return sum(len(placement.gpus) * placement.nodes for placement in placements(config))
 
 
+def gpus_held(config: DictConfig) -> int:
+    """Return the GPUs that a run holds from its launch to its end, and so pays for: none on a CPU."""
+    return gpus_needed(config) if config.trainer.device == "cuda" else 0
+
+
 def placements(config: DictConfig) -> list[Placement]:
     """Return the role of every GPU. The numbers are those of the pools; Ray picks the physical GPUs."""
     trainer, rollout, solver = config.trainer, config.actor_rollout_ref.rollout, config.reward.reward_model

@@ -16,7 +16,7 @@ from guidelines_core.runs.start import Start
 
 def meter(config: DictConfig, began: float) -> Meter:
     """Return what counts the cost of an attempt that was launched at `began`, in seconds since 1970."""
-    gpus = layout.gpus_needed(config) if config.trainer.device == "cuda" else 0
+    gpus = layout.gpus_held(config)
     before = spent(Path(config.trainer.default_local_dir))
     return Meter(gpus, config.guidelines.cost.gpu_hour, began, before, joules_of(gpus))
 

@@ -21,8 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from guidelines_core.launch.processes import alive
 from guidelines_core.paths import CONF, ROOT
+from guidelines_core.runs.cost import HOURS
 from guidelines_core.verl_adapter.trials import GAP, WALL
 from sweeps.attributes import ATTEMPT, CAUSE, REFERENCE
+from sweeps.cost import of_study
 from sweeps.leftovers import WORKER
 from sweeps.study import counted
 from sweeps.trainer import is_engine
@@ -162,6 +164,10 @@ def test_each_trial_is_a_run_below_the_studys(sweep: Sweep) -> None:
         assert run.data.metrics["sweep/graded_rollouts_per_s"] == pytest.approx(trial.value)
         assert run.data.metrics["sweep/peak_memory_gb/host"] > 1
         assert "3_health/kl" in run.data.metrics
+        # Its steps' own records count from when it was asked for, and not from when its trainer was started.
+        assert 0 < run.data.metrics["4_cost/hours"] <= trial.user_attrs[HOURS]
+    study = MlflowClient(f"sqlite:///{sweep.folder / 'mlflow.db'}").get_run(sweep.study.user_attrs["mlflow_run"])
+    assert study.data.metrics["4_cost/hours"] == pytest.approx(of_study(sweep.study.get_trials())[HOURS])
 
 
 def test_every_step_has_the_trials_rollouts_and_none_is_padding(sweep: Sweep) -> None:

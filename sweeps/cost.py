@@ -1,0 +1,56 @@
+"""What trials cost: hours, GPU-hours, and money where `guidelines.cost.gpu_hour` is given.
+
+A trial holds the GPUs of its layout from when it is asked for until it ends, a start of the trainer included. A trial
+whose worker was killed has no figures.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from optuna.trial import FrozenTrial, Trial
+
+from guidelines_core.config import layout
+from guidelines_core.runs.cost import DOLLARS, GPU_HOURS, HOURS, Meter, amounts, figure
+from sweeps.axes import Point
+from sweeps.space import Space
+
+TOTALS = (HOURS, GPU_HOURS, DOLLARS)
+"""User attributes of a trial, named as a run's metrics in its journal; `DOLLARS` only where a price is given."""
+
+
+@contextmanager
+def noting_cost(trial: Trial, space: Space, point: Point) -> Iterator[None]:
+    """Write what the work within costs to the user attributes of `trial`, however it ends."""
+    config = space.reused_config(point)
+    meter = Meter(layout.gpus_held(config), config.guidelines.cost.gpu_hour, time.time(), {})
+    try:
+        yield
+    finally:
+        for name, value in meter.total(time.time()).items():
+            trial.set_user_attr(name, value)
+
+
+def of_trial(trial: FrozenTrial) -> dict[str, float]:
+    """Return what a trial has cost, of `TOTALS` what is known; empty for one of an older study."""
+    return {name: float(trial.user_attrs[name]) for name in TOTALS if name in trial.user_attrs}
+
+
+def of_study(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """Return the sum over all trials, those that others replaced included.
+
+    There is no sum of dollars where some trials had a price and others had none.
+    """
+    known = [cost for trial in trials if (cost := of_trial(trial))]
+    return {name: sum(cost[name] for cost in known) for name in TOTALS if known and all(name in cost for cost in known)}
+
+
+def in_words(cost: dict[str, float]) -> str:
+    """Return a trial's or a study's cost, such as `0.31 GPU-hours, $0.78`, on a CPU `0.12 hours`; empty if unknown."""
+    if not cost:
+        return ""
+    if not cost[GPU_HOURS]:
+        return f"{figure(cost[HOURS])} hours"
+    return amounts(cost[GPU_HOURS], None, cost.get(DOLLARS))
