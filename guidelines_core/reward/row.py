@@ -17,7 +17,7 @@ class GradedRow:
     """One graded solution; a rollout whose guideline got k solutions has k rows.
 
     Training and validation have the same columns. The trainer fills in what the reward workers do not know: step,
-    group, advantage and lengths in the planner's tokens. In validation, values that verl does not give are NaN.
+    group, rollout, whether the guideline was cut, and in training the advantage, which is NaN in validation.
 
     Attributes:
         step: the training step; in validation the last one before it.

@@ -153,6 +153,7 @@ class Scorer:
             solver_s=answered - asked,
             grader_s=graded_at - answered,
             baseline=math.nan if (known := extra_info.get("baseline")) is None else known,
+            guideline_tokens=float(extra_info.get("guideline_tokens", math.nan)),
         )
         return {"score": rows[0].score, "acc": sum(row.acc for row in rows) / len(rows), "graded": dump(rows)}
 
@@ -189,6 +190,7 @@ def graded_rows(
     solver_s: float,
     grader_s: float,
     baseline: float = math.nan,
+    guideline_tokens: float = math.nan,
 ) -> list[GradedRow]:
     """Return a rollout's graded rows, one for each solution, each with the rollout's reward.
 
@@ -199,7 +201,7 @@ def graded_rows(
         verdicts: each solution's verdicts by grader; those of `grader` are all decided.
         grader: the grader whose verdicts make the reward.
         leak_policy: one of `leak.POLICIES`.
-        solver_sampling, asked_at, solver_s, grader_s, baseline: see `GradedRow`.
+        solver_sampling, asked_at, solver_s, grader_s, baseline, guideline_tokens: see `GradedRow`.
     """
     leak = leaks(question, guideline, gold)
     right = [given[grader].correct for given in verdicts]
@@ -223,6 +225,7 @@ def graded_rows(
             solver_s=solver_s,
             grader_s=grader_s,
             baseline=baseline,
+            guideline_tokens=guideline_tokens,
             sample=sample,
         )
         for sample, (solution, given) in enumerate(zip(solutions, verdicts, strict=True))

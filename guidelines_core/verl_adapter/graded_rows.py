@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import transfer_queue as tq
 
+from guidelines_core.config.layout import validation_guideline_tokens
 from guidelines_core.reward.metrics import count_metrics, reward_metrics, uplift
 from guidelines_core.reward.row import load, table
 from guidelines_core.solver.watch import SolverWatch
@@ -88,17 +89,21 @@ class GradedRows:
             data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs
         )
         met: Counter[str] = Counter()
+        longest = validation_guideline_tokens(self.config)  # type: ignore[attr-defined]
         rows = []
         for uid, text in zip(map(str, sample_uids), reward_extra_infos_dict["graded"], strict=True):
             # None where the rollout has no verdict.
             for row in load(text) if text is not None else []:
-                rows.append(replace(row, step=self.global_steps, group=uid, rollout=met[uid]))  # type: ignore[attr-defined]
+                cut = float(row.guideline_tokens >= longest)
+                named = replace(row, group=uid, rollout=met[uid], guideline_truncated=cut)
+                rows.append(replace(named, step=self.global_steps))  # type: ignore[attr-defined]
             met[uid] += 1
         graded = table(rows)
         metrics["validation/accuracy"] = float(graded["acc"].mean())
         self._validated = (self.global_steps, metrics["validation/accuracy"])  # type: ignore[attr-defined]
         metrics["validation/problems"] = float(graded["problem_id"].nunique())
         metrics.update(uplift("validation", graded))
+        metrics["validation/guideline_truncated"] = float(graded["guideline_truncated"].mean())
         metrics["validation/solution_truncated"] = float(graded["solution_truncated"].mean())
         self._write_rows(graded, "validation")
         return metrics

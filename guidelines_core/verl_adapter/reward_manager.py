@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.protocol import DataProto
 
 from guidelines_core.reward.score import Scorer
 
@@ -46,6 +47,14 @@ class GuidelineRewardManager(NaiveRewardManager):
             workers=config.reward.num_workers,
         )
         super().__init__(config, tokenizer, self.scorer.compute_score)
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Grade a rollout; the reward function gets its guideline's length with the problem."""
+        rollout = data[-1:][0]
+        written = rollout.batch["attention_mask"][-rollout.batch["responses"].shape[-1] :].sum()
+        rollout.non_tensor_batch["extra_info"]["guideline_tokens"] = int(written)
+        graded: dict[str, Any] = await super().run_single(data)
+        return graded
 
     def set_solver(self, config: DictConfig) -> None:
         """Use the solver's settings in `config` from now on."""
