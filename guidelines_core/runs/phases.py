@@ -18,6 +18,9 @@ IN_STEP = {
 `reward` is timed only where the solver shares the training GPUs: elsewhere it is part of `gen`.
 """
 
+RECORD = "record"
+"""The phase in which the trainer makes a step's graded rows, their metrics and their file."""
+
 AFTER_STEP = {"testing": "validation", "save_checkpoint": "checkpoint"}
 """The phases that follow a step, where they are due."""
 

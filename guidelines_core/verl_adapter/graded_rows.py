@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import transfer_queue as tq
 from guidelines_core.config.layout import validation_guideline_tokens
 from guidelines_core.reward.metrics import count_metrics, reward_metrics, uplift
 from guidelines_core.reward.row import load, table
+from guidelines_core.runs.phases import RECORD, seconds_metric
 from guidelines_core.solver.watch import SolverWatch
 
 
@@ -26,12 +28,14 @@ class GradedRows:
     ) -> None:
         """Add the reward's metrics to verl's and write the step's graded rows."""
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)  # type: ignore[misc]
+        began = time.monotonic()
         rows = self._graded_rows(batch)
         metrics.update(reward_metrics(rows))
         metrics.update(self._reward_counts())
         if self._watch is not None:
             metrics.update(self._watch.take_metrics())
         self._write_rows(rows, "train")
+        metrics[seconds_metric(RECORD)] = time.monotonic() - began
 
     def _graded_rows(self, batch: Any) -> pd.DataFrame:
         """Return the batch's graded rows, without the padding of a mini-batch."""
