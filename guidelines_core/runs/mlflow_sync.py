@@ -26,7 +26,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from guidelines_core.runs.alarms import Alarm, AlarmLog, Limits
 from guidelines_core.runs.checkpoints import write_atomically
-from guidelines_core.runs.journal import Entry, Journal, attempts, history
+from guidelines_core.runs.journal import STEP, Entry, Journal, attempts, history
 from guidelines_core.runs.metric_names import shown
 from guidelines_core.runs.trace_sync import TraceCopier
 from guidelines_core.runs.tracking import Run
@@ -73,6 +73,7 @@ class Recorder:
         self._journals: list[Journal] = []
         self._uncopied: list[Entry] = []
         self._stored: StoredValues | None = None
+        self._has_sent = False
         section = guidelines_section(run.directory)
         self._limits: Limits = section.get("alarms", {}).get("limits", {})
         self._traces = TraceCopier(run, section)
@@ -126,7 +127,7 @@ class Recorder:
 
     def _copy_metrics(self) -> None:
         self._read_new_entries()
-        if not self._uncopied:
+        if not self._uncopied or self._starting():
             return
         run_id = self._run.claim.run_id
         if self._stored is None:
@@ -137,7 +138,16 @@ class Recorder:
             self._client.log_batch(run_id, metrics=batch, synchronous=True)
             for metric in batch:
                 self._stored[metric.key][metric.step].add(_comparable(metric.value))
-        self._uncopied = []
+        self._uncopied, self._has_sent = [], True
+
+    def _starting(self) -> bool:
+        """Return whether what the start recorded waits for the first step.
+
+        MLflow's page of a run lists metrics in the order in which they first came, so those of the first step are sent
+        together with the start's, sorted by name.
+        """
+        follows = self._thread.is_alive() and not self._stopped.is_set()
+        return follows and not self._has_sent and not any(STEP in entry.metrics for entry in self._uncopied)
 
     def _copy_alarms(self) -> None:
         if not self._limits or not self._alarms.steps:
@@ -194,7 +204,8 @@ def store_values(client: MlflowClient, run_id: str) -> StoredValues:
 def missing_metrics(entries: Iterable[Entry], stored: StoredValues) -> list[Metric]:
     """Return the metrics of `entries` whose values are not among `stored`.
 
-    A step that was trained again after a resume has a new value, which is among them; MLflow then has both.
+    They are sorted by name. A step that was trained again after a resume has a new value, which is among them; MLflow
+    then has both.
     """
     missing = []
     for entry in entries:
@@ -202,7 +213,7 @@ def missing_metrics(entries: Iterable[Entry], stored: StoredValues) -> list[Metr
         for key, value in ((shown(name), value) for name, value in entry.metrics.items()):
             if _comparable(value) not in stored.get(key, {}).get(entry.step, ()):
                 missing.append(Metric(key, value, milliseconds, entry.step))
-    return missing
+    return sorted(missing, key=lambda metric: metric.key)
 
 
 def _comparable(value: float) -> float:

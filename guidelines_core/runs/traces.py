@@ -145,9 +145,13 @@ def _trace(rows: Sequence[Mapping[Any, Any]], split: str, origin: Origin) -> Rol
 def _assessments(key: str, rows: Sequence[Mapping[Any, Any]], origin: Origin) -> list[Feedback]:
     """Return the verdict (with several solutions, the share that is right), the leak, and a known advantage."""
     first, right = rows[0], [bool(row["acc"]) for row in rows]
-    values: dict[str, tuple[bool | float, str]] = {
+    values: dict[str, tuple[bool | float | str, str]] = {
         "verdict": (right[0] if len(right) == 1 else sum(right) / len(right), str(first["reason"])),
-        "leak": (bool(first["guideline_leak"]), "the guideline contains the gold answer"),
+        # In words: MLflow's page shows False in red.
+        "leak": (
+            "gold answer" if first["guideline_leak"] else "none",
+            "whether the guideline contains the gold answer",
+        ),
     }
     if not math.isnan(first["advantage"]):
         values["advantage"] = (round(float(first["advantage"]), 4), "within the rollout's group")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -71,6 +72,39 @@ def test_every_entry_is_copied_once_however_often_it_is_asked(run: Run) -> None:
     first = run.client.get_metric_history(run.claim.run_id, "actor/loss")[0]
     assert first.timestamp == 1_700_000_001_000, "the time at which the step ended, not at which it was copied"
     assert LOGGED_AT not in run.client.get_run(run.claim.run_id).data.metrics
+
+
+def test_the_first_metrics_of_a_run_that_is_followed_come_together_and_sorted(run: Run) -> None:
+    def held() -> list[str]:
+        return list(run.client.get_run(run.claim.run_id).data.metrics)
+
+    def journal(line: dict[str, object]) -> None:
+        with (run.directory / "logs/attempt-1.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    journal({"step": 0, "data": {"start/total": 60.0, "validation/accuracy": 0.5}})
+    recorder = Recorder(run)
+    recorder.start()
+    time.sleep(1.5)
+    assert held() == []
+    trained(run, 1, 1, loss=0.1, **{"reward/mean": 0.25, "timing_s/step": 9.0})
+    deadline = time.monotonic() + 60
+    while not held() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert held() == [
+        "1_outcome/reward", "1_outcome/validation_accuracy", "4_cost/start_seconds/total", "4_cost/step_s",
+        "actor/loss", "training/global_step", "val/mean_at_1",
+    ]  # fmt: skip
+    recorder.stop()
+
+
+def test_a_run_that_ends_before_its_first_step_has_its_start(run: Run) -> None:
+    line = json.dumps({"step": 0, "data": {"start/total": 60.0}})
+    (run.directory / "logs/attempt-1.jsonl").write_text(line + "\n")
+    recorder = Recorder(run)
+    recorder.start()
+    recorder.stop()
+    assert history(run, "4_cost/start_seconds/total") == [(0, 60.0)]
 
 
 def test_a_line_that_is_being_written_waits(run: Run) -> None:

@@ -86,7 +86,7 @@ def test_a_trace_is_the_problem_with_planner_solver_and_grader_below_it() -> Non
     wanted = {"step": "3", "split": "train", "group": "b", "problem": "b", "run": "name"}
     assert wanted.items() <= right.info.tags.items()
     assert {each.name: each.feedback.value for each in right.info.assessments} == {
-        "verdict": True, "leak": False, "advantage": 0.5,
+        "verdict": True, "leak": "none", "advantage": 0.5,
     }  # fmt: skip
 
 
@@ -96,7 +96,13 @@ def test_several_solutions_to_a_guideline_are_one_trace() -> None:
     (found,) = traces(rows, "train", ORIGIN)
     assert found.spans[2].outputs == ["solution 0", "solution 1"]
     assert len(found.spans[3].outputs) == 2
-    assert {each.name: each.feedback.value for each in found.info.assessments} == {"verdict": 0.5, "leak": False}
+    assert {each.name: each.feedback.value for each in found.info.assessments} == {"verdict": 0.5, "leak": "none"}
+
+
+@pytest.mark.parametrize(("leaks", "said"), [(0.0, "none"), (1.0, "gold answer")])
+def test_a_leak_is_said_in_words(leaks: float, said: str) -> None:
+    (found,) = traces(table([row(1, "a", 0, 0.5)]).assign(guideline_leak=leaks), "train", ORIGIN)
+    assert {each.name: each.feedback.value for each in found.info.assessments}["leak"] == said
 
 
 def test_a_trace_keeps_its_id_and_another_text_has_another() -> None:
