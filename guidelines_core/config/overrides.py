@@ -18,7 +18,6 @@ from guidelines_core.paths import CONF
 
 def override_findings(plain: DictConfig, overrides: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for every override that does not parse, names no key or has another type than the key."""
-    keys = list(_leaves(plain))
     for text in overrides:
         try:
             override: Override = OverridesParser.create().parse_override(text)
@@ -32,7 +31,7 @@ def override_findings(plain: DictConfig, overrides: Sequence[str]) -> Iterator[s
         if override.is_add() or override.is_delete() or (CONF / key).is_dir():
             continue
         if _select(plain, key) is _ABSENT:
-            near = difflib.get_close_matches(key, keys, n=3, cutoff=0.6)
+            near = difflib.get_close_matches(key, _leaves(plain), n=3, cutoff=0.6)
             hint = f"did you mean {' or '.join(near)}?" if near else "run with --dry-run to see every key"
             yield f"{key}={override.value()}: there is no such key; {hint} (+{key}=… adds a key that verl reads)"
             continue

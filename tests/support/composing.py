@@ -7,7 +7,7 @@ Hydra's own function. A reference is parsed once.
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -50,7 +50,7 @@ def fast_compose(name: str, overrides: Sequence[str] = (), **more: Any) -> DictC
     parsed = OverridesParser.create().parse_overrides(overrides)
     values = [override for override in parsed if not more and _is_value(override)]
     others = tuple(override.input_line for override in parsed if override not in values)
-    config = copy.deepcopy(_composed(_files(), name, others, **more))
+    config: DictConfig = pickle.loads(_composed(_files(), name, others, **more))
     ConfigLoaderImpl._apply_overrides_to_config(values, config)
     return config
 
@@ -63,9 +63,9 @@ def _is_value(override: Override) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _composed(files: object, name: str, overrides: tuple[str, ...], **more: Any) -> DictConfig:
-    config: DictConfig = hydra_compose(name, overrides=list(overrides), **more)
-    return config
+def _composed(files: object, name: str, overrides: tuple[str, ...], **more: Any) -> bytes:
+    """Return a composed configuration, pickled, from which OmegaConf makes a copy sooner than from itself."""
+    return pickle.dumps(hydra_compose(name, overrides=list(overrides), **more))
 
 
 def _folder() -> Path:

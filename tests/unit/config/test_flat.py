@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from guidelines_core.config.flat import flat
 
 KEYS = st.text("abc", min_size=1, max_size=3)
-TREES = st.recursive(st.integers() | st.lists(st.integers()), lambda inner: st.dictionaries(KEYS, inner, min_size=1))
+TREES = st.recursive(
+    st.integers() | st.lists(st.integers()), lambda inner: st.dictionaries(KEYS, inner, min_size=1), max_leaves=8
+)
 
 
 @given(st.dictionaries(KEYS, TREES))

@@ -9,16 +9,14 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.config.compose import compose, experiments
+from guidelines_core.config.compose import changed, compose, experiments
 from guidelines_core.preflight.inside import value_findings
 from guidelines_core.verl_adapter.allowed_values import KEYS, SETS, ClosedSet, compared, values, wrong_values
 
 
 @lru_cache
 def experiment() -> DictConfig:
-    config = compose("quickstart", environ={})
-    OmegaConf.set_struct(config, False)
-    return config
+    return compose("quickstart", environ={})
 
 
 @lru_cache
@@ -54,15 +52,13 @@ def misspelt(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(misspelt())
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_misspelt_value_is_refused_with_the_nearest(drawn: tuple[str, str]) -> None:
     key, wrong = drawn
-    config = experiment().copy()
-    OmegaConf.set_readonly(config, False)
-    config.critic.enable = True
+    values = {"critic.enable": True, key: [wrong] if isinstance(OmegaConf.select(experiment(), key), list) else wrong}
     if key.endswith("checkpoint_engine.backend"):
-        config.actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module = None
-    OmegaConf.update(config, key, [wrong] if isinstance(OmegaConf.select(config, key), list) else wrong)
+        values[f"{key.removesuffix('backend')}custom_backend_module"] = None
+    config = changed(experiment(), values)
     (finding,) = value_findings(config)
     assert (finding.severity, finding.key, finding.value) == ("error", key, wrong)
     nearest = finding.remedy.removeprefix("did you mean ").removesuffix("?")
