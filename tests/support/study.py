@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sweeps.objective import Measured
 from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import Goal, counted, open_study
+from tests.support.warm_python import STUDIES, warm_python
 
 HERE = Machine(0, gpus()["H100"])
 
@@ -64,7 +64,7 @@ def worker_code(url: str, trials: int) -> str:
 def worker(url: str, trials: int) -> subprocess.Popen[bytes]:
     code = worker_code(url, trials)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment)
+    return subprocess.Popen([warm_python(STUDIES), "-c", code], env=environment)
 
 
 def check_nothing_lost(url: str, space: Space, trials: int, kills: int) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from guidelines_core.launch.start_watch import (
 )
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.start import STAGES
+from tests.support.warm_python import LAUNCH, warm_python
 
 LIMITS = OmegaConf.create({"stalled_s": 60.0, "stage_s": 600.0})
 IDLE = Work(0.0, 0, 0)
@@ -159,7 +159,10 @@ def hanging(folder: Path, ended: str, stalled_s: float) -> subprocess.Popen[str]
     (folder / "stage").write_text(ended)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(folder), str(stalled_s)], env=environment, stdout=subprocess.PIPE, text=True
+        [warm_python(LAUNCH), "-c", RUN, str(folder), str(stalled_s)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 

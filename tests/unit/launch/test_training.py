@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from guidelines_core.launch import processes
 from guidelines_core.launch import training as trainer
 from guidelines_core.launch.training import failure_line, is_full
 from guidelines_core.paths import ROOT
+from tests.support.warm_python import LAUNCH, warm_python
 
 LOST = "guidelines_core.solver.watch.SolverLostError: the solver gave no token"
 
@@ -70,7 +70,7 @@ print(json.dumps([outcome(0, -1), outcome(0, 1), outcome(1, 1), outcome(137, -1)
 
 def test_a_run_is_finished_at_its_last_step_alone(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    command = [sys.executable, "-c", ENDS, str(tmp_path)]
+    command = [warm_python(LAUNCH), "-c", ENDS, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == ["FINISHED", "FAILED", "FAILED", "FAILED", "KILLED"]
 
@@ -139,10 +139,14 @@ child.kill()
 WAITS = """
 import os, sys, time
 from pathlib import Path
+file = Path(sys.argv[0]).with_name("waits")
+file.touch()
 if os.fork() == 0:
     os.setsid()
-    Path(sys.argv[0]).with_name("waits").write_text(str(os.getpid()))
+    file.write_text(str(os.getpid()))
     time.sleep(60)
+while not file.read_text():
+    time.sleep(0.02)
 print("here", flush=True)
 time.sleep(60)
 """
@@ -153,7 +157,7 @@ def test_the_prelaunched_driver_ends_with_a_start_that_is_refused(tmp_path: Path
         "import sys\nprint('here', flush=True)\nsys.stdin.read()\nimport time; time.sleep(60)"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", REFUSED, "waits"]
+    command = [warm_python(LAUNCH), "-c", REFUSED, "waits"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
     folder = Path(done.stdout.strip())
     (tmp_path / "logs").mkdir()
@@ -167,7 +171,7 @@ def test_the_prelaunched_driver_ends_with_a_start_that_is_refused(tmp_path: Path
 
 def test_the_reason_of_a_driver_that_died_before_it_had_a_log_is_reported(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    command = [sys.executable, "-c", DIES, str(tmp_path)]
+    command = [warm_python(LAUNCH), "-c", DIES, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("FAILED verl ended with exit code 1: ")
     assert done.stdout.rstrip().endswith("No module named there_is_no_such_module")
@@ -179,7 +183,7 @@ def test_an_attempt_leaves_its_caller_as_it_was(tmp_path: Path, how: str) -> Non
     (tmp_path / "logs").mkdir()
     (tmp_path / "waits.py").write_text(WAITS)
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", CALLER, str(tmp_path), how]
+    command = [warm_python(LAUNCH), "-c", CALLER, str(tmp_path), how]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == ["None False [True]", "False"]
     assert not psutil.pid_exists(int((tmp_path / "waits").read_text()))

@@ -55,7 +55,8 @@ def misspelt(draw: st.DrawFn) -> tuple[str, str]:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_misspelt_value_is_refused_with_the_nearest(drawn: tuple[str, str]) -> None:
     key, wrong = drawn
-    values = {"critic.enable": True, key: [wrong] if isinstance(OmegaConf.select(experiment(), key), list) else wrong}
+    values: dict[str, object] = {"critic.enable": True}
+    values[key] = [wrong] if isinstance(OmegaConf.select(experiment(), key), list) else wrong
     if key.endswith("checkpoint_engine.backend"):
         values[f"{key.removesuffix('backend')}custom_backend_module"] = None
     config = changed(experiment(), values)
