@@ -36,7 +36,7 @@ from guidelines_core.launch.start_record import (
 )
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import PrelaunchedDriver, Training
-from guidelines_core.preflight import Finding, Refused, check, layout_table, prepare
+from guidelines_core.preflight import Finding, PreflightError, check, layout_table, prepare
 from guidelines_core.runs.claim import claim
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
@@ -57,7 +57,7 @@ def main() -> int:
         return 0
     try:
         return start(arguments)
-    except (ConfigError, UnknownRunError, Refused, ClaimError, ResumeError) as error:
+    except (ConfigError, UnknownRunError, PreflightError, ClaimError, ResumeError) as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from sweeps.loop import TrialRequest
 from sweeps.objective import Measured
 from sweeps.space import Space
 from sweeps.study import Goal, best, counted
-from sweeps.summary import state, words
+from sweeps.summary import point_text, state
 from sweeps.trial import Trials
 
 SHOWN = 15
@@ -49,19 +49,18 @@ class Board:
         """Measure a trial and print its result.
 
         Raises:
-            Failed, TooSlow: see `Trials.measure`.
+            TrialFailedError, TrialTooSlowError: see `Trials.measure`.
         """
         began = time.monotonic()
         try:
             measured = self._trials.measure(request)
         except Exception as error:
-            self._print_line(f"{request.name}  {words(request.point)}  {error}")
+            self._print_line(f"{request.name}  {point_text(request.point)}  {error}")
             raise
         finally:
             self._seconds.append(time.monotonic() - began)
-        self._print_line(
-            f"{request.name}  {words(request.point)}  {measured.value:.3g} rollouts/s, {measured.truncated:.0%} cut"
-        )
+        result = f"{measured.value:.3g} rollouts/s, {measured.truncated:.0%} cut"
+        self._print_line(f"{request.name}  {point_text(request.point)}  {result}")
         return measured
 
     def _print_line(self, line: str) -> None:
@@ -76,7 +75,7 @@ class Board:
         left = (self._total - done) * statistics.median(self._seconds) if self._seconds else None
         table = Table(
             title=f"{done} of {self._total} trials" + (f" · {duration(left)} left" if left is not None else ""),
-            caption=f"best: {words(top.params)}, {top.user_attrs[RATE]:.3g} rollouts/s" if top else None,
+            caption=f"best: {point_text(top.params)}, {top.user_attrs[RATE]:.3g} rollouts/s" if top else None,
         )
         axes = (axis.rsplit(".", 1)[-1] for axis in self._space.axes)
         for column in ("trial", *axes, "rollouts/s", "cut", "cost", "state"):

@@ -66,7 +66,7 @@ def _distribution(values: Sequence[Any]) -> BaseDistribution:
     return CategoricalDistribution(values)
 
 
-def suggested(trial: Trial, space: Space) -> Point:
+def suggest_point(trial: Trial, space: Space) -> Point:
     """Return the point that the study's sampler suggests for `trial`, a value on every axis."""
     point: Point = {}
     for axis, distribution in distributions(space).items():

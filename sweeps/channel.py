@@ -1,8 +1,8 @@
-"""How a sweep talks with its trainer: two files of JSON lines in the trainer's folder, to be read with `tail -f`.
+"""The interface between a sweep and its trainer: two files of JSON lines in the trainer's folder.
 
-The sweep writes commands, the trainer writes events. A command is `{"name", "config", "began"}`: measure the trial of
-that name, which began then, as its configuration's file says. Events are `{"event": "ready"}` once, and for each trial
-`{"event": "end", "name", "how", "reason"}` with `how` one of done, stopped, failed.
+The sweep writes commands, the trainer writes events. A command is `{"name", "config", "began"}`: the name of a trial to
+measure, its configuration's file, and when it began, in seconds since 1970. Events are `{"event": "ready"}` once, and
+for each trial `{"event": "end", "name", "how", "reason"}` with `how` one of done, stopped, failed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from guidelines_core.json_lines import GrowingFile
 
 FOLDER = "GUIDELINES_SWEEP_FOLDER"
-"""Names the folder of the two files in the environment of the trainer's processes."""
+"""The environment variable with the folder of the two files, for the trainer's processes."""
 
 COMMANDS, EVENTS = "commands.jsonl", "events.jsonl"
 
@@ -29,5 +29,5 @@ class Lines(GrowingFile):
 
 
 def stop_file(folder: Path, name: str) -> Path:
-    """Return the file whose appearance ends a trial after the step under way."""
+    """Return the path of the file that ends trial `name` after the step under way, once it exists."""
     return folder / f"stop-{name}"

@@ -47,7 +47,7 @@ def environment() -> dict[str, str]:
     return {**found, "MLFLOW_TRACKING_URI": tracking_uri()}
 
 
-def needs(config: DictConfig) -> dict[str, Any]:
+def worker_resources(config: DictConfig) -> dict[str, Any]:
     """Return the Ray resources of one worker: its layout's GPUs, or the bytes of memory of a run on a CPU."""
     if config.trainer.device == "cuda":
         return {"num_cpus": 0, "num_gpus": layout.gpus_needed(config)}
@@ -69,7 +69,7 @@ def run_workers(
         address: the Ray cluster's, such as `auto` or HOST:6379.
         command: a worker's command; the repository has the same path on every machine.
         workers: the number of workers.
-        resources: see `needs`.
+        resources: see `worker_resources`.
         variables: added to the environment of each task.
     """
     # Ray reads a process's identity when it is imported, so a sweep that trains in this process must not import it.
@@ -87,7 +87,7 @@ def run_workers(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
             raise ConfigError(f"--ray {address}: a worker needs {wanted}, and no machine of the cluster has that")
-        task = ray.remote(work).options(**resources, scheduling_strategy="SPREAD")
+        task = ray.remote(run_worker).options(**resources, scheduling_strategy="SPREAD")
         tasks = [task.remote(list(command), dict(variables)) for _ in range(workers)]
         try:
             return list(ray.get(tasks))
@@ -100,7 +100,7 @@ def run_workers(
         ray.shutdown()
 
 
-def work(command: list[str], variables: dict[str, str]) -> int:
+def run_worker(command: list[str], variables: dict[str, str]) -> int:
     """Run one worker and return its exit code; the worker ends with this process, even if that is killed."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(CLUSTER_VARIABLES)}
     # The supervisor removes this folder when it ends.

@@ -1,7 +1,7 @@
-"""What trials cost: hours, GPU-hours, and money where `guidelines.cost.gpu_hour` is given.
+"""Computes the cost of trials: hours, GPU-hours, and money if `guidelines.cost.gpu_hour` is set.
 
-A trial holds the GPUs of its layout from when it is asked for until it ends, a start of the trainer included. A trial
-whose worker was killed has no figures.
+A trial holds the GPUs of its layout from its request to its end, including the start of a trainer. A trial whose worker
+was killed has no cost.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sweeps.axes import Point
 from sweeps.space import Space
 
 TOTALS = (HOURS, GPU_HOURS, DOLLARS)
-"""User attributes of a trial, named as a run's metrics in its journal; `DOLLARS` only where a price is given."""
+"""User attributes of a trial, named like the metrics in a run's journal; `DOLLARS` only if there is a price."""
 
 
 @contextmanager
-def noting_cost(trial: Trial, space: Space, point: Point) -> Iterator[None]:
-    """Write what the work within costs to the user attributes of `trial`, however it ends."""
+def recording_cost(trial: Trial, space: Space, point: Point) -> Iterator[None]:
+    """Record the cost of the enclosed code in the user attributes of `trial`, also after an exception."""
     config = space.reused_config(point)
     meter = Meter(layout.gpus_held(config), config.guidelines.cost.gpu_hour, time.time(), {})
     try:
@@ -34,14 +34,14 @@ def noting_cost(trial: Trial, space: Space, point: Point) -> Iterator[None]:
 
 
 def of_trial(trial: FrozenTrial) -> dict[str, float]:
-    """Return what a trial has cost, of `TOTALS` what is known; empty for one of an older study."""
+    """Return the recorded ones of `TOTALS` of a trial; empty if none was recorded."""
     return {name: float(trial.user_attrs[name]) for name in TOTALS if name in trial.user_attrs}
 
 
 def of_study(trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """Return the sum over all trials, those that others replaced included.
+    """Return the sums over all trials, including those that were repeated.
 
-    There is no sum of dollars where some trials had a price and others had none.
+    There is no sum of dollars if only some of the trials had a price.
     """
     known = [cost for trial in trials if (cost := of_trial(trial))]
     return {name: sum(cost[name] for cost in known) for name in TOTALS if known and all(name in cost for cost in known)}

@@ -18,11 +18,11 @@ LAST_LINES = 200
 """The number of lines at the end of a log that are searched for a cause."""
 
 
-class Failed(RuntimeError):
+class TrialFailedError(RuntimeError):
     """A trial ended without a result; the message begins with its cause: out of memory, solver lost, timeout, error."""
 
 
-class TooSlow(RuntimeError):
+class TrialTooSlowError(RuntimeError):
     """A trial was ended because its rate was below the median of other trials."""
 
 

@@ -23,11 +23,11 @@ from sweeps.attributes import (
     TRUNCATED,
 )
 from sweeps.axes import Point
-from sweeps.candidates import suggested
-from sweeps.cost import noting_cost
-from sweeps.failures import Failed, TooSlow, excludes_larger
+from sweeps.candidates import suggest_point
+from sweeps.cost import recording_cost
+from sweeps.failures import TrialFailedError, TrialTooSlowError, excludes_larger
 from sweeps.objective import Measured, slower_than_median
-from sweeps.sampler import Exhausted, FeasibleSampler
+from sweeps.sampler import FeasibleSampler, SpaceExhaustedError
 from sweeps.space import Space
 from sweeps.study import Goal, counted, within_limit
 
@@ -38,7 +38,7 @@ FAILURES_IN_A_ROW = 4
 """The number of failures in a row, other than out of memory, that end a worker's sweep."""
 
 
-class NothingWorks(RuntimeError):
+class RepeatedFailureError(RuntimeError):
     """Too many trials in a row failed for causes other than memory; the message has the last one's."""
 
 
@@ -50,7 +50,7 @@ class TrialRequest:
         name: the trial's name, unique in its study.
         point: a value on every axis.
         reference: whether the trial measures the experiment itself.
-        report: called with the number, from 1, and the rate of each measured step; raises `TooSlow` to end the trial.
+        report: called with the number, from 1, and the rate of each measured step; may raise `TrialTooSlowError`.
     """
 
     name: str
@@ -72,8 +72,8 @@ def run(
     `cold` returns the cold values with which the next trial needs no new trainer; None if there is no such preference.
 
     Raises:
-        Exhausted: the space has no point left.
-        NothingWorks: `FAILURES_IN_A_ROW` trials in a row failed, none of them for memory.
+        SpaceExhaustedError: the space has no point left.
+        RepeatedFailureError: `FAILURES_IN_A_ROW` trials in a row failed, none of them for memory.
     """
     failures: list[str] = []
     noted = _noting(measure, failures)
@@ -88,13 +88,13 @@ def run(
             assert isinstance(sampler, FeasibleSampler)
             sampler.prefer_cold(cold())
             if not waiting and sampler.exhausted(study):
-                raise Exhausted(
+                raise SpaceExhaustedError(
                     f"after {len(here)} of {trials} trials every point that can run was tried, or is no smaller than "
                     "one that ran out of memory; a wider space has more"
                 )
             study.optimize(lambda trial: _measure_if_needed(trial, trials, space, goal, noted), n_trials=1)
             if len(failures) >= FAILURES_IN_A_ROW:
-                raise NothingWorks(
+                raise RepeatedFailureError(
                     f"{len(failures)} trials in a row failed, none of them for memory; the last: {failures[-1]}. "
                     "Fix the cause; the same command continues"
                 )
@@ -110,10 +110,10 @@ def _noting(measure: Callable[[TrialRequest], Measured], failures: list[str]) ->
     def noted(request: TrialRequest) -> Measured:
         try:
             measured = measure(request)
-        except Failed as error:
+        except TrialFailedError as error:
             failures[:] = [] if excludes_larger(str(error)) else [*failures, str(error)]
             raise
-        except TooSlow:
+        except TrialTooSlowError:
             failures.clear()
             raise
         failures.clear()
@@ -145,12 +145,12 @@ def objective(
     reference = REFERENCE in trial.user_attrs
     trial.set_user_attr(MACHINE, str(space.machine))
     try:
-        point = suggested(trial, space)
+        point = suggest_point(trial, space)
         trial.set_user_attr(POINT_SUGGESTED, True)
         request = TrialRequest(f"trial-{trial.number:04d}", point, reference, _reporter(trial, goal))
-        with noting_cost(trial, space, point):
+        with recording_cost(trial, space, point):
             measured = measure(request)
-    except Failed as error:
+    except TrialFailedError as error:
         trial.set_user_attr(CAUSE, str(error))
         trial.set_constraint("failed", 1.0)
         attempt = trial.user_attrs.get(ATTEMPT, 0)
@@ -158,7 +158,7 @@ def objective(
             _queue_again(trial, point, attempt + 1)
             trial.set_user_attr(REPEATED, True)
         raise optuna.TrialPruned(str(error)) from error
-    except TooSlow as error:
+    except TrialTooSlowError as error:
         raise optuna.TrialPruned(str(error)) from error
     except KeyboardInterrupt:
         trial.set_user_attr(INTERRUPTED, "stopped on request")
@@ -198,6 +198,6 @@ def _reporter(trial: Trial, goal: Goal) -> Callable[[int, float], None]:
         ]
         if REFERENCE not in trial.user_attrs and slower_than_median(value, others):
             trial.set_user_attr("pruned", f"step {step}: {value:.3g} rollouts/s, below the median")
-            raise TooSlow(f"step {step}: {value:.3g} rollouts/s is below the median of {len(others)} trials")
+            raise TrialTooSlowError(f"step {step}: {value:.3g} rollouts/s is below the median of {len(others)} trials")
 
     return report

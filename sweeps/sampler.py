@@ -28,7 +28,7 @@ STARTUP = 4
 """Trials, failed ones included, before the model is used."""
 
 
-class Exhausted(RuntimeError):
+class SpaceExhaustedError(RuntimeError):
     """No point of the space is left to try."""
 
 
@@ -81,7 +81,7 @@ class FeasibleSampler(GPSampler):
         """Return the next point, a value on every axis; an empty one for a trial whose point is fixed.
 
         Raises:
-            Exhausted: no point is left.
+            SpaceExhaustedError: no point is left.
         """
         if trial.system_attrs.get("fixed_params"):
             return {}
@@ -98,7 +98,9 @@ class FeasibleSampler(GPSampler):
             chosen = self._chosen(too_large)
             if chosen is not None:
                 return chosen
-        raise Exhausted("every point that can run was tried, or is no smaller than one that ran out of memory")
+        raise SpaceExhaustedError(
+            "every point that can run was tried, or is no smaller than one that ran out of memory"
+        )
 
     def _optimize_acqf(self, acqf: Any, best_params: Any) -> Array:
         """Compute the score of every candidate, the logarithm of an improvement, and return the best candidate.

@@ -33,8 +33,8 @@ def state(trial: FrozenTrial, limit: float) -> str:
     return "slow" if trial.state == TrialState.PRUNED else trial.state.name.lower()
 
 
-def words(point: Mapping[str, Any]) -> str:
-    """Return a point in one line."""
+def point_text(point: Mapping[str, Any]) -> str:
+    """Return a point's values in one line."""
     return " ".join(f"{axis.rsplit('.', 1)[-1]}={value}" for axis, value in point.items())
 
 
@@ -76,15 +76,15 @@ def summarise(study: Study, space: Space, goal: Goal) -> dict[str, str]:
     if top is None:
         found["best"] = without_result(study, goal)
     else:
-        found["best"] = f"trial {top.number}: {words(top.params)}"
+        found["best"] = f"trial {top.number}: {point_text(top.params)}"
         found["its throughput"] = figures(top)
     if top is not None and first is not None:
-        found["reference"] = f"{words(space.reference)}"
+        found["reference"] = f"{point_text(space.reference)}"
         found["its throughput "] = figures(first)
         found["gain"] = f"{top.user_attrs[RATE] / first.user_attrs[RATE]:.2f} times the reference"
     if goal.pareto:
         front = sorted(comparable(study).best_trials, key=lambda trial: -trial.values[0])
-        found |= {f"on the front, {number}": f"{words(trial.params)}: {trial.values[0]:.3g} rollouts/s, "
+        found |= {f"on the front, {number}": f"{point_text(trial.params)}: {trial.values[0]:.3g} rollouts/s, "
                   f"{trial.values[1]:.1%} cut" for number, trial in enumerate(front, 1)}  # fmt: skip
     found |= {f"importance of {axis}": f"{share:.0%}" for axis, share in importances(comparable(study)).items()}
     return found

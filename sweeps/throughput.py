@@ -21,20 +21,20 @@ import optuna
 from rich.console import Console
 
 from guidelines_core.config.compose import ConfigError, compose
-from guidelines_core.preflight import Refused, check, prepare
+from guidelines_core.preflight import PreflightError, check, prepare
 from guidelines_core.runs.metric_names import shown
 from guidelines_core.runs.stores import tracking_uri
 from guidelines_core.terminal import keep_output
 from sweeps.arguments import parse_arguments, refuse
 from sweeps.board import Board
-from sweeps.cluster import environment, needs, refuse_local_stores, run_workers
+from sweeps.cluster import environment, refuse_local_stores, run_workers, worker_resources
 from sweeps.cost import of_study
 from sweeps.export import ExportError, confirm, export, export_file
-from sweeps.failures import Failed
-from sweeps.loop import NothingWorks, run
+from sweeps.failures import TrialFailedError
+from sweeps.loop import RepeatedFailureError, run
 from sweeps.machine import Machine
 from sweeps.record import Record
-from sweeps.sampler import Exhausted
+from sweeps.sampler import SpaceExhaustedError
 from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import Goal, open_study, study_folder, study_name
@@ -66,7 +66,7 @@ def main() -> int:
         experiment = space.config(None)
         prepare(experiment, check(experiment, dry_run=False, resume=False))
         study = open_study(space, goal, open_storage(options.storage))
-    except (ConfigError, ExportError, Refused) as error:
+    except (ConfigError, ExportError, PreflightError) as error:
         return refused(error)
     local = Path(experiment.trainer.default_local_dir)
     folder = study_folder(local.with_name(f"{local.name}-sweep"), study)
@@ -78,11 +78,11 @@ def main() -> int:
         with Board(study, space, goal, trials, options.trials, out) as board:
             try:
                 run(study, space, goal, options.trials, board.measure, trials.cold)
-            except Exhausted as nothing_left:
+            except SpaceExhaustedError as nothing_left:
                 out.print(str(nothing_left), style="yellow", soft_wrap=True)
         found = closing(study, space, goal, record, folder, out)
         if not found and not (goal.pareto and study.best_trials):
-            raise NothingWorks(without_result(study, goal))
+            raise RepeatedFailureError(without_result(study, goal))
         if options.export:
             out.print(f"Exported: {export(study, space, options.export, options.overrides)}", soft_wrap=True)
         if options.confirm:
@@ -90,7 +90,7 @@ def main() -> int:
             found |= {"sweep/confirmed_ratio": ratio.value, "sweep/confirmed_low": ratio.low}
             out.print(f"Confirmed: best by reference {ratio}")
         status, reason = "FINISHED", "its trials are done"
-    except (ConfigError, ExportError, Failed, NothingWorks) as error:
+    except (ConfigError, ExportError, TrialFailedError, RepeatedFailureError) as error:
         reason = str(error)
         err.print(reason, style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
@@ -126,7 +126,7 @@ def on_cluster(options: argparse.Namespace) -> int:
     words += ["--truncated", str(options.truncated), "--warm-up", str(options.warm_up), "--steps", str(options.steps)]
     command = [sys.executable, str(Path(__file__).resolve()), *words, *options.overrides]
     try:
-        codes = run_workers(options.ray, command, options.workers, needs(config), environment())
+        codes = run_workers(options.ray, command, options.workers, worker_resources(config), environment())
     except ConfigError as error:
         return refused(error)
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from guidelines_core.launch.processes import alive
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.training import Outcome, PrelaunchedDriver, Training
 from sweeps.channel import COMMANDS, EVENTS, FOLDER, Lines
-from sweeps.failures import Failed
+from sweeps.failures import TrialFailedError
 from sweeps.leftovers import WORKER, identity
 from sweeps.record import Record
 
@@ -54,7 +54,7 @@ class TrainerProcess(Training):
         """Start the trainer and wait until it accepts trials.
 
         Raises:
-            Failed: it ended, or took longer than `START_S`.
+            TrialFailedError: it ended, or took longer than `START_S`.
         """
         began = time.monotonic()
         self._stop.__enter__()
@@ -63,7 +63,7 @@ class TrainerProcess(Training):
             if self.events.new():
                 break
             if time.monotonic() - began > START_S:
-                raise Failed(f"timeout: the trainer was not ready after {START_S:.0f} s")
+                raise TrialFailedError(f"timeout: the trainer was not ready after {START_S:.0f} s")
         self.ready_s = time.monotonic() - began
         self._engines = [process for process in psutil.Process().children(recursive=True) if is_engine(process)]
 
@@ -77,7 +77,7 @@ class TrainerProcess(Training):
         """Yield every `POLL_S` seconds while the trainer and its engines are running.
 
         Raises:
-            Failed: the trainer or an engine ended.
+            TrialFailedError: the trainer or an engine ended.
             KeyboardInterrupt: the user asked to stop.
         """
         last_check = time.monotonic()
@@ -86,12 +86,12 @@ class TrainerProcess(Training):
             if self._stop.last is not None:
                 raise KeyboardInterrupt
             if not self.running:
-                raise Failed(f"the trainer ended: {self.failure()}")
+                raise TrialFailedError(f"the trainer ended: {self.failure()}")
             if time.monotonic() - last_check > 1:
                 last_check = time.monotonic()
                 lost = [engine.pid for engine in self._engines if not alive(engine)]
                 if lost:
-                    raise Failed(f"process {lost[0]} of an engine ended")
+                    raise TrialFailedError(f"process {lost[0]} of an engine ended")
             time.sleep(POLL_S)
 
 

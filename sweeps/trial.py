@@ -17,7 +17,7 @@ from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.verl_adapter.trials import GAP, WALL
 from sweeps.axes import BATCH, PROMPT, RESPONSE, ROLLOUTS, Point
 from sweeps.channel import Lines, stop_file
-from sweeps.failures import Failed, TooSlow, with_cause
+from sweeps.failures import TrialFailedError, TrialTooSlowError, with_cause
 from sweeps.leftovers import await_free_gpus, clear_leftovers
 from sweeps.loop import TrialRequest
 from sweeps.objective import Measured, Step, measure, rate
@@ -92,26 +92,26 @@ class Trials:
         """Measure one trial.
 
         Raises:
-            Failed: it has no figure; the message begins with its cause.
-            TooSlow: it was ended because of its first steps.
+            TrialFailedError: the trial has no result; the message begins with the cause.
+            TrialTooSlowError: a step's rate was below the median of other trials.
         """
         config = self._config(request)
         began = time.time()
         self._since_choice += 1
         run_id = self._record.begin(request.name, {**request.point, "reference": request.reference})
         journal = journal_of(self._folder, request.name)
-        journal.unlink(missing_ok=True)  # what another command wrote is no measurement of this one's
+        journal.unlink(missing_ok=True)  # an earlier command may have written one
         try:
             trainer = self._trainer_for(config, request)
             steps = self._steps_of(trainer, request, config, journal, began)
             measured = measure(steps, self._steps.warm_up, self._goal.objective, config.guidelines.grader.name)
-        except Failed as error:
+        except TrialFailedError as error:
             log = self._trainer.log if self._trainer else None
             self.close()
             reason = with_cause(str(error), log)
             self._record.end(run_id, "FAILED", reason, self._peaks.metrics(), journal)
-            raise Failed(reason) from error
-        except TooSlow as error:
+            raise TrialFailedError(reason) from error
+        except TrialTooSlowError as error:
             self._record.end(run_id, "KILLED", f"pruned: {error}", self._peaks.metrics(), journal)
             raise
         except BaseException as error:
@@ -170,16 +170,16 @@ class Trials:
     def _steps_of(
         self, trainer: TrainerProcess, request: TrialRequest, config: DictConfig, file: Path, began: float
     ) -> list[Step]:
-        """Have the trainer measure the trial and return its steps' metrics, which it writes to `file`.
+        """Send the trial to the trainer; return its steps' metrics, which the trainer writes to `file`.
 
-        `began` is when the trial began, in seconds since 1970; its steps' records count its cost from then.
+        `began` is when the trial began, in seconds since 1970; the cost in its steps' records counts from then.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
         composed = file.with_suffix(".yaml")
         OmegaConf.save(config, composed)
         journal = Lines(file)
         steps: list[Step] = []
-        slow: TooSlow | None = None
+        slow: TrialTooSlowError | None = None
         self._peaks.restart()
         trainer.commands.write(name=request.name, config=str(composed), began=began)
         last = time.monotonic()
@@ -195,22 +195,24 @@ class Trials:
                     stop_file(trainer.folder, request.name).touch()
             if ends:
                 if ends[0]["how"] == "failed":
-                    raise Failed(ends[0]["reason"])
+                    raise TrialFailedError(ends[0]["reason"])
                 break
             if time.monotonic() - last > stall_limit(self._longest):
-                raise Failed(f"timeout: step {len(steps) + 1} took longer than {stall_limit(self._longest):.0f} s")
+                raise TrialFailedError(
+                    f"timeout: step {len(steps) + 1} took longer than {stall_limit(self._longest):.0f} s"
+                )
         if slow is not None and len(steps) < self._steps.warm_up + self._steps.measured:
             raise slow
         return steps
 
-    def _report(self, request: TrialRequest, steps: list[Step]) -> TooSlow | None:
+    def _report(self, request: TrialRequest, steps: list[Step]) -> TrialTooSlowError | None:
         """Report the last step's rate if it is measured; return the exception if that ends the trial."""
         number = len(steps) - self._steps.warm_up
         if number < 1:
             return None
         try:
             request.report(number, rate(steps[-1], self._goal.objective))
-        except TooSlow as slow:
+        except TrialTooSlowError as slow:
             return slow
         return None
 

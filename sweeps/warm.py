@@ -63,19 +63,19 @@ class Trials:
         trials.keep_start(trainer)
 
     def measure(self, name: str, config: str, began: float) -> dict[str, str]:
-        """Train as the file `config` says, from the first model on, and return how that ended.
+        """Train the configuration in the file `config` from the first weights on; return the end as an event's entries.
 
         The trial's cost counts from `began`, in seconds since 1970.
         """
-        asked = OmegaConf.load(config)
-        assert isinstance(asked, DictConfig)
+        wanted = OmegaConf.load(config)
+        assert isinstance(wanted, DictConfig)
         trainer = self._trainer
         os.environ["VERL_FILE_LOGGER_PATH"] = str(Path(config).with_suffix(".jsonl"))
         trainer.stop = stop_file(Path(os.environ[FOLDER]), name)
-        trainer.meter = meter(asked, began)
+        trainer.meter = meter(wanted, began)
         code = 1
         try:
-            self._prepare(asked)
+            self._prepare(wanted)
             trainer.fit(self._manager)
             code = 0
             trials.drain(DRAIN_S)
@@ -90,9 +90,9 @@ class Trials:
                 trainer.logger.finish(exit_code=code)
         return {"how": "done", "reason": ""}
 
-    def _prepare(self, asked: DictConfig) -> None:
+    def _prepare(self, wanted: DictConfig) -> None:
         """Set the trial's configuration in every process, and restore the model's first weights."""
-        values = differences(self._launched, asked)
+        values = differences(self._launched, wanted)
         # Keys that the last trial changed and this one does not are reset to their values at the launch.
         back = {key: OmegaConf.select(self._launched, key) for key in self._changed - set(values)}
         self._changed = set(values)

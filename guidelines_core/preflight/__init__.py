@@ -31,10 +31,10 @@ from guidelines_core.prompts import planner_messages
 from guidelines_core.runs.claim import expected_store
 from guidelines_core.verl_adapter import allowed_values
 
-__all__ = ["Finding", "Refused", "check", "config_findings", "layout_table", "prepare"]
+__all__ = ["Finding", "PreflightError", "check", "config_findings", "layout_table", "prepare"]
 
 
-class Refused(RuntimeError):
+class PreflightError(RuntimeError):
     """The run cannot start; the message says why, with key, value and remedy."""
 
 
@@ -97,10 +97,10 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
     """Prepare the run's models and data; return the findings about the data that are not among `findings`.
 
     Raises:
-        Refused: `findings` has an error, the files cannot be made, or too few problems are left for the steps.
+        PreflightError: `findings` has an error, the files cannot be made, or too few problems are left for the steps.
     """
     if any(finding.severity == "error" for finding in findings):
-        raise Refused("refused: see the errors above")
+        raise PreflightError("refused: see the errors above")
     try:
         for model in sorted(set(model_keys(config).values())):
             if model.startswith("/"):
@@ -122,8 +122,8 @@ def prepare(config: DictConfig, findings: Sequence[Finding]) -> list[Finding]:
             reuse=True,
         )
     except (ModelError, DatasetError) as error:
-        raise Refused(str(error)) from error
+        raise PreflightError(str(error)) from error
     found = [finding for finding in row_findings(config, manifest) if finding not in findings]
     if errors := [str(finding) for finding in found if finding.severity == "error"]:
-        raise Refused("\n".join(errors))
+        raise PreflightError("\n".join(errors))
     return found

@@ -1,9 +1,9 @@
-"""Two names of each metric, verl's and ours in the journal and the one that MLflow shows, and what it is.
+"""Maps each metric's name in the journal to its name in MLflow, and describes it.
 
-MLflow sorts charts by name, so `metric_names.yaml` puts what is looked at into groups that come first. Metrics are
-renamed where they enter MLflow and named back where they are read, and nowhere else. A run that was recorded before
-has the journal's names in MLflow, which are read as they are. MLflow has no description of a metric, so a run's
-description has the table.
+MLflow sorts charts by name, so `metric_names.yaml` assigns the important metrics to groups whose names sort first.
+Metrics are renamed when they are written to MLflow and named back when they are read from it. Older runs have the
+journal's names in MLflow; these are read unchanged. MLflow has no descriptions of metrics, so the description of a run
+has a table of them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ TABLE = Path(__file__).with_suffix(".yaml")
 
 @cache
 def shown(metric: str) -> str:
-    """Return what MLflow calls a metric of the journal."""
+    """Return the name in MLflow of a metric of the journal."""
     return _renamed(metric, ((recorded, shown) for shown, recorded in _table()))
 
 
 @cache
 def recorded(metric: str) -> str:
-    """Return what the journal calls a metric of MLflow; a name that is the journal's already stays."""
+    """Return the journal's name of a metric in MLflow; a name of the journal is returned unchanged."""
     return _renamed(metric, _table())
 
 
 def meanings() -> str:
-    """Return a table in Markdown of the groups' metrics and what each one is."""
+    """Return a Markdown table of the groups' metrics with their descriptions."""
     rows = [
         f"| `{group}/{shown}` | {meaning} |"
         for group, names in _groups().items()
@@ -41,7 +41,7 @@ def meanings() -> str:
 
 @cache
 def _groups() -> dict[str, dict[str, tuple[str, str]]]:
-    """Return the groups: to each metric's shown name its recorded name and what it is."""
+    """Return the groups: for each metric, by its name in MLflow, the journal's name and the description."""
     read = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     return {
         group: {shown: (name, meaning) for shown, (name, meaning) in names.items()} for group, names in read.items()
@@ -50,12 +50,13 @@ def _groups() -> dict[str, dict[str, tuple[str, str]]]:
 
 @cache
 def _table() -> tuple[tuple[str, str], ...]:
-    """Return the pairs of shown and recorded names, those without a * first."""
+    """Return the pairs of MLflow's and the journal's names, those without a * first."""
     pairs = [(f"{group}/{shown}", name) for group, names in _groups().items() for shown, (name, _) in names.items()]
     return tuple(sorted(pairs, key=lambda pair: "*" in pair[0]))
 
 
 def _renamed(metric: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """Return the second name of the first pair whose first name matches `metric`; without a match, `metric`."""
     for pattern, name in pairs:
         before, star, after = pattern.partition("*")
         if metric == pattern and not star:

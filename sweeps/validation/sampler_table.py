@@ -29,7 +29,7 @@ from guidelines_core.hardware.shapes import gpus
 from sweeps.attributes import LIMIT, REFERENCE
 from sweeps.axes import Point
 from sweeps.candidates import distributions
-from sweeps.failures import OUT_OF_MEMORY, Failed
+from sweeps.failures import OUT_OF_MEMORY, TrialFailedError
 from sweeps.loop import TrialRequest, objective
 from sweeps.machine import Machine
 from sweeps.objective import Measured
@@ -110,7 +110,7 @@ def search(space: Space, sampler: BaseSampler, surface: Surface, trials: int) ->
         outcome = surface.sample(request.point, noise)
         if outcome.out_of_memory:
             failures += 1
-            raise Failed(f"{OUT_OF_MEMORY}: computed")
+            raise TrialFailedError(f"{OUT_OF_MEMORY}: computed")
         return Measured(outcome.rate, outcome.truncated, {})
 
     began = time.process_time()

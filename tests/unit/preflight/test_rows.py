@@ -13,7 +13,7 @@ from guidelines_core.config.compose import changed, compose
 from guidelines_core.data.manifest import Manifest
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.paths import ROOT
-from guidelines_core.preflight import Refused, prepare
+from guidelines_core.preflight import PreflightError, prepare
 from guidelines_core.preflight.rows import row_findings
 
 MODEL = ROOT / "models" / "tiny-random"
@@ -83,7 +83,7 @@ def test_a_first_start_is_refused_before_anything_is_claimed(tmp_path: Path) -> 
         f"data.train_files={tmp_path / 'data/train.parquet'}",
         f"data.val_files={tmp_path / 'data/val.parquet'}",
     )
-    with pytest.raises(Refused, match=r"the prompts of \d+ of 32 training .* last for \d of 4 steps"):
+    with pytest.raises(PreflightError, match=r"the prompts of \d+ of 32 training .* last for \d of 4 steps"):
         prepare(mostly_long, [])
     assert prepare(changed(mostly_long, {"data.max_prompt_length": 2000}), []) == []
 

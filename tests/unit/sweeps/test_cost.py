@@ -18,7 +18,7 @@ from sweeps import results
 from sweeps.attributes import INTERRUPTED
 from sweeps.axes import LAYOUT, SPACES
 from sweeps.cost import in_words, of_study, of_trial
-from sweeps.failures import Failed
+from sweeps.failures import TrialFailedError
 from sweeps.loop import TrialRequest, run
 from sweeps.machine import Machine
 from sweeps.objective import Measured
@@ -50,7 +50,7 @@ def test_a_trial_costs_the_gpus_of_its_layout_however_it_ends(tmp_path: Path) ->
         time.sleep(0.2)
         seconds[request.name] = time.time() - began
         if request.point[LAYOUT] == "1p1":
-            raise Failed("out of memory: cuda:0")
+            raise TrialFailedError("out of memory: cuda:0")
         return Measured(1.0, 0.0, {"sweep/rate_median": 1.0})
 
     study = open_study(space, Goal(), open_storage(f"sqlite:///{tmp_path / 'optuna.db'}"), seed=0)

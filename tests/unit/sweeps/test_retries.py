@@ -14,8 +14,8 @@ from guidelines_core.paths import ROOT
 from sweeps import throughput
 from sweeps.attributes import CAUSE, REFERENCE, REPEATED
 from sweeps.axes import BATCH, ROLLOUTS
-from sweeps.failures import Failed
-from sweeps.loop import FAILURES_IN_A_ROW, REPEATS, NothingWorks, TrialRequest, run
+from sweeps.failures import TrialFailedError
+from sweeps.loop import FAILURES_IN_A_ROW, REPEATS, RepeatedFailureError, TrialRequest, run
 from sweeps.machine import Machine
 from sweeps.objective import Measured
 from sweeps.space import Space
@@ -47,7 +47,7 @@ def test_an_engine_killed_in_the_first_trial_rules_out_nothing(space: Space, stu
     def once_lost(request: TrialRequest) -> Measured:
         requests.append(request)
         if len(requests) == 1:
-            raise Failed(LOST)
+            raise TrialFailedError(LOST)
         return rate(request)
 
     run(study, space, Goal(), 4, once_lost)
@@ -62,7 +62,7 @@ def test_an_engine_killed_in_the_first_trial_rules_out_nothing(space: Space, stu
 def test_a_point_that_always_fails_is_given_up_and_larger_ones_are_tried(space: Space, study: optuna.Study) -> None:
     def failing_when_small(request: TrialRequest) -> Measured:
         if request.point == {BATCH: 4, ROLLOUTS: 2}:
-            raise Failed("timeout: step 2 took longer than 120 s")
+            raise TrialFailedError("timeout: step 2 took longer than 120 s")
         return rate(request)
 
     run(study, space, Goal(), 5, failing_when_small)
@@ -79,11 +79,11 @@ def test_a_point_that_always_fails_is_given_up_and_larger_ones_are_tried(space: 
 
 def test_where_nothing_works_the_sweep_ends_with_the_reason(space: Space, study: optuna.Study) -> None:
     def never(request: TrialRequest) -> Measured:
-        raise Failed("error: the trainer ended: no space left on device")
+        raise TrialFailedError("error: the trainer ended: no space left on device")
 
     for start in (1, 2):
         with pytest.raises(
-            NothingWorks, match=rf"{FAILURES_IN_A_ROW} trials in a row .*no space left on device.* continues"
+            RepeatedFailureError, match=rf"{FAILURES_IN_A_ROW} trials in a row .*no space left on device.* continues"
         ):
             run(study, space, Goal(), 20, never)
         ended = [trial for trial in study.get_trials() if trial.state.is_finished()]

@@ -11,7 +11,7 @@ import yaml
 from optuna.trial import TrialState
 
 from sweeps.attributes import CAUSE
-from sweeps.candidates import distributions, suggested
+from sweeps.candidates import distributions, suggest_point
 from sweeps.sampler import FeasibleSampler
 from sweeps.space import Space
 from sweeps.validation.sampler_table import reached, samplers, search, surface_space
@@ -90,7 +90,7 @@ RATES: dict[tuple[int, ...], float] = {
 
 def test_the_librarys_model_ranks_the_points_that_are_left(space: Space) -> None:
     study = told(space, RATES)
-    point = suggested(study.ask(), space)
+    point = suggest_point(study.ask(), space)
     sampler = study.sampler
     assert isinstance(sampler, FeasibleSampler)
     assert len(sampler._scores) == len(list(space.points())) - len(RATES)
@@ -102,6 +102,6 @@ def test_nothing_that_is_estimated_as_large_as_what_ran_out_of_memory_is_propose
     too_large = (120, 8, 3072, 32768)
     study = told(space, RATES, too_large)
     limit = space.memory_share(dict(zip(space.axes, too_large, strict=True)))
-    proposed = [suggested(study.ask(), space) for _ in range(4)]
+    proposed = [suggest_point(study.ask(), space) for _ in range(4)]
     assert limit > 0
     assert all(space.memory_share(point) < limit for point in proposed)

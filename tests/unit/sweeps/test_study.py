@@ -16,10 +16,10 @@ from guidelines_core.paths import ROOT
 from sweeps.attributes import CAUSE, REFERENCE
 from sweeps.axes import BATCH, RESPONSE, ROLLOUTS, SPACES, Point
 from sweeps.candidates import at_least_as_large
-from sweeps.failures import Failed, TooSlow
+from sweeps.failures import TrialFailedError, TrialTooSlowError
 from sweeps.loop import TrialRequest, run
 from sweeps.objective import Measured
-from sweeps.sampler import Exhausted
+from sweeps.sampler import SpaceExhaustedError
 from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import Goal, best, counted, open_study, reference, study_folder, study_name
@@ -63,14 +63,14 @@ def test_no_point_is_measured_twice(space: Space) -> None:
     run(study, space, Goal(), 27, measured)
     points = [tuple(trial.params.items()) for trial in study.get_trials() if REFERENCE not in trial.user_attrs]
     assert len(points) == len(set(points)) == 26
-    with pytest.raises(Exhausted, match="after 28 of 40 trials every point that can run was tried"):
+    with pytest.raises(SpaceExhaustedError, match="after 28 of 40 trials every point that can run was tried"):
         run(study, space, Goal(), 40, measured)
 
 
 def test_a_failure_is_kept_with_its_cause_and_not_asked_for_again(space: Space) -> None:
     def out_of_memory(request: TrialRequest) -> Measured:
         if request.point[BATCH] * request.point[ROLLOUTS] >= 32:
-            raise Failed("out of memory: cuda:0")
+            raise TrialFailedError("out of memory: cuda:0")
         return measured(request)
 
     study = in_memory(space)
@@ -105,7 +105,7 @@ def test_a_trial_below_the_median_is_ended_after_its_first_step(space: Space) ->
         for step in (1, 2):
             try:
                 request.report(step, rollouts(request.point))
-            except TooSlow:
+            except TrialTooSlowError:
                 ended.append(step)
                 raise
         return measured(request)

@@ -20,7 +20,7 @@ from guidelines_core.hardware.shapes import gpus
 from guidelines_core.paths import ROOT
 from sweeps import trial
 from sweeps.axes import BATCH, Point
-from sweeps.failures import Failed, TooSlow
+from sweeps.failures import TrialFailedError, TrialTooSlowError
 from sweeps.leftovers import this_worker
 from sweeps.loop import TrialRequest
 from sweeps.machine import Machine
@@ -100,7 +100,7 @@ def test_a_failure_has_its_cause_and_the_next_trial_a_new_trainer(
     with monkeypatch.context() as impatient:
         if behaviour == STALLS:
             impatient.setattr(trial, "STALL_MIN_S", 1.5)
-        with pytest.raises(Failed, match=cause):
+        with pytest.raises(TrialFailedError, match=cause):
             trials.measure(request(name, {**FINE_POINT, SEED: behaviour}))
     living = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
     assert living == []
@@ -173,9 +173,9 @@ def test_a_slow_trial_ends_after_its_step_and_the_trainer_is_kept(trials: Trials
 
     def report(step: int, value: float) -> None:
         seen.append((step, value))
-        raise TooSlow("below the median")
+        raise TrialTooSlowError("below the median")
 
-    with pytest.raises(TooSlow):
+    with pytest.raises(TrialTooSlowError):
         trials.measure(request("slow", {**FINE_POINT, SEED: ENDLESS}, report))
     assert seen == [(1, 80.0)]
     trials.measure(request("next", FINE_POINT))
