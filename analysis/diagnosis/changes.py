@@ -76,7 +76,7 @@ def predicted(config: DictConfig, step: Step, model: Model, other: DictConfig) -
     """Return the seconds of the step with the configuration `other`."""
     before, after = model.phases(config), model.phases(other)
     (wrote, solved), (writes, solves) = model.generation(config), model.generation(other)
-    if not layout.solver_gpus(config):
+    if layout.solver_in_turns(config):
         before |= {"gen": wrote, "reward": solved + MEASURED.switch}
         after |= {"gen": writes, "reward": solves + MEASURED.switch}
     seconds = {
@@ -159,11 +159,11 @@ def _generating(config: DictConfig) -> Iterator[Idea]:
             f"guidelines.solver.max_concurrency={config.guidelines.solver.max_concurrency}: a step's {sequences} "
             f"solver calls go {how}",
         )
-    for key, engines, who, written in (
-        ("actor_rollout_ref.rollout", layout.rollout_engines(config), "planner", sequences),
-        ("reward.reward_model.rollout", layout.solver_engines(config), "solver",
-         sequences * layout.solver_samples(config)),
-    ):  # fmt: skip
+    written_by = [("actor_rollout_ref.rollout", layout.rollout_engines(config), "planner", sequences)]
+    if not layout.solver_elsewhere(config):
+        solutions = sequences * layout.solver_samples(config)
+        written_by.append(("reward.reward_model.rollout", layout.solver_engines(config), "solver", solutions))
+    for key, engines, who, written in written_by:
         each = math.ceil(written / engines)
         at_once = OmegaConf.select(config, f"{key}.max_num_seqs")
         if at_once < each:

@@ -112,10 +112,10 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
     if (found := signal.signal_of(history)) is not None:
         notes.append(signal.in_words(found))
     graded = runs.rows(run, "train", CALLS)
-    calls, recorded = _calls(graded, history.loc[steps.index], in_turns=not layout.solver_gpus(config))
+    calls, recorded = _calls(graded, history.loc[steps.index], in_turns=layout.solver_in_turns(config))
     if number not in calls:
         notes.append(f"Step {number} has no graded rows: rollout and solver are taken as busy throughout.")
-    elif not recorded and layout.solver_gpus(config):
+    elif not recorded and not layout.solver_in_turns(config):
         notes.append(
             "This run did not record when a solver call was made. It is derived: all guidelines of a step begin "
             "together and are written at one rate."
@@ -123,6 +123,12 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
     metrics = {str(name): float(value) for name, value in history.loc[number].items()}
     step = Step(number, metrics["timing_s/step"], phase_seconds(metrics), _lengths(metrics, config, notes),
                 calls=calls.get(number))  # fmt: skip
+    if layout.solver_elsewhere(config) and step.calls is not None:
+        waited = float(step.calls["answered"].max() - step.calls["asked"].max())
+        notes.append(
+            f"The solver runs elsewhere, on none of these GPUs. Step {number} waited {waited:,.1f} s for it after the "
+            "last guideline; what would shorten that is not estimated."
+        )
     hardware = _hardware(config, run.tags, gpu_name, notes)
     whole = {"steps": float(steps.sum())}
     empty = pd.Series(dtype=float)

@@ -22,10 +22,10 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class Model:
-    """The estimate's inputs for a run: shapes, hardware, lengths."""
+    """The estimate's inputs for a run: shapes (no solver's where it runs elsewhere), hardware, lengths."""
 
     planner: Shape
-    solver: Shape
+    solver: Shape | None
     gpu: Gpu
     lengths: Lengths
 
@@ -52,7 +52,7 @@ class Model:
         sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
         config = changed(config, dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config)))
         floor = self.phases(config, PEAK)
-        if not layout.solver_gpus(config):
+        if layout.solver_in_turns(config):
             parts = generation(config, self.planner, self.solver, self.gpu, self.lengths, PEAK, sequences,
                                layout.solver_samples(config))  # fmt: skip
             floor |= {"gen": parts[0], "reward": parts[1]}

@@ -145,7 +145,7 @@ def _solver(found: Diagnosis) -> list[str]:
             }
         ).set_index(pd.Index(table["step"].astype(int), name="step"))
         parts.append(pages.table(rows, f"The slowest 1 % of the run's {found.slow.of:,} solver calls (ten at most)"))
-    elif not layout.solver_gpus(found.config):
+    elif layout.solver_in_turns(found.config):
         parts.append(pages.text("The solver takes turns with the trainer on its GPUs."))
     return parts
 

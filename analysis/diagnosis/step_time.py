@@ -193,7 +193,7 @@ def lanes(config: DictConfig, step: Step) -> list[Lane]:
             bars.append((moment, moment + seconds, name))
             moment += seconds
     window = step.seconds["gen"]
-    separate, in_turns = layout.separate(config), not layout.solver_gpus(config)
+    separate, in_turns = layout.separate(config), layout.solver_in_turns(config)
     calls = None if separate else step.calls
     writing = window if calls is None or in_turns else min(window, float(calls["asked"].max()))
     solving = [(0.0, step.total if separate else window)] if calls is None else spans(calls)
@@ -217,7 +217,7 @@ def lanes(config: DictConfig, step: Step) -> list[Lane]:
 
 def overlap(config: DictConfig, step: Step) -> float:
     """Return the seconds in which guidelines and solutions were written at the same time, 0 where not known."""
-    if step.calls is None or not layout.solver_gpus(config) or layout.separate(config):
+    if step.calls is None or layout.solver_in_turns(config) or layout.separate(config):
         return 0.0
     written = float(step.calls["asked"].max())
     return float(sum(max(0.0, min(end, written) - begin) for begin, end in spans(step.calls)))

@@ -215,7 +215,10 @@ def _anchor(config: DictConfig, name: str) -> None:
     """Set the values that code derives: run name, data files, absolute paths of models and checkpoints."""
     config.trainer.experiment_name = name
     config.trainer.default_local_dir = str(anchored(config.trainer.default_local_dir))
-    for section, key in ((config.guidelines.solver, "model"), (config.actor_rollout_ref.model, "path")):
+    here = [(config.actor_rollout_ref.model, "path")]
+    if not layout.solver_urls(config):
+        here.append((config.guidelines.solver, "model"))
+    for section, key in here:
         if not OmegaConf.is_missing(section, key):
             section[key] = model_location(section[key])
     if OmegaConf.is_missing(config.guidelines.data, "source"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.table import Table
 
 
@@ -66,14 +66,35 @@ def rollout_engines(config: DictConfig) -> int:
     return int(pool // (rollout.tensor_model_parallel_size * rollout.data_parallel_size))
 
 
+def solver_urls(config: DictConfig) -> list[str]:
+    """Return the URLs of the solver's servers elsewhere, `guidelines.solver.url`; none where the run has its own."""
+    # Configurations of older runs lack this key.
+    given = OmegaConf.select(config, "guidelines.solver.url")
+    if given is None:
+        return []
+    return list(map(str, given)) if isinstance(given, ListConfig) else [str(given)]
+
+
+def solver_elsewhere(config: DictConfig) -> bool:
+    """Return whether the layout has no place for the solver, whose servers are then at `solver_urls`."""
+    return not config.reward.reward_model.enable
+
+
+def solver_in_turns(config: DictConfig) -> bool:
+    """Return whether the solver shares the training GPUs and solves when all of a step's guidelines are written."""
+    return not solver_elsewhere(config) and not config.reward.reward_model.enable_resource_pool
+
+
 def solver_gpus(config: DictConfig) -> int:
-    """Return the GPUs that only the solver uses: none if it shares the training GPUs."""
+    """Return the GPUs that only the solver uses: none if it shares the training GPUs or runs elsewhere."""
     pool = config.reward.reward_model
-    return int(pool.n_gpus_per_node * pool.nnodes) if pool.enable_resource_pool else 0
+    return int(pool.n_gpus_per_node * pool.nnodes) if pool.enable and pool.enable_resource_pool else 0
 
 
 def solver_engines(config: DictConfig) -> int:
-    """Return the number of the solver's vLLM engines (`verl/experimental/reward_loop/reward_model.py`)."""
+    """Return the number of the solver's vLLM engines of the run (`verl/experimental/reward_loop/reward_model.py`)."""
+    if solver_elsewhere(config):
+        return 0
     rollout = config.reward.reward_model.rollout
     return (solver_gpus(config) or training_gpus(config)) // int(
         rollout.tensor_model_parallel_size * rollout.data_parallel_size
@@ -181,11 +202,9 @@ def placements(config: DictConfig) -> list[Placement]:
     trainer, rollout, solver = config.trainer, config.actor_rollout_ref.rollout, config.reward.reward_model
     sequences = config.data.train_batch_size * rollout.n
     sampling = f"{config.data.train_batch_size} prompts x {rollout.n} rollouts = {sequences} guidelines a step"
-    samples = solver_samples(config)
-    each = f" ({samples} to each guideline)" if samples > 1 else ""
     training = "actor" if lora_rank(config) == 0 else f"actor with LoRA adapters of rank {lora_rank(config)}"
     training += " and reference" if loads_reference(config) else ""
-    solving = f"solver, {sequences * samples} solutions a step{each}"
+    solving = _solving(config)
     found: list[Placement] = []
     after = 0
     if rollout_gpus(config):
@@ -194,7 +213,7 @@ def placements(config: DictConfig) -> list[Placement]:
     train = range(after, after + trainer.n_gpus_per_node)
     if separate(config):
         found.append(Placement(train, trainer.nnodes, "training", f"{training}, on what was rolled out before"))
-    elif solver_gpus(config):
+    elif not solver_in_turns(config):
         found.append(
             Placement(train, trainer.nnodes, "rollout + training", f"planner's rollout: {sampling}; {training}")
         )
@@ -209,6 +228,13 @@ def placements(config: DictConfig) -> list[Placement]:
         else:
             found.append(Placement(gpus, solver.nnodes, "solver", solving))
     return found
+
+
+def _solving(config: DictConfig) -> str:
+    """Return the solver's work in words."""
+    samples = solver_samples(config)
+    solutions = config.data.train_batch_size * config.actor_rollout_ref.rollout.n * samples
+    return f"solver, {solutions} solutions a step" + (f" ({samples} to each guideline)" if samples > 1 else "")
 
 
 def uses_reference(config: DictConfig) -> bool:
@@ -242,4 +268,7 @@ def table(config: DictConfig, memory: dict[str, float], of: str) -> Table:
         parts = [f"{name} {memory[name]:.0f} GiB" for name in placement.role.split(" + ") if name in memory]
         row = (placement.label, placement.role, placement.work)
         drawn.add_row(*row, *([", ".join(parts) or "unknown"] if memory else []))
+    if solver_elsewhere(config):
+        where = ", ".join(solver_urls(config)) or "a URL that is not given"
+        drawn.add_row("none", "solver", f"{_solving(config)}, at {where}", *(["none"] if memory else []))
     return drawn

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config.layout import solver_urls
 from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.prompts import STYLES
 from guidelines_core.reward.leak import POLICIES as LEAK_POLICIES
+from guidelines_core.solver.servers import url_fault
 
 SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY", re.IGNORECASE)
 """Matches names of environment variables whose values must not be recorded."""
@@ -51,6 +53,7 @@ def bad_values(config: DictConfig) -> Iterator[str]:
     yield from _checkpoints(config)
     yield from _old_log_probs(config)
     yield from _solver(config)
+    yield from _solver_elsewhere(config)
 
 
 def _choices(config: DictConfig) -> Iterator[str]:
@@ -77,7 +80,7 @@ def _shares_and_counts(config: DictConfig) -> Iterator[str]:
 
 def _environment(config: DictConfig) -> Iterator[str]:
     for name in config.guidelines.environment:
-        if SECRET.search(str(name)):
+        if SECRET.search(str(name)) or name == config.guidelines.solver.key_env:
             yield (
                 f"guidelines.environment.{name}: a configuration is recorded, and a secret must not be; export it in "
                 "the shell, the run's processes inherit it"
@@ -139,3 +142,25 @@ def _solver(config: DictConfig) -> Iterator[str]:
                 f"solver writes the same solution {samples} times; expected a temperature above 0, such as 0.7, or "
                 f"{prefix}samples=1"
             )
+
+
+def _solver_elsewhere(config: DictConfig) -> Iterator[str]:
+    solver = config.guidelines.solver
+    if solver.url is not None:
+        # A faulty one may hold a secret, and is not repeated.
+        faults = [url_fault(url) for url in solver_urls(config)] or ["it is an empty list"]
+        for fault in dict.fromkeys(filter(None, faults)):
+            yield (
+                f"guidelines.solver.url: {fault}; expected http://HOST:PORT/v1, or a list of several, and a key in the "
+                "environment variable that guidelines.solver.key_env names"
+            )
+    if solver.key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", solver.key_env):
+        yield (
+            "guidelines.solver.key_env: expected the name of an environment variable in capitals, such as SOLVER_KEY, "
+            "and not the key itself: a configuration is recorded, and the key must not be"
+        )
+    if solver.key_env is not None and solver.url is None:
+        yield (
+            f"guidelines.solver.key_env={solver.key_env}: the run's own servers have no key; expected "
+            "guidelines.solver.url beside it, or null"
+        )

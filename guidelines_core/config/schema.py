@@ -65,7 +65,11 @@ class SolverConfig:
     """The frozen solver and its requests.
 
     Attributes:
-        model: folder or hub id; overridden by the environment's `VERL_GUIDELINES_SOLVER_MODEL`.
+        model: folder or hub id, with `url` the name that its servers know it by; overridden by the environment's
+            `VERL_GUIDELINES_SOLVER_MODEL`.
+        url: of an OpenAI-compatible server that runs elsewhere, such as http://host:8000/v1, or a list of several with
+            the same model; None where the run has its own servers.
+        key_env: the name of the environment variable that holds the key of the servers at `url`; None sends none.
         max_tokens: longest solution, in tokens.
         samples: solutions to each guideline in training; the reward is the share that is right.
         temperature: of sampling in training; 0 is greedy.
@@ -78,12 +82,15 @@ class SolverConfig:
         deadline_s: seconds for one request from when it is sent, retries included.
         step_deadline_s: seconds for all requests of a step, from the first one.
         probe_every_s: seconds between two probes of the solver, each a generation of one token.
-        probe_s: seconds for a probe, after which the solver's server is restarted.
-        restart_within_s: seconds for a restart, after which the run saves and fails.
+        probe_s: seconds for a probe, after which the solver's server is restarted, or left out if it is elsewhere.
+        restart_within_s: seconds for a restart, or until a server elsewhere answers again, after which the run saves
+            and fails.
         ignore_eos: generate up to `max_tokens` in any case, for measurements with fixed lengths.
     """
 
     model: str = MISSING
+    url: Any = None
+    key_env: str | None = None
     max_tokens: int = MISSING
     samples: int = 1
     temperature: float = 0.0

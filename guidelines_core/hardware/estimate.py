@@ -81,8 +81,9 @@ def forecast(config: DictConfig, gpu: Gpu) -> str:
     hours = sum(run_seconds(config, planner, solver, gpu, lengths, MEASURED).values()) / 3600
     gpu_hours, price = hours * layout.gpus_needed(config), config.guidelines.cost.gpu_hour
     money = "guidelines.cost.gpu_hour=PRICE adds the money" if price is None else f"${gpu_hours * price:,.2f}"
+    solving = " (and what the solver elsewhere takes)" if solver is None else ""
     return (
-        f"Cost: about {hours:,.1f} h on {layout.gpus_needed(config)} x {gpu.name}, {gpu_hours:,.1f} GPU-hours "
+        f"Cost: about {hours:,.1f} h{solving} on {layout.gpus_needed(config)} x {gpu.name}, {gpu_hours:,.1f} GPU-hours "
         f"({money}), with guidelines of {lengths.guideline} and solutions of {lengths.solution} tokens"
     )
 
@@ -96,7 +97,8 @@ def report(config: DictConfig, gpu: Gpu, console: Console) -> None:
     columns = [(typical, MEASURED), (typical, PEAK), (limits, MEASURED), (limits, PEAK)]
     table = Table(
         title=f"{config.trainer.experiment_name} on {layout.gpus_needed(config)} x {gpu.name}",
-        caption="floor: what the hardware's peak allows; prompt + guideline + solution tokens",
+        caption="floor: what the hardware's peak allows; prompt + guideline + solution tokens"
+        + ("; the seconds of a solver that runs elsewhere are not in it" if solver is None else ""),
     )
     table.add_column("", no_wrap=True)
     for lengths, efficiency in columns:

@@ -45,12 +45,14 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     resting += 8 * trained * (not offload.optimizer_offload) / workers
     resting += reference_bytes(config, planner)
     beside = 0 if layout.separate(config) else resting / GIB
-    solver = config.reward.reward_model.rollout.gpu_memory_utilization * gpu.memory
-    return {
+    found = {
         "training": training / GIB,
         "rollout": config.actor_rollout_ref.rollout.gpu_memory_utilization * gpu.memory + beside,
-        "solver": solver if layout.solver_gpus(config) else solver + resting / GIB,
     }
+    if layout.solver_elsewhere(config):
+        return found
+    solver = config.reward.reward_model.rollout.gpu_memory_utilization * gpu.memory
+    return {**found, "solver": solver + (resting / GIB if layout.solver_in_turns(config) else 0)}
 
 
 def trained_parameters(config: DictConfig, planner: Shape) -> int:
@@ -72,7 +74,7 @@ def reference_bytes(config: DictConfig, planner: Shape) -> float:
     return (2 if fsdp.model_dtype in ("bf16", "bfloat16") else 4) * planner.parameters / layout.training_gpus(config)
 
 
-def host_memory(config: DictConfig, planner: Shape, solver: Shape) -> dict[str, float]:
+def host_memory(config: DictConfig, planner: Shape, solver: Shape | None) -> dict[str, float]:
     """Return what a node's main memory holds at the end of a step, in GiB, by part.
 
     What is offloaded lies in page-locked memory: torch takes it for each copy from a GPU that does not block, and
@@ -87,7 +89,7 @@ def host_memory(config: DictConfig, planner: Shape, solver: Shape) -> dict[str, 
     lora = layout.lora_rank(config) > 0
     trained = trained_parameters(config, planner) / held_parameters(config, planner)
     reference = layout.loads_reference(config) and ref.fsdp_config.param_offload
-    sleeps = not layout.solver_gpus(config) and config.reward.reward_model.rollout.free_cache_engine
+    sleeps = layout.solver_in_turns(config) and config.reward.reward_model.rollout.free_cache_engine
     return {
         "actor": one * actor.fsdp_config.param_offload / GIB,
         "optimizer": 2 * one * trained * actor.fsdp_config.optimizer_offload / GIB,
@@ -95,7 +97,7 @@ def host_memory(config: DictConfig, planner: Shape, solver: Shape) -> dict[str, 
         # (`merged_lora_context`, verl/utils/fsdp_utils.py).
         "weights without adapters": 4 * planner.parameters * lora / GIB,
         "reference": (1 if ref.strategy == "fsdp2" else 2) * one * reference / GIB,
-        "solver": _sleeping(solver) * layout.solver_engines(config) * sleeps / GIB,
+        "solver": _sleeping(solver) * layout.solver_engines(config) / GIB if sleeps and solver else 0.0,
         "processes": PROCESSES_GIB,
     }
 

@@ -29,7 +29,7 @@ STEP = 64 * 2**20
 
 
 def with_cache_sizes(config: DictConfig, gpu: Callable[[], Gpu]) -> DictConfig:
-    """Return `config` with `engine_kwargs.vllm.kv_cache_memory_bytes` of both engines set where it is not given.
+    """Return `config` with `engine_kwargs.vllm.kv_cache_memory_bytes` of the run's engines set where it is not given.
 
     Two engines on the same GPUs share their memory, and `gpu_memory_utilization` becomes what each takes of it. On a
     CPU, and for a model of unknown shape, nothing is set. `gpu` is called only if it is needed.
@@ -37,10 +37,10 @@ def with_cache_sizes(config: DictConfig, gpu: Callable[[], Gpu]) -> DictConfig:
     if config.trainer.device != "cuda":
         return config
     engines = {}
-    for key, model in (
-        ("actor_rollout_ref.rollout", config.actor_rollout_ref.model.path),
-        ("reward.reward_model.rollout", config.guidelines.solver.model),
-    ):
+    models = {"actor_rollout_ref.rollout": config.actor_rollout_ref.model.path}
+    if not layout.solver_elsewhere(config):
+        models["reward.reward_model.rollout"] = config.guidelines.solver.model
+    for key, model in models.items():
         engine = OmegaConf.select(config, key)
         shape = find_shape(model)
         if shape is not None and engine.engine_kwargs.vllm.kv_cache_memory_bytes is None:

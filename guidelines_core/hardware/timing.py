@@ -90,12 +90,12 @@ def padded_sequences(config: DictConfig) -> tuple[int, int]:
 
 
 def phases(
-    config: DictConfig, planner: Shape, solver: Shape, gpu: Gpu, lengths: Lengths, efficiency: Efficiency
+    config: DictConfig, planner: Shape, solver: Shape | None, gpu: Gpu, lengths: Lengths, efficiency: Efficiency
 ) -> dict[str, float]:
     """Return a step's seconds by verl's names of its phases.
 
     `gen` is an upper bound, exact if all guidelines have the same length. Otherwise the solver starts with the first
-    guidelines while the others are still generated.
+    guidelines while the others are still generated. A `solver` of None runs elsewhere, and `gen` is without its time.
     """
     actor, ref = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
     workers = layout.training_gpus(config)
@@ -112,7 +112,7 @@ def phases(
     rollout, solve = generation(config, planner, solver, gpu, lengths, efficiency, real * repeats,
                                 layout.solver_samples(config))  # fmt: skip
     floor = efficiency is PEAK
-    switch = 0.0 if layout.solver_gpus(config) else efficiency.switch
+    switch = efficiency.switch if layout.solver_in_turns(config) else 0.0
     found = {
         "gen": (max(rollout, solve) if floor else rollout + solve) + efficiency.poll + switch,
         "old_log_prob": log_probs
@@ -139,26 +139,26 @@ def step_seconds(config: DictConfig, found: dict[str, float], efficiency: Effici
 def generation(
     config: DictConfig,
     planner: Shape,
-    solver: Shape,
+    solver: Shape | None,
     gpu: Gpu,
     lengths: Lengths,
     efficiency: Efficiency,
     sequences: int,
     samples: int,
 ) -> tuple[float, float]:
-    """Return the seconds for `sequences` guidelines, and those for `samples` solutions to each."""
+    """Return the seconds for `sequences` guidelines, and those for `samples` solutions to each, 0 if made elsewhere."""
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
+    wrote = _decode(planner, gpu, efficiency, sequences, 1, layout.rollout_engines(config), rollout,
+                    rollout.max_num_seqs, lengths.prompt, lengths.guideline)  # fmt: skip
+    if solver is None:
+        return wrote, 0.0
     read = lengths.prompt + lengths.guideline
     engines = layout.solver_engines(config)
     # Each reward worker has its own client with `max_concurrency` requests in flight.
     requests = config.guidelines.solver.max_concurrency * config.reward.num_workers
     in_flight = math.ceil(requests * samples / engines)
-    return (
-        _decode(planner, gpu, efficiency, sequences, 1, layout.rollout_engines(config), rollout, rollout.max_num_seqs,
-                lengths.prompt, lengths.guideline),
-        _decode(solver, gpu, efficiency, sequences, samples, engines, solving, min(in_flight, solving.max_num_seqs),
-                read, lengths.solution),
-    )  # fmt: skip
+    return wrote, _decode(solver, gpu, efficiency, sequences, samples, engines, solving,
+                          min(in_flight, solving.max_num_seqs), read, lengths.solution)  # fmt: skip
 
 
 def _decode(
@@ -190,7 +190,7 @@ def _decode(
 
 
 def run_seconds(
-    config: DictConfig, planner: Shape, solver: Shape, gpu: Gpu, lengths: Lengths, efficiency: Efficiency
+    config: DictConfig, planner: Shape, solver: Shape | None, gpu: Gpu, lengths: Lengths, efficiency: Efficiency
 ) -> dict[str, float]:
     """Return the seconds of the whole run: start, steps, validations, checkpoints."""
     steps, freq = config.trainer.total_training_steps, config.trainer.test_freq
@@ -227,22 +227,23 @@ def estimated_step(config: DictConfig, gpu: Gpu, lengths: Lengths, efficiency: E
     return {**found, "step": step_seconds(config, found, efficiency)}
 
 
-def shapes_of(config: DictConfig) -> tuple[Shape, Shape]:
-    """Return the shapes of planner and solver.
+def shapes_of(config: DictConfig) -> tuple[Shape, Shape | None]:
+    """Return the shapes of planner and solver; None for a solver that runs elsewhere.
 
     Raises:
         ConfigError: one is neither on this machine nor in `known/models.yaml`.
     """
-    found = []
-    for key, model in (
-        ("actor_rollout_ref.model.path", config.actor_rollout_ref.model.path),
-        ("guidelines.solver.model", config.guidelines.solver.model),
-    ):
-        shape = find_shape(model)
-        if shape is None:
-            raise ConfigError(
-                f"{key}={model}: its shape is not known: expected a folder with config.json, a model in the hub's "
-                "cache or one of guidelines_core/known/models.yaml; add it there"
-            )
-        found.append(shape)
-    return found[0], found[1]
+    planner = _shape("actor_rollout_ref.model.path", config.actor_rollout_ref.model.path)
+    if layout.solver_elsewhere(config):
+        return planner, None
+    return planner, _shape("guidelines.solver.model", config.guidelines.solver.model)
+
+
+def _shape(key: str, model: str) -> Shape:
+    shape = find_shape(model)
+    if shape is None:
+        raise ConfigError(
+            f"{key}={model}: its shape is not known: expected a folder with config.json, a model in the hub's "
+            "cache or one of guidelines_core/known/models.yaml; add it there"
+        )
+    return shape

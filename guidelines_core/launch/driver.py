@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config import layout
 from guidelines_core.launch.forkserver import forked_processes
 from guidelines_core.launch.pending import record_pending
 from guidelines_core.launch.processes import end_with
@@ -75,7 +76,8 @@ def main(composed: Path, task_runner: type[GuidelinesTaskRunner] = GuidelinesTas
 @contextlib.contextmanager
 def inspecting_models(python: Path, config: Any) -> Iterator[None]:
     """Inspect the model classes for vLLM in a process forked by `python`, while this process imports verl."""
-    models = {config.actor_rollout_ref.model.path, config.guidelines.solver.model}
+    solver = set() if layout.solver_elsewhere(config) else {config.guidelines.solver.model}
+    models = {config.actor_rollout_ref.model.path, *solver}
     process = subprocess.Popen([str(python), "-m", "guidelines_core.verl_adapter.model_class", *sorted(models)])
     try:
         yield

@@ -37,6 +37,8 @@ MAY_CHANGE = (
     "guidelines/fork_processes",
     "guidelines/solver/max_concurrency",
     "guidelines/solver/deadline_s",
+    "guidelines/solver/url*",
+    "guidelines/solver/key_env",
     "guidelines/grader/deadline_s",
     "guidelines/grader/workers",
     "guidelines/grader/memory_mb",

@@ -15,7 +15,7 @@ from guidelines_core.data.problems import DatasetError
 from guidelines_core.hardware.footprint import memory
 from guidelines_core.hardware.gpus import Device, devices
 from guidelines_core.hardware.host import available_memory
-from guidelines_core.hardware.shapes import Gpu, find_shape
+from guidelines_core.hardware.shapes import Gpu, Shape, find_shape
 from guidelines_core.models.bundled import ModelError, ensure_model
 from guidelines_core.paths import anchored
 from guidelines_core.preflight.engines import engine_findings
@@ -40,8 +40,14 @@ class PreflightError(RuntimeError):
 
 def config_findings(config: DictConfig) -> list[Finding]:
     """Return the findings about the configuration that hold on every machine."""
-    planner, solver = (find_shape(model) for model in model_keys(config).values())
+    planner, solver = _shapes(config)
     return [*size_findings(config), *engine_findings(config, planner, solver)]
+
+
+def _shapes(config: DictConfig) -> tuple[Shape | None, Shape | None]:
+    """Return the shapes of planner and solver; None where one is not known or runs elsewhere."""
+    models = list(model_keys(config).values())
+    return find_shape(models[0]), find_shape(models[1]) if models[1:] else None
 
 
 def check(
@@ -55,7 +61,7 @@ def check(
     """
     directory = Path(config.trainer.default_local_dir)
     probe = Probe(config, dry_run=dry_run, store=expected_store(directory, resume=resume))
-    planner, solver = (find_shape(model) for model in model_keys(config).values())
+    planner, solver = _shapes(config)
     found = config_findings(config)
     there = machine or (devices() if config.trainer.device == "cuda" else [])
     missing = missing_gpus(config, there, named=machine is not None)

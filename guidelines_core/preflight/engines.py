@@ -25,8 +25,10 @@ def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | N
     yield from _pool_findings(config)
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
     own = rollout.nnodes * rollout.n_gpus_per_node if layout.separate(config) else layout.training_gpus(config)
-    pool = layout.solver_gpus(config) or layout.training_gpus(config)
-    for key, engine, gpus in ((ROLLOUT, rollout, own), (SOLVER, solving, pool)):
+    engines = [(ROLLOUT, rollout, own)]
+    if not layout.solver_elsewhere(config):
+        engines.append((SOLVER, solving, layout.solver_gpus(config) or layout.training_gpus(config)))
+    for key, engine, gpus in engines:
         if engine.name != "vllm":
             yield error(f"{key}.name", engine.name, "only vLLM is supported", "give vllm")
         parallel = engine.tensor_model_parallel_size
@@ -124,7 +126,7 @@ def _separate_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(
             f"{ROLLOUT}.checkpoint_engine.backend", "naive", "separate_async sends weights between GPUs", "give nccl"
         )
-    if not config.reward.reward_model.enable_resource_pool:
+    if layout.solver_in_turns(config):
         yield error(
             f"{POOL}.enable_resource_pool",
             False,
@@ -160,10 +162,11 @@ def _context_findings(config: DictConfig, planner: Shape | None, solver: Shape |
         "guidelines.planner.val_max_tokens" if guideline > data.max_response_length else "data.max_response_length"
     )
     asked = data.max_prompt_length + guideline
-    for key, engine, needed, what, shape in (
-        (ROLLOUT, rollout, asked, f"data.max_prompt_length + {written}", planner),
-        (SOLVER, solving, asked + tokens, f"question and guideline + guidelines.solver.{longer}", solver),
-    ):
+    engines = [(ROLLOUT, rollout, asked, f"data.max_prompt_length + {written}", planner)]
+    if not layout.solver_elsewhere(config):
+        what = f"question and guideline + guidelines.solver.{longer}"
+        engines.append((SOLVER, solving, asked + tokens, what, solver))
+    for key, engine, needed, what, shape in engines:
         length = engine.max_model_len
         if length is None or length < needed:
             yield error(
@@ -190,10 +193,9 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield what is wrong with the solver's place; verl's defaults are not for a GPU of its own."""
     pool = config.reward.reward_model
     engine = pool.rollout
-    if not pool.enable:
-        yield error(f"{POOL}.enable", False, "the solver is verl's generative reward model", "leave it True")
-        return
-    if pool.enable_resource_pool and (pool.n_gpus_per_node < 1 or pool.nnodes < 1):
+    yield from _url_findings(config)
+    own = pool.enable and pool.enable_resource_pool
+    if own and (pool.n_gpus_per_node < 1 or pool.nnodes < 1):
         yield error(
             f"{POOL}.n_gpus_per_node", pool.n_gpus_per_node, "the solver's pool is empty", "give 1, and nnodes=1"
         )
@@ -204,7 +206,7 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
             f"reward.num_workers={config.reward.num_workers} share the requests in flight and each needs one",
             f"give {config.reward.num_workers} or more, or reward.num_workers=1",
         )
-    if config.trainer.device != "cuda":
+    if config.trainer.device != "cuda" or layout.solver_elsewhere(config):
         return
     if not pool.enable_resource_pool:
         yield warning(
@@ -226,3 +228,16 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
         )
     if engine.enforce_eager:
         yield warning(f"{SOLVER}.enforce_eager", True, "without CUDA graphs decoding is slower", "give False")
+
+
+def _url_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding if the solver has two places, or none."""
+    key, urls = "guidelines.solver.url", layout.solver_urls(config)
+    train_only = "layout=train-only-1, train-only-4 or cpu-train-only"
+    if layout.solver_elsewhere(config) and not urls:
+        yield error(key, None, "this layout has no place for the solver",
+                    "give the URL of an OpenAI-compatible server, such as http://HOST:PORT/v1, or take a layout with a "
+                    "solver: layout=1p1, colocated-1 or cpu")  # fmt: skip
+    if urls and not layout.solver_elsewhere(config):
+        yield error(key, ", ".join(urls), "this layout starts the run's own solver, which nobody would ask",
+                    f"take {train_only}, or leave the URL out")  # fmt: skip

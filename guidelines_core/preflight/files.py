@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from guidelines_core.config.layout import solver_elsewhere
 from guidelines_core.data.manifest import MANIFEST, Manifest, verify
 from guidelines_core.data.rows import kind_of
 from guidelines_core.paths import ROOT, anchored
@@ -19,11 +20,11 @@ BUILT = ("SmolLM2-135M-Instruct", "tiny-random")
 
 
 def model_keys(config: DictConfig) -> dict[str, str]:
-    """Return the models that a run loads, by their keys."""
-    return {
-        "actor_rollout_ref.model.path": config.actor_rollout_ref.model.path,
-        "guidelines.solver.model": config.guidelines.solver.model,
-    }
+    """Return the models that a run loads, by their keys; the solver's is not loaded where it runs elsewhere."""
+    planner = {"actor_rollout_ref.model.path": config.actor_rollout_ref.model.path}
+    if solver_elsewhere(config):
+        return planner
+    return {**planner, "guidelines.solver.model": config.guidelines.solver.model}
 
 
 def file_findings(config: DictConfig) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ from guidelines_core.preflight.files import model_keys
 from guidelines_core.preflight.findings import Finding, error
 from guidelines_core.prompts import planner_messages, solver_messages
 from guidelines_core.runs.stores import masked
+from guidelines_core.solver.offer import Wanted, faults
 from guidelines_core.verl_adapter.allowed_values import wrong_values
 from guidelines_core.verl_adapter.validation import validate
 
@@ -43,6 +44,7 @@ def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "the reward": lambda: reward_findings(config, imports_verl=imports_verl),
         "the hub": lambda: _hub_findings(config),
+        "the solver's servers": lambda: server_findings(config),
         "MLflow's store": lambda: store_findings(uri, config.trainer.project_name, dry_run=dry_run),
         "the prompts": lambda: prompt_findings(config),
         "the values": lambda: value_findings(config),
@@ -189,6 +191,24 @@ def fetching(config: DictConfig, name: str, kind: str) -> str:
     return f"python -m guidelines_core.data.prepare {shlex.join(words)}"
 
 
+def server_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding for every server at `guidelines.solver.url` that cannot be the solver."""
+    urls, solver, data = layout.solver_urls(config), config.guidelines.solver, config.data
+    if not urls or not layout.solver_elsewhere(config):
+        return
+    wanted = Wanted(
+        urls=urls,
+        model=solver.model,
+        key_env=solver.key_env,
+        samples=max(solver.samples, solver.val_samples),
+        temperature=max(solver.temperature, solver.val_temperature),
+        seeded=solver.seed is not None,
+        context=data.max_prompt_length + layout.guideline_tokens(config) + layout.solution_tokens(config),
+    )
+    for fault in faults(wanted):
+        yield error(f"guidelines.solver.{fault.key}", fault.value, fault.reason, fault.remedy)
+
+
 def _verl_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield the first error of verl's own check of the configuration."""
     try:
@@ -199,8 +219,8 @@ def _verl_findings(config: DictConfig) -> Iterator[Finding]:
 
 def prompt_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield a finding if the prompts leave no room for a question, or do not fit in the solver's context."""
-    planner, solver = (_chat_files(model) for model in model_keys(config).values())
-    if planner is None or solver is None:
+    planner, *solvers = (_chat_files(model) for model in model_keys(config).values())
+    if planner is None or None in solvers:
         return
     style, data = config.guidelines.prompts.style, config.data
     own = chat_tokens(planner, planner_messages("", style))
@@ -210,10 +230,12 @@ def prompt_findings(config: DictConfig) -> Iterator[Finding]:
                     f"give more than {own}")  # fmt: skip
         return
     engine = config.reward.reward_model.rollout
+    if not solvers or solvers[0] is None:
+        return
     needed = (
         data.max_prompt_length
         - own
-        + chat_tokens(solver, solver_messages("", "", style))
+        + chat_tokens(solvers[0], solver_messages("", "", style))
         + layout.guideline_tokens(config)
         + layout.solution_tokens(config)
     )

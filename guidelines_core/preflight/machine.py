@@ -87,7 +87,8 @@ def main_memory_findings(
     config: DictConfig, planner: Shape | None, solver: Shape | None, available: int | None
 ) -> Iterator[Finding]:
     """Yield a finding if a run on GPUs needs more than 90 % of the `available` bytes of main memory."""
-    if config.trainer.device != "cuda" or planner is None or solver is None or available is None:
+    unknown = planner is None or (solver is None and not layout.solver_elsewhere(config))
+    if config.trainer.device != "cuda" or unknown or planner is None or available is None:
         return
     parts = {part: gib for part, gib in host_memory(config, planner, solver).items() if gib}
     need, there = sum(parts.values()), available / GIB

@@ -17,6 +17,7 @@ from guidelines_core.reward.leak import leaks
 from guidelines_core.reward.row import GradedRow, dump
 from guidelines_core.solver.client import Solver, SolverError
 from guidelines_core.solver.response import Solution
+from guidelines_core.solver.servers import key_of
 
 DECIDED = frozenset(reason.value for reason in (Reason.CORRECT, Reason.WRONG, Reason.NO_ANSWER))
 
@@ -34,7 +35,7 @@ class Scorer:
     The client keeps its connections and its cache of answers between steps.
 
     Args:
-        addresses: `host:port` of each of the solver's servers.
+        addresses: `host:port` of each of the solver's servers, or its URL where it is elsewhere.
         solver, grader, prompts: the sections of `guidelines`.
         workers: the number of reward workers, which share `max_concurrency` equally.
 
@@ -81,6 +82,7 @@ class Scorer:
             step_deadline_s=settings["step_deadline_s"],
             seed=settings["seed"],
             ignore_eos=settings["ignore_eos"],
+            key=key_of(settings.get("key_env")),
         )
 
     def take_counts(self) -> Counter[str]:

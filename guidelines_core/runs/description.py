@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from guidelines_core.config import layout
 from guidelines_core.runs.metric_names import meanings
 
 NOTE = "mlflow.note.content"
@@ -30,13 +31,14 @@ def model_name(model: str) -> str:
 def about(config: DictConfig) -> dict[str, str]:
     """Return the tags of what a run trains: models, grader, and the description on MLflow's page."""
     planner, solver = model_name(config.actor_rollout_ref.model.path), model_name(config.guidelines.solver.model)
+    where = f" at {', '.join(urls)}" if (urls := layout.solver_urls(config)) else ""
     prompts, rollouts = config.data.train_batch_size, config.actor_rollout_ref.rollout.n
     note = f"""{config.guidelines.description or "A planner learns to write guidelines"}
 
 | | |
 |---|---|
 | planner | {planner} |
-| solver | {solver} |
+| solver | {solver}{where} |
 | reward | {config.guidelines.grader.name} |
 | a step | {prompts} prompts x {rollouts} rollouts |
 | steps | {config.trainer.total_training_steps} |

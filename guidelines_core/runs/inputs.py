@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config import layout
 from guidelines_core.digests import file_sha256
 from guidelines_core.hardware.shapes import config_file
 from guidelines_core.runs.checkpoints import write_atomically
@@ -36,7 +37,8 @@ def digests(config: DictConfig) -> dict[str, str]:
             path = Path(str(OmegaConf.select(config, key)))
             if path.is_file():
                 found[key] = digest(path)
-    for key in MODELS:
+    # What a server elsewhere loads is not on this machine, whatever has its name here.
+    for key in MODELS[:1] if layout.solver_urls(config) else MODELS:
         described = config_file(str(OmegaConf.select(config, key)))
         if described is not None:
             found[key] = model_digest(described.parent)

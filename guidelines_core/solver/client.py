@@ -14,7 +14,7 @@ import tenacity
 from guidelines_core.digests import text_seed
 from guidelines_core.prompts import Message
 from guidelines_core.solver.response import GarbledError, Solution, in_words, passing, read, retry_after
-from guidelines_core.solver.servers import CONNECT_S, Servers, base_url, network
+from guidelines_core.solver.servers import CONNECT_S, Servers, base_url, network, without_key
 
 BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.5, max=5)
 """The wait before another try: 0.5 s, 1 s, 2 s, 4 s, each up to 1 s longer by chance, then 5 s."""
@@ -149,7 +149,7 @@ class Solver:
 
         def note(state: tenacity.RetryCallState) -> None:
             self.counts.update(retries=1)
-            failures.append(self._without_key(in_words(state.outcome.exception() if state.outcome else None)))
+            failures.append(without_key(in_words(state.outcome.exception() if state.outcome else None), self._key))
 
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(passing),
@@ -169,7 +169,7 @@ class Solver:
             except httpx.HTTPStatusError as error:
                 # Built from text: an httpx error holds the request and does not pickle through Ray.
                 said = f"HTTP status {error.response.status_code}, {error.response.text[:500]}"
-                raise SolverError(f"the solver refused the request: {self._without_key(said)}") from None
+                raise SolverError(f"the solver refused the request: {without_key(said, self._key)}") from None
 
     async def _post(self, request: dict[str, Any]) -> list[Solution]:
         clock = asyncio.get_running_loop().time
@@ -192,10 +192,6 @@ class Solver:
         """Return why a request had not even one answer, in words."""
         left = self._servers.opens() - asyncio.get_running_loop().time()
         return f"its servers asked for a pause of {left:.0f} s more" if left > 0 else "no try ended"
-
-    def _without_key(self, text: str) -> str:
-        """Return a server's words without the key, which some repeat."""
-        return text.replace(self._key, "***") if self._key else text
 
 
 def request_seed(seed: int, messages: list[Message]) -> int:

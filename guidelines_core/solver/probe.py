@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import httpx
 
-from guidelines_core.solver.response import GarbledError, read
-from guidelines_core.solver.servers import CONNECT_S, base_url, network
+from guidelines_core.solver.response import TOO_BUSY, GarbledError, in_words, read
+from guidelines_core.solver.servers import CONNECT_S, base_url, elsewhere, network, without_key
 
 
-def gives_a_token(address: str, model: str, within_s: float, key: str | None = None) -> bool:
-    """Say whether the server at `address` generates one token in time; its port may answer when its engine does not.
+def no_token(address: str, model: str, within_s: float, key: str | None = None) -> str | None:
+    """Return why the server at `address` generates no token in time, None if it does.
+
+    A port may answer when the engine behind it does not. A server elsewhere that is too busy has others' requests.
 
     The token is sampled with a seed: on a CPU, vLLM samples a whole batch without seeds when one of its requests has
     none (`TopKTopPSampler.forward_cpu`).
@@ -21,6 +23,7 @@ def gives_a_token(address: str, model: str, within_s: float, key: str | None = N
     try:
         with httpx.Client(timeout=timeout, **network([address], key)) as client:
             read(client.post(f"{base_url(address)}/chat/completions", json=request), seed=0)
-    except (httpx.HTTPError, GarbledError):
-        return False
-    return True
+    except (httpx.HTTPError, GarbledError) as error:
+        busy = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in TOO_BUSY
+        return None if busy and elsewhere(address) else without_key(in_words(error), key)
+    return None

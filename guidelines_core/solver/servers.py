@@ -31,9 +31,9 @@ def key_of(name: str | None, environ: Mapping[str, str] = os.environ) -> str | N
         return None
     key = environ.get(name, "").strip()
     if not key:
-        raise KeyMissingError("this environment variable is not set")
+        raise KeyMissingError(f"the environment variable {name} is not set")
     if not (key.isascii() and key.isprintable()):
-        raise KeyMissingError("this environment variable holds signs that no key has")
+        raise KeyMissingError(f"the environment variable {name} holds signs that no key has")
     return key
 
 
@@ -42,7 +42,7 @@ def base_url(address: str) -> str:
 
     `address` is `host:port` of a server of the run's own, or the URL of one elsewhere, `guidelines.solver.url`.
     """
-    return address.rstrip("/") if "://" in address else f"http://{address}/v1"
+    return address.rstrip("/") if elsewhere(address) else f"http://{address}/v1"
 
 
 def url_fault(url: object) -> str | None:
@@ -61,9 +61,9 @@ def url_fault(url: object) -> str | None:
     return None
 
 
-def with_proxy(addresses: Sequence[str]) -> bool:
-    """Say whether requests to these servers may go through the environment's proxy: only to servers elsewhere."""
-    return any("://" in address for address in addresses)
+def elsewhere(address: str) -> bool:
+    """Say whether this is the URL of a server elsewhere, and not `host:port` of the run's own."""
+    return "://" in address
 
 
 def network(addresses: Sequence[str], key: str | None) -> dict[str, Any]:
@@ -71,13 +71,18 @@ def network(addresses: Sequence[str], key: str | None) -> dict[str, Any]:
 
     The environment's proxy is for the hub and for servers elsewhere, never for the run's own servers or loopback.
     """
-    # A transport of None is httpx's own without a proxy.
-    direct = {f"all://{host}": None for host in LOOPBACK}
+    proxied = any(map(elsewhere, addresses))
     return {
-        "trust_env": with_proxy(addresses),
-        "mounts": direct if with_proxy(addresses) else None,
+        "trust_env": proxied,
+        # A transport of None is httpx's own without a proxy.
+        "mounts": {f"all://{host}": None for host in LOOPBACK} if proxied else None,
         "headers": {} if key is None else {"Authorization": f"Bearer {key}"},
     }
+
+
+def without_key(text: str, key: str | None) -> str:
+    """Return a server's words without the key, which some repeat."""
+    return text if key is None else text.replace(key, "***")
 
 
 @dataclass

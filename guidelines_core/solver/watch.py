@@ -1,4 +1,4 @@
-"""Watches the solver's servers: restarts one that generates no token, and ends the run if it stays gone too long."""
+"""Watches the solver's servers: restarts one that generates no token; a solver that stays gone too long is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from guidelines_core.solver.probe import gives_a_token
+from guidelines_core.solver.probe import no_token
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ AGAIN_S = 1.0
 
 
 class SolverLostError(RuntimeError):
-    """The solver is gone and could not be restarted, so no reward can be computed."""
+    """The solver is gone and did not come back, so no reward can be computed."""
 
 
 class Servers(Protocol):
@@ -29,22 +29,16 @@ class Servers(Protocol):
         """Start server `rank` again, at an address of its own."""
 
 
-class SolverWatch:
-    """Asks each server for one token now and then, in a thread of its own.
+class Watch:
+    """Looks after servers now and then, in a thread of its own, and knows since when the solver is gone.
 
     Args:
-        servers: the servers.
-        relocate: called with all addresses when one has changed.
         settings: the section `guidelines.solver`.
     """
 
-    def __init__(self, servers: Servers, relocate: Callable[[list[str]], None], settings: Any) -> None:
-        self._servers = servers
-        self._relocate = relocate
+    def __init__(self, settings: Any) -> None:
         self._settings = settings
         self._down_since: float | None = None
-        self._why = ""
-        self._restarts = 0
         self._down_s = 0.0
         self._ended = threading.Event()
         # A daemon: a start that hangs must not keep the run's process from ending.
@@ -67,22 +61,65 @@ class SolverWatch:
         within = self._settings.restart_within_s
         since = self._down_since
         if since is not None and time.monotonic() - since > within:
-            raise SolverLostError(
-                f"the solver gave no token and was not back within guidelines.solver.restart_within_s={within}: "
-                f"{self._why}. The log of its server stands above"
-            )
+            raise SolverLostError(self._lost(f"guidelines.solver.restart_within_s={within}"))
 
     def take_metrics(self) -> dict[str, float]:
-        """Return how often a server was started again since the last call, and for how many seconds it was gone."""
-        metrics = {"solver/restarts": float(self._restarts), "solver/down_s": self._down_s}
-        self._restarts, self._down_s = 0, 0.0
+        """Return what happened to the servers since the last call."""
+        metrics = {**self._metrics(), "solver/down_s": self._down_s}
+        self._down_s = 0.0
         return metrics
 
     def _watch(self) -> None:
         while not self._ended.wait(self._settings.probe_every_s):
-            for rank in range(len(self._servers.server_addresses)):
-                if not self._ended.is_set() and not self._alive(rank):
-                    self._bring_back(rank)
+            self._look()
+
+    def _back(self) -> float:
+        """Note that the solver, which was gone, is back, and return for how many seconds it was gone."""
+        seconds = time.monotonic() - (self._down_since or time.monotonic())
+        self._down_s += seconds
+        self._down_since = None
+        return seconds
+
+    def _look(self) -> None:
+        raise NotImplementedError
+
+    def _lost(self, limit: str) -> str:
+        raise NotImplementedError
+
+    def _metrics(self) -> dict[str, float]:
+        raise NotImplementedError
+
+
+class SolverWatch(Watch):
+    """Asks each of the run's own servers for a token and starts one again that gives none.
+
+    Args:
+        servers: the servers.
+        relocate: called with all addresses when one has changed.
+        settings: the section `guidelines.solver`.
+    """
+
+    def __init__(self, servers: Servers, relocate: Callable[[list[str]], None], settings: Any) -> None:
+        super().__init__(settings)
+        self._servers = servers
+        self._relocate = relocate
+        self._why = ""
+        self._restarts = 0
+
+    def _lost(self, limit: str) -> str:
+        return (
+            f"the solver gave no token and was not back within {limit}: {self._why}. The log of its server stands above"
+        )
+
+    def _metrics(self) -> dict[str, float]:
+        metrics = {"solver/restarts": float(self._restarts)}
+        self._restarts = 0
+        return metrics
+
+    def _look(self) -> None:
+        for rank in range(len(self._servers.server_addresses)):
+            if not self._ended.is_set() and not self._alive(rank):
+                self._bring_back(rank)
 
     def _alive(self, rank: int) -> bool:
         """Say whether server `rank` gives a token. No connection at all is looked at twice, for it fails at once."""
@@ -94,13 +131,13 @@ class SolverWatch:
         return not self._ended.wait(AGAIN_S) and self._gives_a_token(rank)
 
     def _gives_a_token(self, rank: int) -> bool:
-        return gives_a_token(self._servers.server_addresses[rank], self._settings.model, self._settings.probe_s)
+        return no_token(self._servers.server_addresses[rank], self._settings.model, self._settings.probe_s) is None
 
     def _bring_back(self, rank: int) -> None:
         """Start server `rank` again until it gives a token or the time is over."""
         logger.warning("solver server %d at %s gives no token", rank, self._servers.server_addresses[rank])
         self._why = "its start has not ended"
-        self._down_since = began = time.monotonic()
+        self._down_since = time.monotonic()
         while not self._ended.is_set():
             try:
                 self._servers.restart(rank)
@@ -116,6 +153,4 @@ class SolverWatch:
         else:
             return
         self._restarts += 1
-        self._down_s += time.monotonic() - began
-        self._down_since = None
-        logger.warning("solver server %d is back after %.1f s", rank, time.monotonic() - began)
+        logger.warning("solver server %d is back after %.1f s", rank, self._back())

@@ -62,7 +62,9 @@ class EarlyServers:
         pools.create_resource_pool()
         # verl creates the pools again (`trainer_base.py`); then the solver's would differ from the trainer's.
         pools.create_resource_pool = lambda: None
-        if config.reward.reward_model.enable_resource_pool or started_together(config):
+        if not layout.solver_elsewhere(config) and (
+            config.reward.reward_model.enable_resource_pool or started_together(config)
+        ):
             pool = pools.get_resource_pool(Role.RewardModel)
             # Created here, since the actor's workers and the solver's may need it at the same time.
             pool.get_placement_groups(device_name=config.trainer.device)
@@ -115,9 +117,11 @@ class EarlyServers:
 def started_together(config: Any) -> bool:
     """Return whether servers may start on GPUs where the actor's workers and another server are starting.
 
-    Without a given cache size vLLM measures free memory, which is wrong during other starts: both sizes must be set.
+    Without a given cache size vLLM measures free memory, which is wrong during other starts: all sizes must be set.
     """
-    engines = (config.actor_rollout_ref.rollout, config.reward.reward_model.rollout)
+    engines = [config.actor_rollout_ref.rollout]
+    if not layout.solver_elsewhere(config):
+        engines.append(config.reward.reward_model.rollout)
     return all((engine.engine_kwargs.get("vllm") or {}).get("kv_cache_memory_bytes") for engine in engines)
 
 

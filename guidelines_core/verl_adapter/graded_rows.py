@@ -15,13 +15,13 @@ from guidelines_core.config.layout import validation_guideline_tokens
 from guidelines_core.reward.metrics import count_metrics, reward_metrics, uplift
 from guidelines_core.reward.row import load, table
 from guidelines_core.runs.phases import RECORD, seconds_metric
-from guidelines_core.solver.watch import SolverWatch
+from guidelines_core.solver.watch import Watch
 
 
 class GradedRows:
     """Mixed into one of verl's V1 trainers: graded rows and the reward's metrics."""
 
-    _watch: SolverWatch | None = None
+    _watch: Watch | None = None
 
     def _compute_metrics(
         self, batch: Any, metrics: dict[str, Any], timing_raw: Any, global_steps: int, epoch: int

@@ -25,6 +25,7 @@ from verl.trainer.ppo.reward import load_reward_manager, resolve_reward_manager_
 from verl.utils import hf_tokenizer
 from verl.utils.fs import copy_to_local
 
+from guidelines_core.config.layout import solver_elsewhere
 from guidelines_core.reward.score import RAISED, RewardUnavailable
 from guidelines_core.verl_adapter.reconfigure import set_values
 
@@ -78,12 +79,17 @@ class SolverServers(RewardModelManager):
 
 
 class SolverLoop(RewardLoopManager):
-    """verl's reward loop with restartable servers, and workers that count rollouts without verdict."""
+    """verl's reward loop with restartable servers, and workers that count rollouts without verdict.
+
+    `reward_model_manager` is None where the solver runs elsewhere.
+    """
 
     def __init__(self, config: DictConfig, rm_resource_pool: Any = None) -> None:
         self.config = config
-        self.reward_model_manager = SolverServers(config.reward.reward_model, rm_resource_pool)
-        self.reward_router_address = self.reward_model_manager.get_router_address()
+        self.reward_model_manager = self.reward_router_address = None
+        if not solver_elsewhere(config):
+            self.reward_model_manager = SolverServers(config.reward.reward_model, rm_resource_pool)
+            self.reward_router_address = self.reward_model_manager.get_router_address()
         self.reward_loop_workers_class = ray.remote(RewardWorker)
         self.reward_manager_cls = resolve_reward_manager_cls(config)
         self._init_reward_loop_workers()

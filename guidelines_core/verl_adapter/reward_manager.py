@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 from verl.protocol import DataProto
 
+from guidelines_core.config.layout import solver_urls
 from guidelines_core.reward.score import Scorer
 
 
@@ -21,7 +22,8 @@ class GuidelineRewardManager(NaiveRewardManager):
         config: the run's whole configuration.
         tokenizer: the planner's.
         compute_score: verl's default function, which is not used.
-        reward_router_address: `host:port` of each of the solver's servers, comma-separated.
+        reward_router_address: `host:port` of each of the solver's servers, comma-separated; None where they are at
+            `guidelines.solver.url`.
         reward_model_tokenizer: not used: the solver's server applies its own chat template.
 
     Attributes:
@@ -35,12 +37,12 @@ class GuidelineRewardManager(NaiveRewardManager):
         config: DictConfig,
         tokenizer: Any,
         compute_score: Any,
-        reward_router_address: str,
+        reward_router_address: str | None,
         reward_model_tokenizer: Any = None,
     ) -> None:
         settings = plain(config)
         self.scorer = self.scorer_class(
-            reward_router_address.split(","),
+            solver_urls(config) if reward_router_address is None else reward_router_address.split(","),
             solver=settings["solver"],
             grader=settings["grader"],
             prompts=settings["prompts"],

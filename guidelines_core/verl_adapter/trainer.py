@@ -18,7 +18,8 @@ from guidelines_core.config import layout
 from guidelines_core.runs import checkpoints
 from guidelines_core.runs.alarms import ROOM
 from guidelines_core.runs.cost import Meter
-from guidelines_core.solver.watch import SolverLostError, SolverWatch
+from guidelines_core.solver.url_watch import UrlWatch
+from guidelines_core.solver.watch import SolverLostError, SolverWatch, Watch
 from guidelines_core.verl_adapter import colocated
 from guidelines_core.verl_adapter.early_servers import EarlyServers
 from guidelines_core.verl_adapter.graded_rows import GradedRows
@@ -78,10 +79,8 @@ class Recording(GradedRows):
             SolverLostError: the solver is gone.
             TooManyLostError: too many rollouts of a step got none.
         """
-        # A solver that shares the training GPUs is asleep most of the time and cannot be probed.
-        if self.config.reward.reward_model.enable_resource_pool:  # type: ignore[attr-defined]
-            loop = self._solver.result()  # type: ignore[attr-defined]
-            self._watch = SolverWatch(loop.reward_model_manager, loop.relocate, self.config.guidelines.solver)  # type: ignore[attr-defined]
+        self._watch = self._watch_of_solver()
+        if self._watch is not None:
             self._watch.start()
         self.agent_loop_manager = agent_loop_manager
         self._living = self._liveness()
@@ -100,6 +99,16 @@ class Recording(GradedRows):
         finally:
             if self._watch is not None:
                 self._watch.stop()
+
+    def _watch_of_solver(self) -> Watch | None:
+        """Return the watch of the solver; one that shares the training GPUs sleeps most of the time and has none."""
+        config: Any = self.config  # type: ignore[attr-defined]
+        if layout.solver_in_turns(config):
+            return None
+        loop: Any = self.reward_loop_manager
+        if layout.solver_elsewhere(config):
+            return UrlWatch(layout.solver_urls(config), loop.relocate, config.guidelines.solver)
+        return SolverWatch(loop.reward_model_manager, loop.relocate, config.guidelines.solver)
 
     def on_init_end(self) -> None:
         """Send the first weights to the rollout servers."""

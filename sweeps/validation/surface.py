@@ -122,7 +122,8 @@ READ = (
     "actor_rollout_ref.rollout.gpu_memory_utilization", "actor_rollout_ref.rollout.nnodes",
     "actor_rollout_ref.rollout.n_gpus_per_node", "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
     "reward.reward_model.n_gpus_per_node", "reward.reward_model.nnodes", "reward.reward_model.enable_resource_pool",
-    "reward.reward_model.rollout.tensor_model_parallel_size", "reward.reward_model.rollout.data_parallel_size",
+    "reward.reward_model.enable", "reward.reward_model.rollout.tensor_model_parallel_size",
+    "reward.reward_model.rollout.data_parallel_size",
     "reward.reward_model.rollout.max_num_seqs", "reward.reward_model.rollout.gpu_memory_utilization",
 )  # fmt: skip
 """The keys of a configuration that an estimate reads."""

@@ -23,7 +23,7 @@ class Server:
     Attributes:
         failures: the statuses of the next answers; `headers` come with them.
         echo_key: whether a failure repeats the key that it got.
-        models: what `/v1/models` lists.
+        models, models_status: what `/v1/models` lists, and its status.
         arrivals: when each request came, in s of `time.monotonic`.
     """
 
@@ -31,6 +31,7 @@ class Server:
     headers: dict[str, str] = field(default_factory=dict)
     echo_key: bool = False
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "m"}])
+    models_status: int = 200
     arrivals: list[float] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
@@ -59,7 +60,7 @@ class Server:
         return JSONResponse({"choices": [choice] * samples, "usage": {"completion_tokens": 7 * samples}})
 
     async def list_models(self) -> Response:
-        return JSONResponse({"object": "list", "data": self.models})
+        return JSONResponse({"object": "list", "data": self.models}, status_code=self.models_status)
 
     @property
     def url(self) -> str:

@@ -61,6 +61,12 @@ def calls(*asked_answered: tuple[float, float]) -> pd.DataFrame:
     return table
 
 
+def elsewhere(name: str, layout: str) -> DictConfig:
+    """Return an experiment's configuration with its solver elsewhere."""
+    overrides = [f"layout={layout}", "guidelines.solver.url=http://host:8000/v1", "guidelines.solver.model=its"]
+    return compose(name, overrides, environ={})
+
+
 def step(seconds: Mapping[str, float] = SECONDS, made: pd.DataFrame | None = None) -> Step:
     return Step(2, sum(seconds.values()), dict(seconds), Lengths(165, 600, 600), calls=made)
 
@@ -141,6 +147,28 @@ def test_who_was_busy_in_other_layouts() -> None:
     rollout, training, _ = lanes(split, step())
     assert rollout.bars == [(0.0, 20.0, "gen")]
     assert training.busy == 9.5  # it waits while it has no rollouts
+
+
+def test_a_solver_elsewhere_has_no_lane_and_its_calls_still_overlap() -> None:
+    config = elsewhere("numinamath30k-3b-300steps", "train-only-4")
+    made = step(made=calls((2, 6), (4, 10)))
+    (only,) = lanes(config, made)
+    assert only.bars[:2] == [(0.0, 4.0, "gen"), (10.0, 12.0, "old_log_prob")]
+    assert overlap(config, made) == 2
+
+
+def test_of_a_solver_elsewhere_nothing_is_estimated() -> None:
+    config = elsewhere("numinamath30k-3b-300steps-mathverify", "train-only-4")
+    model = Model(*shapes_of(config), gpus()["H100"], Lengths(165, 600, 600))
+    assert model.solver is None
+    assert model.generation(config)[1] == 0
+    assert set(model.floor(config)) <= {*SECONDS, "ref"}
+    one = changed(config, {"guidelines.solver.max_concurrency": 1})
+    assert predicted(config, step(), model, one) == pytest.approx(20.0)
+    found = best(config, step(), model, None, {})
+    assert found
+    assert "reward_model" not in str(found)
+    assert "split-1p2p1" not in str(found)
 
 
 def test_the_slowest_calls_and_what_they_hold_up() -> None:
@@ -299,11 +327,12 @@ def test_a_recorded_run_is_read_back(store: Path) -> None:
 
 
 def test_a_model_that_is_not_known_leaves_the_rest(store: Path) -> None:
-    config = changed(compose("quickstart", environ={}), {"actor_rollout_ref.model.path": "/gone"})
+    config = changed(elsewhere("quickstart", "cpu-train-only"), {"actor_rollout_ref.model.path": "/gone"})
     recorded(store, {1: timed(60.0), 2: timed(10.0)}, config, "FINISHED")
     found = of_run("tried")
     assert found.floor == {}
     assert any("actor_rollout_ref.model.path=/gone" in note for note in found.notes)
+    assert any("The solver runs elsewhere" in note and "Step 2 waited 2.0 s for it" in note for note in found.notes)
     assert [change.overrides for change in found.changes] == [("trainer.test_freq=10",)]
 
 

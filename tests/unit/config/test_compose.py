@@ -68,6 +68,10 @@ def test_validation_may_have_longer_solutions_and_the_solvers_context_has_room_f
         ("guidelines.alarms.limits.leek.above=0.1", "did you mean guidelines.alarms.limits.leak.above"),
         ("guidelines.alarms.webhook_env='https://hooks/T0'", "expected the name of an environment variable"),
         ("guidelines.solver.colour=red", "there is no such key"),
+        ("guidelines.solver.url=host:8000/v1", "no URL of a server; expected http://HOST:PORT/v1"),
+        ("guidelines.solver.url=[]", "an empty list"),
+        ("guidelines.solver.url=[http://a/v1,ftp://b]", "no URL of a server"),
+        ("guidelines.solver.key_env=SOLVER_KEY", "the run's own servers have no key"),
         ("what", "expected key=value"),
     ],
 )
@@ -121,6 +125,22 @@ def test_no_experiment_trusts_remote_code(name: str) -> None:
     trusts = [value for key, value in parameters(compose(name)).items() if key.endswith("trust_remote_code")]
     assert len(trusts) >= 2
     assert set(trusts) <= {"False", "None"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["guidelines.solver.url='http://me:hidden@host/v1'"],
+        ["guidelines.solver.url='https://host/v1?api-key=hidden'"],
+        ["guidelines.solver.url=http://host/v1", "guidelines.solver.key_env=sk-hidden"],
+        ["guidelines.solver.url=http://host/v1", "guidelines.solver.key_env=gsk_hidden"],
+        ["guidelines.solver.url=http://h/v1", "guidelines.solver.key_env=K", "+guidelines.environment.K=hidden"],
+    ],
+)
+def test_a_solvers_key_in_the_configuration_is_refused_and_not_repeated(overrides: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"recorded") as error:
+        compose("quickstart", overrides, environ={})
+    assert "hidden" not in str(error.value)
 
 
 def test_a_secret_in_the_configuration_is_refused() -> None:

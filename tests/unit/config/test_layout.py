@@ -23,6 +23,9 @@ EXPECTED = {
     "hybrid-4-shared": ([("0-3", "rollout + solver + training")], 4, 4, 4),
     "hybrid-2-shared": ([("0-1", "rollout + solver + training")], 2, 2, 2),
     "colocated-1": ([("0", "rollout + solver + training")], 1, 1, 1),
+    "train-only-1": ([("0", "rollout + training")], 1, 1, 0),
+    "train-only-4": ([("0-3", "rollout + training")], 4, 4, 0),
+    "cpu-train-only": ([("0", "rollout + training")], 1, 1, 0),
     "cpu": ([("0", "rollout + training"), ("1", "solver")], 2, 1, 1),
     "cpu-split-1p1-shared": ([("0", "training"), ("1", "rollout + solver")], 2, 1, 1),
     "cpu-hybrid-2-shared": ([("0-1", "rollout + solver + training")], 2, 2, 2),
@@ -53,6 +56,23 @@ def test_the_table_says_gpu_role_work_and_memory() -> None:
     ):
         assert any(all(word in line for word in words) for line in lines), words
     assert any("solver, 120 solutions" in line and "unknown" in line for line in lines)
+
+
+def test_a_solver_elsewhere_has_no_gpu_and_the_table_says_where_it_is() -> None:
+    console = Console(width=200, file=io.StringIO(), record=True)
+    urls = "http://a:8000/v1", "http://b:8000/v1"
+    config = compose(
+        "numinamath30k-3b-300steps-mathverify-fast",
+        ["layout=train-only-4", f"guidelines.solver.url=[{','.join(urls)}]", "guidelines.solver.model=models/x"],
+        environ={},
+    )
+    console.print(layout.table(config, {"rollout": 71.1, "training": 68.4}, " on H100"))
+    (line,) = (line for line in console.export_text().splitlines() if "solver" in line)
+    assert all(word in line for word in ("none", "solver, 120 solutions a step", *urls))
+    assert layout.solver_urls(config) == list(urls)
+    assert config.guidelines.solver.model == "models/x"
+    assert (layout.solver_gpus(config), layout.solver_in_turns(config)) == (0, False)
+    assert layout.logical_cpus(config) < layout.logical_cpus(with_layout("hybrid-3p1")) + 1
 
 
 @pytest.mark.parametrize(

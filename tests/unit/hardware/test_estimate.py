@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
+from rich.console import Console
 
 from analysis.benchmark import read_arms
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.config.layout import placements
-from guidelines_core.hardware.estimate import forecast, main, measured_step, measured_training
-from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
+from guidelines_core.hardware.estimate import forecast, main, measured_step, measured_training, report, typical_lengths
+from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, host_memory, memory
 from guidelines_core.hardware.shapes import Shape, find_shape, gpus
 from guidelines_core.hardware.timing import (
     MEASURED,
@@ -20,6 +22,7 @@ from guidelines_core.hardware.timing import (
     estimated_step,
     padded_sequences,
     run_seconds,
+    shapes_of,
     tokens_per_step,
 )
 from guidelines_core.paths import ROOT
@@ -217,3 +220,22 @@ def test_a_trainer_on_its_own_gpu_hides_the_shorter_of_rollout_and_training_unle
     whole = found.pop("step") - MEASURED.other
     training = sum(seconds for phase, seconds in found.items() if phase != "gen")
     assert whole == pytest.approx(max(found["gen"], training) if warm_up else found["gen"] + training)
+
+
+def test_a_solver_elsewhere_takes_no_gpu_no_memory_and_no_seconds_of_the_estimate() -> None:
+    name, elsewhere = "numinamath30k-3b-300steps", ["guidelines.solver.url=http://host:8000/v1"]
+    config = compose(name, ["layout=train-only-4", *elsewhere, "guidelines.solver.model=nobody/knows"], environ={})
+    own = compose(name, ["layout=hybrid-3p1"], environ={})
+    planner, solver = shapes_of(config)
+    assert solver is None
+    h100 = gpus()["H100"]
+    assert set(memory(config, planner, h100)) == {"training", "rollout"}
+    assert host_memory(config, planner, None)["solver"] == 0
+    found, with_own = (estimated_step(each, h100, LENGTHS, MEASURED) for each in (config, own))
+    assert found["gen"] < with_own["gen"]
+    line = forecast(config, h100)
+    hours = sum(run_seconds(config, planner, None, h100, typical_lengths(config), MEASURED).values()) / 3600
+    assert f"about {hours:,.1f} h (and what the solver elsewhere takes) on 4 x H100, {4 * hours:,.1f} GPU-hours" in line
+    console = Console(width=200, file=io.StringIO(), record=True)
+    report(config, h100, console)
+    assert "a solver that runs elsewhere are not in it" in " ".join(console.export_text().split())

@@ -54,6 +54,12 @@ def test_a_large_run_gets_what_its_share_of_the_gpu_leaves() -> None:
     assert sizes("layout=1p1", gpu=gpus()["H200"])[0] > rollout  # type: ignore[operator]
 
 
+def test_a_solver_elsewhere_has_no_cache_here() -> None:
+    rollout, solver = sizes("layout=train-only-1")
+    assert rollout == sizes("layout=1p1")[0]
+    assert solver is None
+
+
 def test_a_size_that_is_given_stays() -> None:
     assert sizes(f"actor_rollout_ref.rollout.{KEY}=12884901888")[0] == 12884901888
 

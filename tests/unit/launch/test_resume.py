@@ -61,6 +61,25 @@ def test_how_the_same_work_is_done_may_change() -> None:
     assert {line.split(":")[0] for line in allowed} >= ALLOWED.keys()
 
 
+def test_a_solver_elsewhere_may_move_and_its_model_may_not_change() -> None:
+    def at(*words: str) -> dict[str, str]:
+        overrides = ["layout=cpu-train-only", *(f"guidelines.solver.{word}" for word in words)]
+        return parameters(compose(NAME, overrides, environ={}))
+
+    was = at("url=http://a:1/v1", "model=its")
+    two = at("url=[http://b:2/v1,http://c:3/v1]", "model=its")
+    for before, now in (
+        (was, at("url=http://b:2/v1", "key_env=SOLVER_KEY", "model=its")),
+        (two, at("url=[http://d:4/v1,http://e:5/v1]", "model=its")),
+    ):
+        allowed, refused = changes(before, now)
+        assert refused == []
+        assert len(allowed) == 2
+    assert changes(was, two)[1] == changes(two, was)[1] == []
+    _, refused = changes(was, at("url=http://a:1/v1", "model=another"))
+    assert [line.split("=")[0] for line in refused] == ["guidelines.solver.model", "reward.reward_model.model_path"]
+
+
 def test_a_key_that_only_one_version_knows_is_no_change() -> None:
     assert changes({"a": "1", "gone": "2"}, {"a": "1", "new": "3"}) == ([], [])
 

@@ -393,6 +393,11 @@ def test_prompts_that_leave_no_room_are_found() -> None:
     config.data.max_prompt_length = 64
     (finding,) = list(prompt_findings(config))
     assert finding.key == "data.max_prompt_length"
+    # A solver elsewhere has no files here.
+    config.reward.reward_model.enable, config.guidelines.solver.model = False, "nobody/knows"
+    assert list(prompt_findings(config)) == [finding]
+    config.data.max_prompt_length, engine.max_model_len = 3072, 1
+    assert list(prompt_findings(config)) == []
 
 
 def test_a_store_that_cannot_be_written_to_is_found(tmp_path: Path) -> None:

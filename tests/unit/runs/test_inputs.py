@@ -36,6 +36,16 @@ def test_every_input_has_a_digest_that_its_place_does_not_change(tmp_path: Path)
     assert inputs.digests(config_in(tmp_path / "b")) == first
 
 
+def test_a_folder_with_the_name_of_a_solver_elsewhere_is_no_input(tmp_path: Path) -> None:
+    made(tmp_path)
+    words = ["layout=cpu-train-only", "guidelines.solver.url=http://host:8000/v1"]
+    own, elsewhere = (
+        compose("tiny", [*more, f"guidelines.solver.model={tmp_path / 'model'}"], environ={}) for more in ([], words)
+    )
+    assert "guidelines.solver.model" in inputs.digests(own)
+    assert "guidelines.solver.model" not in inputs.digests(elsewhere)
+
+
 def test_other_content_is_a_change(tmp_path: Path) -> None:
     config = made(tmp_path)
     first = inputs.digests(config)

@@ -13,7 +13,7 @@ import pytest
 from guidelines_core.prompts import solver_messages
 from guidelines_core.solver import client as solver_module
 from guidelines_core.solver.client import Solver, SolverError
-from guidelines_core.solver.probe import gives_a_token
+from guidelines_core.solver.probe import no_token
 from tests.support.solver_server import Server, serving, several, whole
 
 
@@ -54,7 +54,7 @@ def test_the_environments_proxy_is_not_asked(server: Server, monkeypatch: pytest
         monkeypatch.delenv(name, raising=False)
     [solution] = ask(server)
     assert solution.tokens
-    assert gives_a_token(server.address, "m", within_s=5.0)
+    assert None is no_token(server.address, "m", within_s=5.0)
 
 
 def test_server_errors_are_retried(server: Server) -> None:
@@ -285,10 +285,10 @@ def test_requests_go_to_the_server_with_the_fewest_and_follow_one_that_moved(ser
 
 
 def test_a_token_is_asked_for_to_see_whether_a_server_lives(server: Server) -> None:
-    assert gives_a_token(server.address, "m", within_s=2.0)
+    assert None is no_token(server.address, "m", within_s=2.0)
     assert server.requests[0]["max_tokens"] == 1
     server.failures = [500]
-    assert not gives_a_token(server.address, "m", within_s=2.0)
-    assert not gives_a_token("127.0.0.1:9", "m", within_s=2.0)
+    assert no_token(server.address, "m", within_s=2.0)
+    assert no_token("127.0.0.1:9", "m", within_s=2.0)
     server.delay_s = 1.0
-    assert not gives_a_token(server.address, "m", within_s=0.3)
+    assert no_token(server.address, "m", within_s=0.3)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from guidelines_core.prompts import solver_messages
 from guidelines_core.solver.client import Solver, SolverError
-from guidelines_core.solver.probe import gives_a_token
+from guidelines_core.solver.probe import no_token
 from guidelines_core.solver.response import retry_after
 from guidelines_core.solver.servers import AVOIDED_S, KeyMissingError, Servers, key_of, url_fault
 from tests.support.solver_server import serving
@@ -80,7 +80,7 @@ def test_the_key_is_sent_and_no_error_repeats_it() -> None:
         server.failures = [503] * 9
         [late], _ = ask([server.url], key=KEY, deadline_s=1.0)
         server.failures = []
-        assert gives_a_token(server.url, "m", within_s=5.0, key=KEY)
+        assert None is no_token(server.url, "m", within_s=5.0, key=KEY)
     assert set(server.keys) == {f"Bearer {KEY}"}
     assert "HTTP status 401" in str(refused)
     assert "***" in str(refused)

@@ -1,0 +1,163 @@
+"""Can the servers at some URLs be the solver? Asks each for its models and for one token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import httpx
+import tenacity
+
+from guidelines_core.solver.response import GarbledError, in_words, passing, read
+from guidelines_core.solver.servers import CONNECT_S, KeyMissingError, base_url, key_of, network, without_key
+
+LIST_S, TOKEN_S = 10.0, 40.0
+"""Seconds for a server's list of models, and for its first token, tries again included."""
+
+NAMED = 10
+"""How many of a server's models are named, nearest first."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the servers are wanted for.
+
+    Attributes:
+        urls: the servers.
+        model: the name that they know the solver's model by.
+        key_env: the environment variable with their key, None without.
+        samples: solutions in one request.
+        temperature: of sampling.
+        seeded: whether requests have a seed.
+        context: tokens of the longest prompt and solution together.
+    """
+
+    urls: Sequence[str]
+    model: str
+    key_env: str | None
+    samples: int
+    temperature: float
+    seeded: bool
+    context: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why the servers cannot be the solver.
+
+    Attributes:
+        key: the key of `guidelines.solver` that it is about.
+        value: its value, or the URL in question.
+        reason: what was found.
+        remedy: what to do.
+    """
+
+    key: str
+    value: object
+    reason: str
+    remedy: str
+
+
+def faults(wanted: Wanted) -> list[Fault]:
+    """Return what is wrong with the servers, for each at most one fault; none if they can be the solver."""
+    try:
+        key = key_of(wanted.key_env)
+    except KeyMissingError as error:
+        return [Fault("key_env", wanted.key_env, str(error), "export it where the run is started")]
+    with ThreadPoolExecutor(len(wanted.urls)) as pool:
+        found = pool.map(lambda url: next(_faults(url, wanted, key), None), wanted.urls)
+    return [fault for fault in found if fault is not None]
+
+
+def _faults(url: str, wanted: Wanted, key: str | None) -> Iterator[Fault]:
+    """Yield what is wrong with one server, the plainest first."""
+    timeout = httpx.Timeout(LIST_S, connect=min(LIST_S, CONNECT_S))
+    with httpx.Client(timeout=timeout, **network([url], key)) as client:
+        try:
+            listed = client.get(f"{base_url(url)}/models")
+        except httpx.HTTPError as error:
+            yield Fault("url", url, f"no server answers there: {without_key(in_words(error), key)}",
+                        "start it, or mend host, port or the environment's proxy")  # fmt: skip
+            return
+        if listed.status_code in (401, 403):
+            yield _refused(url, wanted, listed, key)
+        # A server need not list its models.
+        if listed.status_code == 200:
+            yield from _model_faults(url, wanted, listed)
+        try:
+            _one_token(client, url, wanted)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in (401, 403):
+                yield _refused(url, wanted, error.response, key)
+            yield Fault("url", url, f"it writes no token: {without_key(in_words(error), key)}", _remedy(url, wanted))
+        except (httpx.HTTPError, GarbledError) as error:
+            yield Fault("url", url, f"it writes no token: {without_key(in_words(error), key)}", _remedy(url, wanted))
+
+
+def _refused(url: str, wanted: Wanted, response: httpx.Response, key: str | None) -> Fault:
+    said = without_key(response.text[:200], key)
+    reason = f"{url} refuses {'the key in it' if wanted.key_env else 'requests without a key'}: "
+    return Fault("key_env", wanted.key_env, f"{reason}HTTP status {response.status_code}, {said!r}",
+                 "name the environment variable that holds its key")  # fmt: skip
+
+
+def _model_faults(url: str, wanted: Wanted, listed: httpx.Response) -> Iterator[Fault]:
+    """Yield a fault if the server does not list the model, or lists it with too short a context."""
+    try:
+        models: dict[str, Any] = {str(model["id"]): model for model in listed.json()["data"]}
+    except (ValueError, LookupError, TypeError):
+        yield Fault("url", url, f"its /models is no list of models: {listed.text[:200]!r}",
+                    "give the URL of an OpenAI-compatible server, such as http://HOST:PORT/v1")  # fmt: skip
+        return
+    if wanted.model not in models:
+        near = get_close_matches(wanted.model, models, n=NAMED, cutoff=0)
+        more = f" and {len(models) - len(near)} more" if len(models) > len(near) else ""
+        yield Fault("model", wanted.model, f"{url} serves {', '.join(near) or 'no model'}{more}",
+                    f"did you mean {near[0]}?" if near else "have it serve the model")  # fmt: skip
+        return
+    # vLLM's own field.
+    context = models[wanted.model].get("max_model_len")
+    if isinstance(context, int) and context < wanted.context:
+        yield Fault(
+            "url",
+            url,
+            f"it takes {context} tokens, and the longest question, guideline and solution are {wanted.context}",
+            f"start it with --max-model-len {wanted.context}, or lower data.max_prompt_length, "
+            "data.max_response_length or guidelines.solver.max_tokens",
+        )
+
+
+def _one_token(client: httpx.Client, url: str, wanted: Wanted) -> None:
+    """Have the server write one token, asked for as a solution is."""
+    request = {
+        "model": wanted.model,
+        "messages": [{"role": "user", "content": "1"}],
+        "max_tokens": 1,
+        "temperature": wanted.temperature,
+        **({"seed": 0} if wanted.seeded else {}),
+        **({"n": wanted.samples} if wanted.samples > 1 else {}),
+    }
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception(passing),
+        stop=tenacity.stop_after_delay(TOKEN_S / 2),
+        wait=tenacity.wait_fixed(1),
+        reraise=True,
+    ):
+        with attempt:
+            answer = client.post(f"{base_url(url)}/chat/completions", json=request, timeout=TOKEN_S / 2)
+            read(answer, seed=None, samples=wanted.samples)
+
+
+def _remedy(url: str, wanted: Wanted) -> str:
+    """Return what to try where a server that answers writes no token."""
+    ideas = ["look at its log"]
+    if not url.rstrip("/").endswith("/v1"):
+        ideas.append("end the URL in /v1")
+    if wanted.samples > 1:
+        ideas.append("give guidelines.solver.samples=1 where it knows no `n`")
+    if wanted.seeded:
+        ideas.append("give guidelines.solver.seed=null where it knows no `seed`")
+    return ", or ".join(ideas)
