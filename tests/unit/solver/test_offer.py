@@ -131,7 +131,7 @@ def test_a_key_is_sent_and_a_wrong_or_missing_one_is_an_error(server: Server, mo
     server.echo_key, server.failures = True, [401]
     found = only(faults(wanted(server, key_env="SOLVER_KEY")))
     assert (found.key, found.value) == ("key_env", "SOLVER_KEY")
-    assert "refuses the key in it: HTTP status 401" in found.reason
+    assert "refuses the key in SOLVER_KEY: HTTP status 401" in found.reason
     assert KEY not in str(found)
     server.failures = [403]
     assert "refuses requests without a key" in only(faults(wanted(server))).reason
