@@ -1,7 +1,7 @@
 """Measures the worth of guidelines: the same problems without one, with the untrained and with the trained planner's.
 
-    python analysis/lift.py RUN [--checkpoint STEP|best|last] [--data FILE …] [--solver MODEL] [--problems N] \
-        [--samples K] [--out DIR] [--json [FILE]] [--html FILE]
+    python analysis/lift.py RUN [--checkpoint STEP|best|last] [--data FILE …] [--solver MODEL|URL#MODEL] \
+        [--solver-key-env NAME] [--problems N] [--samples K] [--out DIR] [--json [FILE]] [--html FILE]
 
 RUN is a run's id or name; a bare name means its newest FINISHED top-level run. FILE is a benchmark's .jsonl, .json or
 .parquet, or `word-problems` for new ones; the default is the run's validation problems. Problems that the run was
@@ -17,6 +17,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from analysis.lifts import report as lift_report
-from analysis.lifts.arms import NONE, TRAINED, UNTRAINED, GenerationFailed, Plan, measure
+from analysis.lifts.answers import GenerationFailed, Plan
+from analysis.lifts.arms import NONE, TRAINED, UNTRAINED, measure
 from analysis.lifts.data import Problems, load, trained_on
+from analysis.lifts.elsewhere import Elsewhere, name_of, parse, solver_of, unfit
 from analysis.lifts.stats import Lift, lift
 from analysis.pages import output
 from analysis.store import runs
@@ -52,7 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", default="best", metavar="STEP|best|last",
                         help="the trained planner; best: by validation accuracy (default)")  # fmt: skip
     parser.add_argument("--data", nargs="+", metavar="FILE", help="problems (default: the run's validation)")
-    parser.add_argument("--solver", metavar="MODEL", help="another solver beside the run's own")
+    parser.add_argument(
+        "--solver",
+        metavar="MODEL|URL#MODEL",
+        help="another solver beside the run's own: its folder or hub id, or a server and its model",
+    )
+    parser.add_argument(
+        "--solver-key-env", metavar="NAME", help="the environment variable with the key of --solver's server"
+    )
     parser.add_argument("--problems", type=_positive, metavar="N", help="the first N of each file (default: all)")
     parser.add_argument(
         "--samples", type=_positive, default=1, metavar="K", help="answers for each problem (default 1)"
@@ -92,15 +102,22 @@ def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict
         raise LiftRefused(f"run {run.id}: its directory {directory} is gone: give --out DIR to keep the answers in")
     out = (given.out or directory / "lift").resolve()
     checkpoint = chosen(given.checkpoint, directory)
-    solvers = [str(config.guidelines.solver.model)]
-    if given.solver and model_location(given.solver) not in solvers:
-        solvers.append(model_location(given.solver))
+    solvers = [solver_of(config)]
+    if given.solver and (other := other_solver(given.solver, given.solver_key_env)) not in solvers:
+        solvers.append(other)
     planner = str(config.actor_rollout_ref.model.path)
-    for model in {planner, *solvers}:
+    for model in {planner, *(solver for solver in solvers if isinstance(solver, str))}:
         if config_file(model) is None:
             raise LiftRefused(f"model {model} is not on this machine: fetch it, or name another run or --solver")
-    if len({Path(solver).name for solver in solvers}) < len(solvers):
-        raise LiftRefused(f"--solver {given.solver}: it has the name of the run's own solver: rename its folder")
+    if len({name_of(solver) for solver in solvers}) < len(solvers):
+        raise LiftRefused(
+            f"--solver {given.solver}: it has the name of the run's own solver: rename its folder, or have its server "
+            "give its model another name"
+        )
+    plan = Plan(config, {}, solvers, given.samples, out)
+    for solver in solvers:
+        if isinstance(solver, Elsewhere) and (faults := unfit(solver, config, plan.temperatures[1])):
+            raise LiftRefused("\n".join(faults))
     sets = problem_sets(config, run, given)
     if (version := run.tags.get("guidelines.prompts", PROMPTS_VERSION)) != PROMPTS_VERSION:
         console.print(f"note: the run had prompts {version}; it is asked with today's, {PROMPTS_VERSION}", style="dim")
@@ -109,8 +126,8 @@ def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict
         console.print(f"note: no checkpoint in {directory}: the trained planner is left out", style="dim")
     else:
         planners[TRAINED] = str(merged(config, checkpoint.folder, out, console))
+    plan = replace(plan, planners=planners)
     step = checkpoint.step if checkpoint else None
-    plan = Plan(config, planners, solvers, given.samples, out)
     results = {}
     for problems in sets:
         rows = measure(plan, problems.problems, console)
@@ -120,6 +137,20 @@ def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict
         record(run, result, out)
         results[problems.label] = result
     return results
+
+
+def other_solver(text: str, key_env: str | None) -> str | Elsewhere:
+    """Return the solver that `--solver` names.
+
+    Raises:
+        LiftRefused: it is a URL, and not as expected.
+    """
+    if "://" not in text:
+        return model_location(text)
+    try:
+        return parse(text, key_env)
+    except ValueError as error:
+        raise LiftRefused(f"--solver: {error}") from error
 
 
 def problem_sets(config: DictConfig, run: runs.Run, given: argparse.Namespace) -> list[Problems]:

@@ -21,7 +21,12 @@ OWN = {2: "1p1", 4: "hybrid-3p1"}
 def layouts(config: DictConfig, model: Model) -> Iterator[Idea]:
     """Yield the other layouts of as many GPUs: the solver elsewhere, and rollout and training side by side."""
     needed, own = layout.gpus_needed(config), layout.solver_gpus(config)
-    if layout.solver_elsewhere(config) or needed not in OWN or own > 1 or config.reward.reward_model.rollout.tensor_model_parallel_size > 1:
+    if (
+        layout.solver_elsewhere(config)
+        or needed not in OWN
+        or own > 1
+        or config.reward.reward_model.rollout.tensor_model_parallel_size > 1
+    ):
         return
     name = f"hybrid-{needed}-shared" if own else OWN[needed]
     pool = _layout("hybrid-4-shared" if own else "_gpu").reward.reward_model

@@ -238,6 +238,9 @@ def _url_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(key, None, "this layout has no place for the solver",
                     "give the URL of an OpenAI-compatible server, such as http://HOST:PORT/v1, or take a layout with a "
                     "solver: layout=1p1, colocated-1 or cpu")  # fmt: skip
+    if layout.solver_elsewhere(config) and layout.beside_solver(config):
+        yield error("guidelines.rollout_beside_solver", True, "the solver runs elsewhere and has no GPUs here",
+                    "leave it out")  # fmt: skip
     if urls and not layout.solver_elsewhere(config):
         yield error(key, ", ".join(urls), "this layout starts the run's own solver, which nobody would ask",
                     f"take {train_only}, or leave the URL out")  # fmt: skip

@@ -27,6 +27,10 @@ class SolverError(RuntimeError):
     """The solver gave no answer: it is gone, refused the request, or a deadline passed."""
 
 
+class RefusedError(SolverError):
+    """The solver refused the request; the same request would be refused again."""
+
+
 class Solver:
     """OpenAI-style chat servers, asked by at most `max_concurrency` requests at a time.
 
@@ -89,25 +93,34 @@ class Solver:
         self._servers.relocate(addresses)
 
     async def solve(
-        self, messages: list[Message], *, temperature: float, samples: int = 1, max_tokens: int | None = None
+        self,
+        messages: list[Message],
+        *,
+        temperature: float,
+        samples: int = 1,
+        max_tokens: int | None = None,
+        seed: int | None = None,
     ) -> list[Solution]:
         """Return the solver's `samples` answers to `messages`, from one request, which reads the prompt once.
 
-        Each has at most `max_tokens` tokens, the client's own limit unless given.
+        Each has at most `max_tokens` tokens, the client's own limit unless given. `seed` is that of the sampling, and
+        follows from the client's own and the text unless given.
 
         Raises:
             SolverError: no answer came before a deadline, or the server refused the request.
         """
+        if seed is None and self._seed is not None:
+            seed = request_seed(self._seed, messages)
         request = {
             "model": self._model,
             "messages": messages,
             "max_tokens": max_tokens or self._max_tokens,
             "temperature": temperature,
-            **({} if self._seed is None else {"seed": request_seed(self._seed, messages)}),
+            **({} if seed is None else {"seed": seed}),
             **({"n": samples} if samples > 1 else {}),
             **self._fixed_length,
         }
-        if self._seed is None and temperature > 0:
+        if seed is None and temperature > 0:
             self.counts["asked"] += 1
             return await self._answer(request)
         key = json.dumps(request)
@@ -169,7 +182,7 @@ class Solver:
             except httpx.HTTPStatusError as error:
                 # Built from text: an httpx error holds the request and does not pickle through Ray.
                 said = f"HTTP status {error.response.status_code}, {error.response.text[:500]}"
-                raise SolverError(f"the solver refused the request: {without_key(said, self._key)}") from None
+                raise RefusedError(f"the solver refused the request: {without_key(said, self._key)}") from None
 
     async def _post(self, request: dict[str, Any]) -> list[Solution]:
         clock = asyncio.get_running_loop().time

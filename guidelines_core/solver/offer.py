@@ -17,6 +17,9 @@ from guidelines_core.solver.servers import CONNECT_S, KeyMissingError, base_url,
 LIST_S, TOKEN_S = 10.0, 40.0
 """Seconds for a server's list of models, and for its first token, tries again included."""
 
+MORE = 256
+"""Tokens that the solver's prompt may have beside the planner's, as in experiments/conf/base.yaml."""
+
 NAMED = 10
 """How many of a server's models are named, nearest first."""
 
@@ -125,7 +128,7 @@ def _model_faults(url: str, wanted: Wanted, listed: httpx.Response) -> Iterator[
             "url",
             url,
             f"it takes {context} tokens, and the longest question, guideline and solution are {wanted.context}",
-            f"start it with --max-model-len {wanted.context}, or lower data.max_prompt_length, "
+            f"start it with --max-model-len {wanted.context + MORE}, or lower data.max_prompt_length, "
             "data.max_response_length or guidelines.solver.max_tokens",
         )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.lifts.arms import engine_of
+from analysis.lifts.answers import engine_of
 from guidelines_core.config.compose import compose
 from guidelines_core.data.dataset import prepare
 from guidelines_core.models.bundled import ensure_model

@@ -21,7 +21,7 @@ class Server:
     """An OpenAI-style server that answers as it is told.
 
     Attributes:
-        failures: the statuses of the next answers; `headers` come with them.
+        failures: the statuses of the next answers; `headers` come with them, and what is `said`.
         echo_key: whether a failure repeats the key that it got.
         models, models_status: what `/v1/models` lists, and its status.
         arrivals: when each request came, in s of `time.monotonic`.
@@ -29,6 +29,7 @@ class Server:
 
     failures: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    said: str = "told to fail"
     echo_key: bool = False
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "m"}])
     models_status: int = 200
@@ -53,7 +54,7 @@ class Server:
         if self.bodies:
             return Response(self.bodies.pop(0), media_type="application/json")
         if self.failures:
-            said = {"error": "told to fail"} | ({"key": self.keys[-1]} if self.echo_key else {})
+            said = {"error": self.said} | ({"key": self.keys[-1]} if self.echo_key else {})
             return JSONResponse(said, status_code=self.failures.pop(0), headers=self.headers)
         choice = {"message": {"content": "\\boxed{4}"}, "finish_reason": "length"}
         samples = asked.get("n", 1)

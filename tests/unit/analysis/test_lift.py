@@ -16,7 +16,8 @@ from scipy import stats
 
 from analysis import lift as entry
 from analysis.lifts import page as lift_page
-from analysis.lifts.arms import NONE, TRAINED, UNTRAINED, Plan, engine_of, planner_sampling, solver_sampling
+from analysis.lifts.answers import Plan, engine_of, planner_sampling, solver_sampling
+from analysis.lifts.arms import NONE, TRAINED, UNTRAINED
 from analysis.lifts.data import Problems, load, trained_on
 from analysis.lifts.report import Result, notes, show, verdict
 from analysis.lifts.stats import Lift, arm, examples, lift, pass_at

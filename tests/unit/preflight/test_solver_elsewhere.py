@@ -62,6 +62,9 @@ def test_nothing_is_asked_for_a_solver_elsewhere() -> None:
 def test_a_trainer_whose_rollout_has_its_own_gpus_takes_a_solver_elsewhere() -> None:
     mini = "actor_rollout_ref.actor.ppo_mini_batch_size=30"
     split = ["layout=split-1p2p1", mini, "reward.reward_model.enable=False", URL]
+    beside = [*split, "guidelines.rollout_beside_solver=True"]
+    found = errors(config_findings(composed(*beside, name=f"{REFERENCE}-fast")))
+    assert "guidelines.rollout_beside_solver" in [finding.key for finding in found]
     assert errors(config_findings(composed(*split, name=f"{REFERENCE}-fast"))) == []
 
 

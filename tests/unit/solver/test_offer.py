@@ -73,7 +73,7 @@ def test_a_context_that_is_too_short_is_an_error(server: Server) -> None:
     server.models = [{"id": "m", "max_model_len": 999}]
     found = only(faults(wanted(server)))
     assert "takes 999 tokens" in found.reason
-    assert "--max-model-len 1000" in found.remedy
+    assert "--max-model-len 1256" in found.remedy
 
 
 def test_a_server_without_a_list_of_models_is_asked_for_a_token_alone(server: Server) -> None:
