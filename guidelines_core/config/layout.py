@@ -88,7 +88,7 @@ def solver_in_turns(config: DictConfig) -> bool:
 def solver_gpus(config: DictConfig) -> int:
     """Return the GPUs that only the solver uses: none if it shares the training GPUs or runs elsewhere."""
     pool = config.reward.reward_model
-    return int(pool.n_gpus_per_node * pool.nnodes) if pool.enable and pool.enable_resource_pool else 0
+    return int(pool.n_gpus_per_node * pool.nnodes) if pool.enable_resource_pool else 0
 
 
 def solver_engines(config: DictConfig) -> int:

@@ -194,8 +194,7 @@ def _pool_findings(config: DictConfig) -> Iterator[Finding]:
     pool = config.reward.reward_model
     engine = pool.rollout
     yield from _url_findings(config)
-    own = pool.enable and pool.enable_resource_pool
-    if own and (pool.n_gpus_per_node < 1 or pool.nnodes < 1):
+    if pool.enable_resource_pool and (pool.n_gpus_per_node < 1 or pool.nnodes < 1):
         yield error(
             f"{POOL}.n_gpus_per_node", pool.n_gpus_per_node, "the solver's pool is empty", "give 1, and nnodes=1"
         )
@@ -238,6 +237,9 @@ def _url_findings(config: DictConfig) -> Iterator[Finding]:
         yield error(key, None, "this layout has no place for the solver",
                     "give the URL of an OpenAI-compatible server, such as http://HOST:PORT/v1, or take a layout with a "
                     "solver: layout=1p1, colocated-1 or cpu")  # fmt: skip
+    if layout.solver_elsewhere(config) and config.reward.reward_model.enable_resource_pool:
+        yield error(f"{POOL}.enable_resource_pool", True, "the solver runs elsewhere, and GPUs would be kept for it",
+                    "give False")  # fmt: skip
     if layout.solver_elsewhere(config) and layout.beside_solver(config):
         yield error("guidelines.rollout_beside_solver", True, "the solver runs elsewhere and has no GPUs here",
                     "leave it out")  # fmt: skip

@@ -16,6 +16,7 @@ from guidelines_core.preflight.machine import cluster_findings, main_memory_find
 from tests.support.solver_server import serving
 
 REFERENCE = "numinamath30k-3b-300steps-mathverify"
+POOL = "reward.reward_model.enable_resource_pool"
 URL = "guidelines.solver.url=http://127.0.0.1:9/v1"
 
 
@@ -59,9 +60,14 @@ def test_nothing_is_asked_for_a_solver_elsewhere() -> None:
     assert errors([*config_findings(on_cpu), *cluster_findings(on_cpu, 2)]) == []
 
 
+def test_gpus_that_are_kept_for_a_solver_elsewhere_are_an_error() -> None:
+    found = errors(config_findings(composed("layout=train-only-1", URL, f"{POOL}=True", name=REFERENCE)))
+    assert [finding.key for finding in found] == [POOL]
+
+
 def test_a_trainer_whose_rollout_has_its_own_gpus_takes_a_solver_elsewhere() -> None:
     mini = "actor_rollout_ref.actor.ppo_mini_batch_size=30"
-    split = ["layout=split-1p2p1", mini, "reward.reward_model.enable=False", URL]
+    split = ["layout=split-1p2p1", mini, "reward.reward_model.enable=False", f"{POOL}=False", URL]
     beside = [*split, "guidelines.rollout_beside_solver=True"]
     found = errors(config_findings(composed(*beside, name=f"{REFERENCE}-fast")))
     assert "guidelines.rollout_beside_solver" in [finding.key for finding in found]
