@@ -91,9 +91,7 @@ def planner_sampling(plan: Plan, temperature: float) -> dict[str, Any]:
     return {"temperature": temperature, "top_p": source.top_p, "top_k": source.top_k, "max_tokens": limit}
 
 
-def solver_request(
-    plan: Plan, solver: str | Elsewhere, temperature: float
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def solver_request(plan: Plan, solver: str | Elsewhere, temperature: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return vLLM's arguments for the solver's engine, none for a server elsewhere, and how solutions are sampled."""
     sampling = solver_sampling(plan, temperature)
     if isinstance(solver, Elsewhere):
