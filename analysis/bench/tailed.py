@@ -43,12 +43,18 @@ class TailedSolver(Solver):
     _drawn = 0
 
     async def solve(
-        self, messages: list[Message], *, temperature: float, samples: int = 1, max_tokens: int | None = None
+        self,
+        messages: list[Message],
+        *,
+        temperature: float,
+        samples: int = 1,
+        max_tokens: int | None = None,
+        seed: int | None = None,
     ) -> list[Solution]:
         """Return the answers to a request, each of the request's drawn length."""
         self._drawn += 1
         length = tailed_length((self._drawn,), max_tokens or self._max_tokens)
-        return await super().solve(messages, temperature=temperature, samples=samples, max_tokens=length)
+        return await super().solve(messages, temperature=temperature, samples=samples, max_tokens=length, seed=seed)
 
 
 class TailedScorer(Scorer):

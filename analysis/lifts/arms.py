@@ -52,13 +52,13 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
         task = Task(names[kind], f"guidelines of the {kind} planner", chats)
         guidelines[kind] = ask(plan, model, engine, asked, [task], console)[task.name]
     parts = []
-    for model in plan.solvers:
-        engine, asked = solver_request(plan, model, solver_temperature)
+    for solver in plan.solvers:
+        engine, asked = solver_request(plan, solver, solver_temperature)
         tasks = {}
         for kind, written in guidelines.items():
             given = {key: answer["text"] for key, answer in written.items() if answer["finish"] != TOO_LONG}
             tasks[kind] = Task(
-                f"solutions-{kind}-{_digest(model, asked, engine, style, names[kind])}",
+                f"solutions-{kind}-{_digest(str(solver), asked, engine, style, names[kind])}",
                 f"solutions with {DESCRIBED[kind]}",
                 {
                     key: solver_messages(problem.question, given.get(key), style)
@@ -66,10 +66,10 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
                     if kind == NONE or key in given
                 },
             )
-        solutions = ask(plan, model, engine, asked, list(tasks.values()), console)
+        solutions = ask(plan, solver, engine, asked, list(tasks.values()), console)
         for kind, task in tasks.items():
             rows = _rows(ids, guidelines[kind], solutions[task.name])
-            parts.append(rows.assign(solver=name_of(model), kind=kind))
+            parts.append(rows.assign(solver=name_of(solver), kind=kind))
     return graded(pd.concat(parts, ignore_index=True), plan.config, console)
 
 
