@@ -44,10 +44,10 @@ def findings(config: DictConfig, *, dry_run: bool) -> Iterator[Finding]:
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "the reward": lambda: reward_findings(config, imports_verl=imports_verl),
         "the hub": lambda: _hub_findings(config),
-        "the solver's servers": lambda: server_findings(config),
         "MLflow's store": lambda: store_findings(uri, config.trainer.project_name, dry_run=dry_run),
         "the prompts": lambda: prompt_findings(config),
         "the values": lambda: value_findings(config),
+        "the solver's servers": lambda: server_findings(config),
         "verl's own check": lambda: _verl_findings(config) if imports_verl else iter(()),
     }
     for name, check in checks.items():

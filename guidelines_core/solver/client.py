@@ -187,7 +187,8 @@ class Solver:
     async def _post(self, request: dict[str, Any]) -> list[Solution]:
         clock = asyncio.get_running_loop().time
         while (pause := self._servers.opens() - clock()) > 0:
-            await asyncio.sleep(pause)
+            # Not to its end at once: there may be other servers before.
+            await asyncio.sleep(min(pause, 1.0))
         address = self._servers.take(clock())
         self.most_in_flight = max(self.most_in_flight, self._servers.in_flight)
         try:

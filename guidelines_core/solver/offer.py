@@ -14,7 +14,7 @@ import tenacity
 from guidelines_core.solver.response import GarbledError, in_words, passing, read
 from guidelines_core.solver.servers import CONNECT_S, KeyMissingError, base_url, key_of, network, without_key
 
-LIST_S, TOKEN_S = 10.0, 40.0
+LIST_S, TOKEN_S = 10.0, 30.0
 """Seconds for a server's list of models, and for its first token, tries again included."""
 
 MORE = 256
