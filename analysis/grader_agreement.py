@@ -36,10 +36,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Agreement of the graders with verdicts decided by hand.")
     parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "tests/support/grading_corpus.tsv"])
     output.add_json(parser)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with GradingPool(deadline=60) as pool:
-        results = {file.name: report(file, pool, output.console(given)) for file in given.files}
-    output.write_json(given, results)
+        results = {file.name: report(file, pool, output.console(options)) for file in options.files}
+    output.write_json(options, results)
     return int(any(result["kind"]["all"]["math_verify"]["false_correct"] for result in results.values()))
 
 

@@ -46,17 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gpu", help="the GPU of the run, for the JSON")
     parser.add_argument("--command", help="the command of the run, for the JSON")
     parser.add_argument("--out", type=Path, help="a JSON file")
-    given = parser.parse_args(arguments)
-    found = learned(given.run)
+    options = parser.parse_args(arguments)
+    found = learned(options.run)
     if not found["steps"]:
-        print(f"{given.run}: no trained step in logs/attempt-*.jsonl; give a run's directory", file=sys.stderr)
+        print(f"{options.run}: no trained step in logs/attempt-*.jsonl; give a run's directory", file=sys.stderr)
         return 2
-    Console().print(table(windows(pd.DataFrame(found["steps"]), given.window)))
+    Console().print(table(windows(pd.DataFrame(found["steps"]), options.window)))
     print(json.dumps(found["validation"], indent=1))
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"gpu": given.gpu, "command": given.command, **found}, indent=1) + "\n"
-        given.out.write_text(text, encoding="utf-8")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"gpu": options.gpu, "command": options.command, **found}, indent=1) + "\n"
+        options.out.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON of the arms")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep run, store and checkpoints here")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="the experiment's overrides")
-    given = parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-learning-") as folder:
-            measured = one_arm((given.keep or Path(folder)).resolve(), given)
+            measured = one_arm((options.keep or Path(folder)).resolve(), options)
     except ArmFailed as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -66,16 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     arms = [measured]
-    if given.out:
-        kept = json.loads(given.out.read_text(encoding="utf-8"))["arms"] if given.out.exists() else []
+    if options.out:
+        kept = json.loads(options.out.read_text(encoding="utf-8"))["arms"] if options.out.exists() else []
         arms = with_arm(kept, measured)
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
     Console().print(table(arms))
     return 0
 
 
-def one_arm(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+def one_arm(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return the arm's entry: what was run, where, its curve, and the lift of its last checkpoint.
 
     Raises:
@@ -83,20 +83,20 @@ def one_arm(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    directory = folder / given.arm
-    command = ["experiments/run.py", "--name", given.name, *given.overrides]
+    directory = folder / options.arm
+    command = ["experiments/run.py", "--name", options.name, *options.overrides]
     print("python", shlex.join(command), flush=True)
     began = time.monotonic()
-    code = train([*command, f"trainer.default_local_dir={directory}"], environment, 60 * given.minutes)
+    code = train([*command, f"trainer.default_local_dir={directory}"], environment, 60 * options.minutes)
     minutes = (time.monotonic() - began) / 60
     if code not in (0, 130):
         raise ArmFailed(f"experiments/run.py ended with exit code {code}; its log is in {directory / 'logs'}")
     found = learned(directory)
     if not found["steps"]:
-        raise ArmFailed(f"no step was trained in {given.minutes:g} minutes: give --minutes more")
-    lift = lifted(directory, environment, given.data, given.problems)
+        raise ArmFailed(f"no step was trained in {options.minutes:g} minutes: give --minutes more")
+    lift = lifted(directory, environment, options.data, options.problems)
     return {
-        "name": given.arm,
+        "name": options.arm,
         "command": "python " + shlex.join(command),
         "machine": provenance(),
         "minutes": round(minutes, 1),

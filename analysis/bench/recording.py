@@ -54,18 +54,18 @@ def main() -> int:
     parser.add_argument("--name", default="quickstart", help="the experiment (default %(default)s)")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file, too")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    given = parser.parse_intermixed_args()
+    options = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory(prefix="bench-recording-") as folder:
-        code, steps, end_cpu_s = measure(Path(folder), given.name, given.overrides)
+        code, steps, end_cpu_s = measure(Path(folder), options.name, options.overrides)
     if code or len(steps) < 2:
         print(f"the run ended with exit code {code} after {len(steps)} steps: nothing is measured", file=sys.stderr)
         return code or 1
     found = figures(steps, end_cpu_s)
     Console().print(as_table(found))
-    if given.out:
-        command = " ".join(["python", "-m", "analysis.bench.recording", "--name", given.name, *given.overrides])
+    if options.out:
+        command = " ".join(["python", "-m", "analysis.bench.recording", "--name", options.name, *options.overrides])
         result = {"command": command, "machine": provenance(), "figures": found, "wanted": WANTED}
-        given.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -48,25 +48,25 @@ def main() -> int:
     )
     parser.add_argument("--log", type=Path, default=Path(os.devnull), help="what the server says goes here")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    given = parser.parse_args()
+    options = parser.parse_args()
     try:
-        config = compose(given.name, given.overrides)
+        config = compose(options.name, options.overrides)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
     requests = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-    chats = prompts(requests + given.sample + 1, config.guidelines.prompts.style)
+    chats = prompts(requests + options.sample + 1, config.guidelines.prompts.style)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     began = time.monotonic()
     environment = {**os.environ, **{key: str(value) for key, value in config.guidelines.environment.items()}}
-    with given.log.open("w") as log:
+    with options.log.open("w") as log:
         server = subprocess.Popen(server_command(config, address), env=environment, stdout=log, stderr=log)
         try:
             wait_until_ready(server, address)
             start_s = time.monotonic() - began
-            arms = asyncio.run(ask(config, address, chats, given.sample))
+            arms = asyncio.run(ask(config, address, chats, options.sample))
         except (RuntimeError, SolverError) as error:
             print(error, file=sys.stderr)
             return 1
@@ -86,7 +86,7 @@ def main() -> int:
         "arms": arms,
         "ratio": round(arms[0]["s_per_step"] / arms[1]["s_per_step"], 1),
     }
-    write(given.out, result)
+    write(options.out, result)
     print(json.dumps(result, indent=1))
     return 0
 

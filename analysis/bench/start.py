@@ -56,14 +56,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file, too")
     parser.add_argument("--starts", type=int, choices=[1, 2, 3], default=3, help="only the first so many of the three")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="layout, models and data of the experiment")
-    given = parser.parse_intermixed_args()
+    options = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory(prefix="bench-start-") as folder:
-        starts = measured(Path(folder), given.name, given.overrides, STARTS[: given.starts])
+        starts = measured(Path(folder), options.name, options.overrides, STARTS[: options.starts])
     Console().print(as_table(starts))
-    if given.out:
-        command = " ".join(["python", "-m", "analysis.bench.start", "--name", given.name, *given.overrides])
+    if options.out:
+        command = " ".join(["python", "-m", "analysis.bench.start", "--name", options.name, *options.overrides])
         result = {"command": command, "machine": provenance(), "starts": starts, "wanted": WANTED}
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
     return int(any("failed" in start for start in starts.values()))
 
 

@@ -49,28 +49,30 @@ def main() -> int:
         "--time-limit-s", type=float, default=480, help="no arm goes on for longer (default %(default)s)"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every arm")
-    given = parser.parse_args()
-    deadline = time.monotonic() + given.time_limit_s
+    options = parser.parse_args()
+    deadline = time.monotonic() + options.time_limit_s
     try:
         arms = [
-            arm for arm in read_arms(given.arms, given.overrides) if arm.name in (given.only or arm.name).split(",")
+            arm
+            for arm in read_arms(options.arms, options.overrides)
+            if arm.name in (options.only or arm.name).split(",")
         ]
         configs = {arm.name: compose(arm.experiment, arm.overrides) for arm in arms}
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    written = {arm["name"]: arm for arm in yaml.safe_load(given.arms.read_text(encoding="utf-8"))["arms"]}
+    written = {arm["name"]: arm for arm in yaml.safe_load(options.arms.read_text(encoding="utf-8"))["arms"]}
     # Set before verl is imported, which reads them once; arms of one file share a device.
     os.environ.update({key: str(value) for key, value in configs[arms[0].name].guidelines.environment.items()})
     result: dict[str, Any] = {
         **hardware(),
         "versions": provenance(),
         "command": shlex.join(["python", "-m", "analysis.bench.update", *sys.argv[1:]]),
-        "arms": json.loads(given.out.read_text())["arms"] if given.out.exists() else [],
+        "arms": json.loads(options.out.read_text())["arms"] if options.out.exists() else [],
     }
     measured = {(entry["name"], entry["config_hash"]) for entry in result["arms"] if "failed" not in entry}
     with tempfile.TemporaryDirectory(prefix="bench-update-") as temporary:
-        folder = given.work or Path(temporary)
+        folder = options.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         context: Any = multiprocessing.get_context(start_method(folder))
         peak = json.loads((folder / "peak.json").read_text())["flops"]
@@ -97,7 +99,7 @@ def main() -> int:
                 found = {"failed": "not started: the time limit had passed"}
             result["arms"].append({**about, **found, "whole_s": round(time.monotonic() - began, 1)})
             compare(result["arms"], folder)
-            write(given.out, result)
+            write(options.out, result)
             print(json.dumps(result["arms"][-1]), flush=True)
     Console().print(update_table(result))
     return int(any("failed" in entry for entry in result["arms"]))

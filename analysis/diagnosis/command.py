@@ -26,15 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gpu", choices=sorted(gpus()), help="what it ran on (default: what the run recorded)")
     output.add_json(parser)
     output.add_html(parser)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        output.check_folders(given)
-        found = of_figures(given.figures, given.gpu) if given.figures else of_run(given.run, given.gpu)
+        output.check_folders(options)
+        found = of_figures(options.figures, options.gpu) if options.figures else of_run(options.run, options.gpu)
     except (RunError, ConfigError) as error:
         print(error, file=sys.stderr)
         return 2
-    report(found, output.console(given))
-    output.write_json(given, as_json(found))
-    if given.html:
-        given.html.write_text(page(found), encoding="utf-8")
+    report(found, output.console(options))
+    output.write_json(options, as_json(found))
+    if options.html:
+        options.html.write_text(page(found), encoding="utf-8")
     return 0

@@ -31,12 +31,12 @@ class DataConfig:
     Attributes:
         source: `word-problems`, a JSONL or parquet file, or a data set's hub id, with `:configuration` where it has
             several.
-        size: training problems at most.
-        val_size: held-out problems at most.
-        seed: of the choice and the order of the problems.
-        exclude: files of benchmarks, whose problems are left out.
-        pass_rate: the lowest and the highest share of right solutions without a guideline that a training problem may
-            have, as `python -m guidelines_core.data.pass_rate` writes it into the source; None takes all.
+        size: the largest number of training problems.
+        val_size: the largest number of held-out problems.
+        seed: seed for the choice and the order of the problems.
+        exclude: files of benchmarks whose problems are dropped.
+        pass_rate: the lowest and the highest share of correct solutions without a guideline that a training problem may
+            have, as written by `python -m guidelines_core.data.pass_rate`; None accepts all problems.
         columns: the names of the source's columns.
     """
 
@@ -65,18 +65,18 @@ class SolverConfig:
     """The frozen solver and its requests.
 
     Attributes:
-        model: folder or hub id, with `url` the name that its servers know it by; overridden by the environment's
+        model: folder or hub id, with `url` the model's name at the servers; overridden by the environment's
             `VERL_GUIDELINES_SOLVER_MODEL`.
-        url: of an OpenAI-compatible server that runs elsewhere, such as http://host:8000/v1, or a list of several with
-            the same model; None where the run has its own servers.
-        key_env: the name of the environment variable that holds the key of the servers at `url`; None sends none.
+        url: URL of an OpenAI-compatible server that runs elsewhere, such as http://host:8000/v1, or a list of several
+            with the same model; None if the run starts its own servers.
+        key_env: the name of the environment variable with the key of the servers at `url`; None sends no key.
         max_tokens: longest solution, in tokens.
-        samples: solutions to each guideline in training; the reward is the share that is right.
-        temperature: of sampling in training; 0 is greedy.
+        samples: solutions to each guideline in training; the reward is the share of correct ones.
+        temperature: sampling temperature in training; 0 is greedy.
         val_max_tokens: longest solution in validation; `max_tokens` unless given.
         val_samples: solutions to each guideline in validation.
-        val_temperature: of sampling in validation.
-        seed: with a request's text, the seed of its sampling; None uses vLLM's own state, which is faster on a GPU,
+        val_temperature: sampling temperature in validation.
+        seed: combined with a request's text, the seed of its sampling; None uses vLLM's state. That is faster on a GPU,
             where vLLM samples seeded requests one after the other (`v1/sample/ops/topk_topp_sampler.py`).
         max_concurrency: requests in flight, each for `samples` solutions.
         deadline_s: seconds for one request from when it is sent, retries included.
@@ -85,7 +85,7 @@ class SolverConfig:
         probe_s: seconds for a probe, after which the solver's server is restarted, or left out if it is elsewhere.
         restart_within_s: seconds for a restart, or until a server elsewhere answers again, after which the run saves
             and fails.
-        ignore_eos: generate up to `max_tokens` in any case, for measurements with fixed lengths.
+        ignore_eos: always generate `max_tokens`, for measurements with fixed lengths.
     """
 
     model: str = MISSING
@@ -142,8 +142,8 @@ class CheckpointsConfig:
     """Which checkpoints are kept.
 
     Attributes:
-        keep_last: how many of the newest; None keeps all.
-        keep_best: how many more with the highest validation accuracy, of those that were validated.
+        keep_last: number of the newest checkpoints to keep; None keeps all.
+        keep_best: number of further checkpoints to keep, those with the highest validation accuracy.
     """
 
     keep_last: int | None = None
@@ -156,9 +156,9 @@ class OldLogProbsConfig:
 
     Attributes:
         agreement: the largest mean difference of a token's probability (`training/rollout_probs_diff_mean`) at which
-            they are used; None computes old log-probs at every step, as does a trainer whose rollouts may be of older
-            weights.
-        check_every: every so many steps, old log-probs are computed and the difference is measured.
+            they are used; None computes old log-probs at every step, as does a trainer whose rollouts may come from
+            older weights.
+        check_every: number of steps between two that compute old log-probs and measure the difference.
     """
 
     agreement: float | None = None
@@ -167,10 +167,10 @@ class OldLogProbsConfig:
 
 @dataclass
 class CostConfig:
-    """What a run's hours cost.
+    """The price of a run.
 
     Attributes:
-        gpu_hour: dollars for one GPU of the run for an hour; None: no money is counted.
+        gpu_hour: dollars for a GPU-hour; None counts no money.
     """
 
     gpu_hour: float | None = None
@@ -178,13 +178,13 @@ class CostConfig:
 
 @dataclass
 class AlarmsConfig:
-    """What is said of a run that is not healthy, see `runs/alarms.py`.
+    """The alarms of an unhealthy run, see `runs/alarms.py`.
 
     Attributes:
-        limits: each rule's, by the rule's name, see `experiments/conf/alarms/limits.yaml`; null switches a rule off.
-        stop_on: the rules whose alarm saves and ends the run, which then is FAILED.
-        webhook_env: the name of the environment variable that holds the address to which alarms are sent, as JSON that
-            Slack and Discord take; None sends none.
+        limits: each rule's limits, by the rule's name, see `experiments/conf/alarms/limits.yaml`; null turns it off.
+        stop_on: the rules whose alarm ends the run with status FAILED, after the step is saved.
+        webhook_env: the name of the environment variable with the address to which alarms are sent, as JSON for Slack
+            and Discord; None sends none.
     """
 
     limits: dict[str, Any] = field(default_factory=dict)
@@ -194,12 +194,12 @@ class AlarmsConfig:
 
 @dataclass
 class StartConfig:
-    """When a start that does not go on is ended: `launch/start_watch.py`.
+    """When a start without progress is ended, see `launch/start_watch.py`.
 
     Attributes:
-        stalled_s: seconds without progress: a tenth of a core at work, a megabyte read in a second, or a new line in
-            the log.
-        stage_s: seconds that any one stage, the first step included, may take at all.
+        stalled_s: longest time without progress, in seconds. Progress is a tenth of a core in use, a megabyte read a
+            second, or a new line in the log.
+        stage_s: longest time of a stage, in seconds; the first step is a stage too.
     """
 
     stalled_s: float = 300.0
@@ -211,8 +211,8 @@ class TracesConfig:
     """How many rollouts of each step become traces in MLflow, see `runs/traces.py`.
 
     Attributes:
-        train: groups of a training step; 0 for none.
-        validation: problems of a validation, the same each time; 0 for none.
+        train: number of groups of a training step; 0 for none.
+        validation: number of problems of a validation, the same ones each time; 0 for none.
     """
 
     train: int = 2
@@ -224,7 +224,7 @@ class GuidelinesConfig:
     """The section `guidelines`.
 
     Attributes:
-        description: one line for `run.py --list`; optional.
+        description: a line for `run.py --list`; may be empty.
         data: the problems.
         planner: its guidelines in validation.
         solver: the frozen solver.
@@ -232,16 +232,16 @@ class GuidelinesConfig:
         prompts: the prompts of planner and solver.
         checkpoints: which checkpoints are kept.
         old_log_probs: when the rollout engine's log-probs are used.
-        cost: the price of its hours.
-        alarms: what is said of a run that is not healthy.
-        traces: which rollouts can be read in MLflow one by one.
-        rollout_seed: with step, problem and number, the seed of a rollout's sampling, so that a resumed run samples
-            the same rollouts; None uses vLLM's own state, which is faster on a GPU.
+        cost: the price of the run.
+        alarms: the alarms of an unhealthy run.
+        traces: which rollouts become traces in MLflow.
+        rollout_seed: combined with step, problem and number, the seed of a rollout's sampling, so that a resumed run
+            samples the same rollouts; None uses vLLM's state, which is faster on a GPU.
         environment: environment variables of the run's processes.
         max_lost_share: the share of a step's rollouts that may get no verdict; above it the run saves and fails.
-        start: when one that does not go on is ended.
-        stop_within_s: seconds that SIGTERM leaves for the step under way and its checkpoint; a start has no step yet.
-        fork_processes: start them as forks of a process that has done the imports, see `launch/forkserver.py`.
+        start: when a start without progress is ended.
+        stop_within_s: seconds after SIGTERM for the step under way and its checkpoint.
+        fork_processes: fork the run's processes from one that has done the imports, see `launch/forkserver.py`.
         rollout_beside_solver: a `separate_async` trainer's rollout shares the solver's GPUs instead of having its own.
     """
 

@@ -179,18 +179,20 @@ def _growing(process: subprocess.Popen[bytes], answers: Path) -> Iterator[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what the command line asks for and return the exit code."""
-    given = parse(arguments)
+    options = parse(arguments)
     try:
-        how = Measurement(given.model, given.samples, given.temperature, given.max_tokens, given.style, given.grader)
-        if given.out.suffix != ".jsonl":
-            raise DatasetError(f"--out {given.out}: expected a file that ends in .jsonl")
-        found, dropped, read = usable(rows_of(given.source, given.size or 30_000, 0), Path(given.source).stem,
+        how = Measurement(
+            options.model, options.samples, options.temperature, options.max_tokens, options.style, options.grader
+        )
+        if options.out.suffix != ".jsonl":
+            raise DatasetError(f"--out {options.out}: expected a file that ends in .jsonl")
+        found, dropped, read = usable(rows_of(options.source, options.size or 30_000, 0), Path(options.source).stem,
                                       Benchmarks.of_files([]))  # fmt: skip
-        problems = found[: given.size] if given.size else found
+        problems = found[: options.size] if options.size else found
         if not problems:
-            raise DatasetError(f"source {given.source} has no usable problem in {read} rows")
-        answers = given.out.with_name(f"{given.out.name}.answers")
-        rows = list(measure(problems, how, given.engine, answers))
+            raise DatasetError(f"source {options.source} has no usable problem in {read} rows")
+        answers = options.out.with_name(f"{options.out.name}.answers")
+        rows = list(measure(problems, how, options.engine, answers))
     except DatasetError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
@@ -200,16 +202,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    making = given.out.with_name(f".{given.out.name}.making")
+    making = options.out.with_name(f".{options.out.name}.making")
     making.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    making.replace(given.out)
+    making.replace(options.out)
     rates = [row["pass_rate"] for row in rows if row["pass_rate"] is not None]
     mean = sum(rates) / len(rates) if rates else None
-    said = {**asdict(how), "problems": len(rows), "accuracy": mean, "sha256": file_sha256(given.out)}
-    measured_file(given.out).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    said = {**asdict(how), "problems": len(rows), "accuracy": mean, "sha256": file_sha256(options.out)}
+    measured_file(options.out).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(answers)
     unusable = sum(sum(counts.values()) for counts in dropped.values())
-    print(f"{given.out}: {len(rows):,} of {read:,} rows, {unusable:,} cannot be used")
+    print(f"{options.out}: {len(rows):,} of {read:,} rows, {unusable:,} cannot be used")
     if rates:
         mixed = sum(0 < rate < 1 for rate in rates) / len(rates)
         print(f"right without a guideline: {mean:.3f}; neither always nor never: {mixed:.0%} of the problems")

@@ -39,29 +39,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--val-size", type=int, default=DEFAULT_VAL_SIZE, help="validation rows (default %(default)s)")
     add("--exclude", type=Path, nargs="+", default=[], metavar="FILE", help="benchmarks whose problems are left out")
     add("--tokenizer", help="the model whose tokens the manifest counts (default: pieces of text)")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     start = time.monotonic()
     try:
         manifest = prepare(
-            given.source,
-            given.out,
-            size=given.size,
-            seed=given.seed,
-            val_size=given.val_size,
-            exclude=given.exclude,
-            tokenizer=given.tokenizer,
-            columns={ours: theirs for ours in ("problem", "answer") if (theirs := getattr(given, ours)) is not None},
+            options.source,
+            options.out,
+            size=options.size,
+            seed=options.seed,
+            val_size=options.val_size,
+            exclude=options.exclude,
+            tokenizer=options.tokenizer,
+            columns={ours: theirs for ours in ("problem", "answer") if (theirs := getattr(options, ours)) is not None},
         )
     except DatasetError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"failed: {error}: nothing at {given.out} was changed", file=sys.stderr)
+        print(f"failed: {error}: nothing at {options.out} was changed", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted: nothing at {given.out} was changed", file=sys.stderr)
+        print(f"interrupted: nothing at {options.out} was changed", file=sys.stderr)
         return 130
-    report(manifest, given.out, time.monotonic() - start)
+    report(manifest, options.out, time.monotonic() - start)
     return 0
 
 

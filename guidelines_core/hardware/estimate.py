@@ -149,13 +149,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bandwidth", type=float, help="its memory's B/s")
     parser.add_argument("--memory", type=float, help="its memory in GiB")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
-    given = parser.parse_intermixed_args(arguments)
-    figures = {name: getattr(given, name) for name in ("flops", "bandwidth", "memory") if getattr(given, name)}
-    gpu = gpus()[given.gpu]
+    options = parser.parse_intermixed_args(arguments)
+    figures = {name: getattr(options, name) for name in ("flops", "bandwidth", "memory") if getattr(options, name)}
+    gpu = gpus()[options.gpu]
     if figures:
-        gpu = replace(gpu, name=f"{given.gpu} with " + ", ".join(f"{k} {v:g}" for k, v in figures.items()), **figures)
+        gpu = replace(gpu, name=f"{options.gpu} with " + ", ".join(f"{k} {v:g}" for k, v in figures.items()), **figures)
     try:
-        config = compose(given.name, given.overrides)
+        config = compose(options.name, options.overrides)
         if config.trainer.device != "cuda":
             raise ConfigError(f"trainer.device={config.trainer.device}: only runs on GPUs are estimated; give layout=…")
         report(config, gpu, Console())

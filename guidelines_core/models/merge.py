@@ -151,13 +151,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="the model's folder, which must not hold anything")
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], help="(default: as trained)")
     parser.add_argument("--base", metavar="MODEL", help="the model that LoRA adapters were trained on")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        merge(given.checkpoint.resolve(), given.out.resolve(), given.dtype, given.base)
+        merge(options.checkpoint.resolve(), options.out.resolve(), options.dtype, options.base)
     except MergeError as error:
         print(error, file=sys.stderr)
         return 2
-    print(given.out)
+    print(options.out)
     return 0
 
 

@@ -115,17 +115,19 @@ def main() -> int:
     )
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    shape = find_shape(f"Qwen/{given.shape}")
+    options = parser.parse_args()
+    shape = find_shape(f"Qwen/{options.shape}")
     if shape is None:
-        print(f"--shape {given.shape}: expected a model of guidelines_core/hardware/known/models.yaml", file=sys.stderr)
+        print(
+            f"--shape {options.shape}: expected a model of guidelines_core/hardware/known/models.yaml", file=sys.stderr
+        )
         return 2
     try:
-        build(shape, given.out, given.seed)
+        build(shape, options.out, options.seed)
     except VocabularyError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{given.out}: {shape.parameters / 1e9:.2f} billion random weights in the shape of {given.shape}")
+    print(f"{options.out}: {shape.parameters / 1e9:.2f} billion random weights in the shape of {options.shape}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The client of the solver's servers: asks for solutions concurrently and raises an error when no answer comes."""
+"""The client of the solver's servers: it requests solutions concurrently and raises an error without an answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from guidelines_core.solver.response import GarbledError, Solution, in_words, pa
 from guidelines_core.solver.servers import CONNECT_S, Servers, base_url, network, without_key
 
 BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.5, max=5)
-"""The wait before another try: 0.5 s, 1 s, 2 s, 4 s, each up to 1 s longer by chance, then 5 s."""
+"""The wait before another try: 0.5 s, 1 s, 2 s, 4 s, each with up to 1 s of random jitter, then 5 s."""
 
 KEPT = 4096
-"""Answered requests whose solutions stay cached for repeats."""
+"""The number of answered requests whose solutions are cached."""
 
 
 class SolverError(RuntimeError):
@@ -32,25 +32,25 @@ class RefusedError(SolverError):
 
 
 class Solver:
-    """OpenAI-style chat servers, asked by at most `max_concurrency` requests at a time.
+    """A client of OpenAI-compatible chat servers with at most `max_concurrency` requests in flight.
 
-    A request that is the same as one before it, seed included, is asked once; so is not one that is sampled without a
-    seed, since its answers differ. `Servers` chooses the server of each.
+    Equal requests, seed included, are sent once and share the answer. Requests that are sampled without a seed are not
+    cached, since their answers differ. `Servers` chooses the server of each request.
 
     Args:
         addresses: `host:port` of each server, or its URL where it is elsewhere; all have the same weights.
-        model: the name that the servers know their model by.
+        model: the model's name at the servers.
         max_tokens: upper limit of a solution, in tokens.
-        max_concurrency: requests in flight; 1 asks one after the other.
-        deadline_s: seconds for one solution from when it has a place, retries included.
-        step_deadline_s: seconds for all requests that wait together, from the first one's arrival.
-        seed: seeds the sampling of each request together with its text; None leaves it to the server.
-        ignore_eos: let every solution go on to `max_tokens`.
-        key: the servers' key; no message of an error holds it.
+        max_concurrency: the largest number of requests in flight.
+        deadline_s: seconds for one request from when it is among those in flight, retries included.
+        step_deadline_s: seconds for all requests of a step, from the first one.
+        seed: combined with a request's text, the seed of its sampling; None leaves the sampling to the server.
+        ignore_eos: generate `max_tokens` for every solution.
+        key: the servers' key; it is removed from error messages.
 
     Attributes:
         counts: `asked`, `cache_hits` and `retries` since they were last cleared.
-        most_in_flight: the most requests at the servers at a time since it was last set to 0.
+        most_in_flight: the largest number of requests in flight since it was last set to 0.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Solver:
         self._deadline_s = deadline_s
         self._step_deadline_s = step_deadline_s
         self._seed = seed
-        # vLLM's own parameter, which no other server need know.
+        # A parameter of vLLM, sent only if it is needed.
         self._fixed_length = {"ignore_eos": True} if ignore_eos else {}
         self._places = asyncio.Semaphore(max_concurrency)
-        # The request's deadline is the only one for reading: a long answer sends nothing until it is complete.
+        # No read timeout besides the request's deadline: a server sends nothing until the answer is complete.
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=CONNECT_S),
             limits=httpx.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency),
@@ -89,7 +89,7 @@ class Solver:
         self.most_in_flight = 0
 
     def relocate(self, addresses: Sequence[str]) -> None:
-        """Ask these servers from now on, retries of requests under way included."""
+        """Send all further requests to these servers, including retries of requests under way."""
         self._servers.relocate(addresses)
 
     async def solve(
@@ -135,7 +135,7 @@ class Solver:
         return await asyncio.shield(task)
 
     def _forget(self, key: str, done: asyncio.Task[list[Solution]]) -> None:
-        """Keep a request that was answered and drop one that failed, so that the same request is tried again."""
+        """Drop a failed request from the cache, so that it is sent again, and old answers beyond `KEPT`."""
         if done.cancelled() or done.exception() is not None:
             del self._asked[key]
         finished = [old for old, task in self._asked.items() if task.done()]
@@ -143,6 +143,7 @@ class Solver:
             del self._asked[old]
 
     async def _answer(self, request: dict[str, Any]) -> list[Solution]:
+        """Return the solutions to a request within the step's deadline."""
         now = asyncio.get_running_loop().time()
         if self._waiting == 0:
             self._step_ends = now + self._step_deadline_s
@@ -158,6 +159,7 @@ class Solver:
             self._waiting -= 1
 
     async def _in_turn(self, request: dict[str, Any]) -> list[Solution]:
+        """Return the solutions to a request, retries included, once fewer than `max_concurrency` are in flight."""
         failures: list[str] = []
 
         def note(state: tenacity.RetryCallState) -> None:

@@ -1,4 +1,4 @@
-"""What a chat server answers: the solutions in it, or why there are none and whether another try can help."""
+"""Reads a chat server's response: its solutions, or the kind of failure and whether a retry can succeed."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 TOO_BUSY = (408, 425, 429)
-"""HTTP statuses below 500 that ask for the same request later."""
+"""HTTP statuses below 500 after which the same request may succeed later."""
 
 
 class GarbledError(RuntimeError):
-    """A response with status 200 holds no complete answer; another try may succeed."""
+    """A response with status 200 has no complete answer; a retry may succeed."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What the solver wrote.
+    """A solution of the solver.
 
     Attributes:
         text: the solution.
-        tokens: its length in tokens; of a request for several solutions, their mean, since a server counts them
+        tokens: its length in tokens; for a request of several solutions, their mean, since a server counts them
             together.
-        truncated: whether it was cut at `max_tokens`.
+        truncated: whether it was truncated at `max_tokens`.
         seed: the request's seed; vLLM adds 0, 1, … for its solutions (`v1/engine/parallel_sampling.py`). None where
             the server sampled from its own state.
     """
@@ -36,7 +36,7 @@ class Solution:
 
 
 def passing(error: BaseException) -> bool:
-    """Say whether another try can help: a server that fails or is too busy, lost connections, not a refused request."""
+    """Return whether a retry can succeed: after a server's failure or a lost connection, but not after a refusal."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500 or error.response.status_code in TOO_BUSY
     return isinstance(error, (httpx.TransportError, GarbledError))
@@ -52,9 +52,9 @@ def in_words(error: BaseException | None) -> str:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds that a response's `Retry-After` asks to wait; None without one, or one that cannot be read.
+    """Return the seconds in a response's `Retry-After`; None if it is absent or not readable.
 
-    It has seconds or a date (RFC 9110, 10.2.3).
+    The header has seconds or a date (RFC 9110, 10.2.3).
     """
     text = response.headers.get("retry-after", "").strip()
     try:
@@ -73,7 +73,7 @@ def read(response: httpx.Response, seed: int | None, samples: int = 1) -> list[S
 
     Raises:
         httpx.HTTPStatusError: the server refused the request or failed.
-        GarbledError: the body is no whole answer; also where vLLM broke an answer off ("abort") or gave fewer.
+        GarbledError: the body is not a complete answer, vLLM aborted one ("abort"), or there are fewer than `samples`.
     """
     response.raise_for_status()
     try:
