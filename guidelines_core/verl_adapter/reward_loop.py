@@ -7,6 +7,7 @@ a dead server can be replaced.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections import Counter
@@ -27,6 +28,7 @@ from verl.utils.fs import copy_to_local
 
 from guidelines_core.config.layout import solver_elsewhere
 from guidelines_core.reward.score import RAISED, RewardUnavailable
+from guidelines_core.verl_adapter.colocated import UNGRADED
 from guidelines_core.verl_adapter.reconfigure import set_values
 
 logger = logging.getLogger(__name__)
@@ -135,6 +137,17 @@ class RewardWorker(RewardLoopWorker):
         except Exception as error:
             raise self.reward_manager.scorer.lost(RAISED, f"the reward function raised {error!r}") from None
         return result
+
+    async def compute_score_batch(self, data: DataProto) -> list[dict[str, Any]]:
+        """Return each rollout's reward; `UNGRADED` for one without verdict, whose error would end the run."""
+
+        async def reward(rollout: DataProto) -> dict[str, Any]:
+            try:
+                return await self.compute_score(rollout)
+            except RewardUnavailable:
+                return UNGRADED
+
+        return list(await asyncio.gather(*(reward(data[i : i + 1]) for i in range(len(data)))))
 
     def relocate(self, addresses: list[str]) -> None:
         """Send requests to these addresses from now on."""

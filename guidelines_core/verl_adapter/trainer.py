@@ -50,8 +50,7 @@ class Recording(GradedRows):
             graded = super()._compute_reward_colocate(batch, metrics)  # type: ignore[misc]
         finally:
             self.reward_loop_manager = manager
-        colocated.keep(graded, with_problems.rows)
-        return graded
+        return colocated.keep(graded, with_problems.rows)
 
     def _build_replay_buffer(self) -> Any:
         """Build verl's replay buffer, polled ten times a second; a poll fails if an actor died or the solver is lost.

@@ -16,6 +16,16 @@ from tests.support.tiny_run import EXPERIMENT, Attempt, Run, done, flip_a_bit, s
 DUMPING = "tests.support.config_dump"
 OLD_LOG_PROBS = "guidelines.old_log_probs.agreement=0.01"
 LOSING_STEPS, LOSING_PROMPTS = 3, 6
+LOSSES = (
+    "reward.reward_manager.module.path=pkg://tests.support.losing_reward",
+    "reward.reward_manager.name=LosingRewardManager",
+    "guidelines.rollout_seed=null",
+    "guidelines.solver.samples=1",
+    f"data.train_batch_size={LOSING_PROMPTS}",
+    f"actor_rollout_ref.actor.ppo_mini_batch_size={LOSING_PROMPTS}",
+)
+"""Rollouts without seed, one solution to a guideline, and a reward manager that loses some of them."""
+
 SPLIT = ("layout=cpu-split-1p2p1", "trainer.v1.separate_async.num_warmup_batches=0")
 
 
@@ -89,13 +99,8 @@ def losing(tmp_path_factory: pytest.TempPathFactory) -> Started:
         folder,
         "--new",
         "layout=cpu-hybrid-3p1",
-        "reward.reward_manager.module.path=pkg://tests.support.losing_reward",
-        "reward.reward_manager.name=LosingRewardManager",
-        "guidelines.rollout_seed=null",
-        "guidelines.solver.samples=1",
+        *LOSSES,
         f"guidelines.data.size={LOSING_STEPS * LOSING_PROMPTS}",
-        f"data.train_batch_size={LOSING_PROMPTS}",
-        f"actor_rollout_ref.actor.ppo_mini_batch_size={LOSING_PROMPTS}",
         f"trainer.total_training_steps={LOSING_STEPS}",
         "trainer.save_freq=4",
         "trainer.test_freq=-1",

@@ -8,8 +8,8 @@ import pytest
 
 from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
 from tests.chaos.loop import CLOCKED, differences
-from tests.e2e.conftest import LOSING_STEPS, SPLIT, Started
-from tests.support.tiny_run import LOOPBACK, PROMPTS, STEPS, Run, start, store
+from tests.e2e.conftest import LOSING_PROMPTS, LOSING_STEPS, LOSSES, SPLIT, Started
+from tests.support.tiny_run import LOOPBACK, PROMPTS, ROLLOUTS, STEPS, Run, start, store
 
 pytestmark = pytest.mark.e2e
 
@@ -65,16 +65,20 @@ def test_a_rollout_beside_the_solver_trains_a_step_behind_and_resumes_what_was_u
     assert len(set.union(*problems)) == PROMPTS * STEPS
 
 
-@pytest.mark.slow
-def test_two_training_processes_take_turns_with_a_solver_on_each(tmp_path: Path) -> None:
+def test_two_training_processes_take_turns_with_a_solver_on_each_and_drop_what_has_no_verdict(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", store(tmp_path))
-    attempt = start(tmp_path, "layout=cpu-hybrid-2-shared", "trainer.total_training_steps=2")
+    losses = (*LOSSES, "trainer.total_training_steps=2", f"guidelines.data.size={2 * LOSING_PROMPTS}")
+    attempt = start(tmp_path, "layout=cpu-hybrid-2-shared", *losses, "trainer.test_freq=2")
     assert attempt.exit_code == 0, attempt.output
     done = run.steps()
     assert list(done) == [1, 2]
     assert done[1]["actor/grad_norm"] > 1e-3
     assert max(metrics["training/rollout_probs_diff_max"] for metrics in done.values()) < 1e-4
     assert len(list((run.directory / "global_step_2").glob("actor/optim_world_size_2_rank_*.pt"))) == 2
+    assert [metrics["reward/lost_rollouts"] for metrics in done.values()] == [1 / ROLLOUTS, pytest.approx(3 / 24)]
+    assert run.metric("validation/problems")[2] == 3
+    assert len(run.step_rows(1)) == LOSING_PROMPTS * (ROLLOUTS - 1)
+    assert sorted(run.step_rows(2).groupby("group").size()) == [1, *[ROLLOUTS] * (LOSING_PROMPTS - 1)]
 
 
 def assert_same(split: Started, unbroken: Started) -> None:

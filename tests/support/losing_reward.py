@@ -1,7 +1,8 @@
 """The project's reward manager, of whose rollouts some get no verdict, more of them in each step.
 
 Step 1 loses one rollout of each group, step 2 three of the first group's four, step 3 three of every group's. In steps
-2 and 3 the verdict of the others is always right, so that an advantage can only come of a missing comparison.
+2 and 3 the verdict of the others is always right, so that an advantage can only come of a missing comparison. A
+validation loses its first problem.
 """
 
 from __future__ import annotations
@@ -26,10 +27,16 @@ class LosingRewardManager(GuidelineRewardManager):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._seen: dict[str, int] = {}
+        self._lost_problem: str | None = None
         self.compute_score = self._with_losses
 
     async def _with_losses(self, **rollout: Any) -> dict[str, Any]:
         question = rollout["extra_info"]["question"]
+        if rollout["extra_info"]["split"] == "val":
+            self._lost_problem = self._lost_problem or question
+            if question == self._lost_problem:
+                raise ZeroDivisionError("told to fail")
+            return await self.scorer.compute_score(**rollout)
         number = self._seen.get(question, 0)
         self._seen[question] = number + 1
         step, group = divmod(list(self._seen).index(question), GROUPS)

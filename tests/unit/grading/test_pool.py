@@ -163,6 +163,18 @@ def all_children(parent: int) -> set[int]:
     return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
 
 
+def test_what_grading_raises_is_printed_with_its_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pint.py").write_text('raise ImportError("it is broken")')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with GradingPool(workers=1, deadline=60) as own:
+        verdicts = own.grade_sync("1", r"\boxed{1 \text{ hour and } 45 \text{ minutes}}")
+    assert verdicts["math_verify"].reason == Reason.GRADER_ERROR
+    said = "math_verify raised ImportError('it is broken') on gold '1' and answer '1 \\\\text{ hour and }"
+    assert said in capfd.readouterr().err
+
+
 def test_a_killed_process_costs_at_most_its_pair() -> None:
     before = all_children(os.getpid())
     with GradingPool(workers=2, deadline=60) as own:

@@ -14,7 +14,7 @@ from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.hardware.gpus import Device, known_gpu, named_machine, parse_devices, visible
 from guidelines_core.hardware.shapes import find_shape
 from guidelines_core.paths import ROOT
-from guidelines_core.preflight import config_findings, inside
+from guidelines_core.preflight import config_findings, inside, machine
 from guidelines_core.preflight.files import file_findings
 from guidelines_core.preflight.findings import Finding
 from guidelines_core.preflight.gpus import memory_findings, missing_gpus
@@ -274,6 +274,13 @@ def test_flash_attention_is_looked_for_as_a_distribution(monkeypatch: pytest.Mon
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     (finding,) = [f for f in machine_findings(config, None, resume=False) if f.key == key]
     assert "the package flash-attn is missing" in finding.reason
+
+
+def test_a_package_that_the_grader_needs_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = machine._version
+    monkeypatch.setattr(machine, "_version", lambda name: None if name == "pint" else there(name))
+    found = [f for f in machine_findings(composed("quickstart"), None, resume=False) if f.key == "packages"]
+    assert [(f.severity, f.value, f.reason) for f in found] == [("error", "pint 0.24.4", "not installed")]
 
 
 def test_packages_that_are_not_the_pinned_ones_are_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
