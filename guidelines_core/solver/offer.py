@@ -1,4 +1,4 @@
-"""Can the servers at some URLs be the solver? Asks each for its models and for one token."""
+"""Checks whether the servers at some URLs can be the solver, by their lists of models and a request for one token."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from guidelines_core.solver.response import GarbledError, in_words, passing, rea
 from guidelines_core.solver.servers import CONNECT_S, KeyMissingError, base_url, key_of, network, without_key
 
 LIST_S, TOKEN_S = 10.0, 30.0
-"""Seconds for a server's list of models, and for its first token, tries again included."""
+"""Seconds for a server's list of models, and for its first token, retries included."""
 
 MORE = 256
-"""Tokens that the solver's prompt may have beside the planner's, as in experiments/conf/base.yaml."""
+"""Tokens that the solver's prompt may have beyond the planner's, as in experiments/conf/base.yaml."""
 
 NAMED = 10
-"""How many of a server's models are named, nearest first."""
+"""The largest number of a server's models in a message, the nearest first."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the servers are wanted for.
+    """The requirements on the servers.
 
     Attributes:
         urls: the servers.
-        model: the name that they know the solver's model by.
-        key_env: the environment variable with their key, None without.
+        model: the name of the solver's model at the servers.
+        key_env: the environment variable with their key; None sends no key.
         samples: solutions in one request.
-        temperature: of sampling.
+        temperature: the sampling temperature.
         seeded: whether requests have a seed.
         context: tokens of the longest prompt and solution together.
     """
@@ -49,12 +49,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why the servers cannot be the solver.
+    """A reason why the servers cannot be the solver.
 
     Attributes:
-        key: the key of `guidelines.solver` that it is about.
-        value: its value, or the URL in question.
-        reason: what was found.
+        key: the key of the section `guidelines.solver`.
+        value: the key's value, or a URL.
+        reason: the fault.
         remedy: what to do.
     """
 
@@ -65,7 +65,7 @@ class Fault:
 
 
 def faults(wanted: Wanted) -> list[Fault]:
-    """Return what is wrong with the servers, for each at most one fault; none if they can be the solver."""
+    """Return at most one fault for each server; an empty list if they can be the solver."""
     try:
         key = key_of(wanted.key_env)
     except KeyMissingError as error:
@@ -76,7 +76,7 @@ def faults(wanted: Wanted) -> list[Fault]:
 
 
 def _faults(url: str, wanted: Wanted, key: str | None) -> Iterator[Fault]:
-    """Yield what is wrong with one server, the plainest first."""
+    """Yield the faults of one server, the most basic first."""
     timeout = httpx.Timeout(LIST_S, connect=min(LIST_S, CONNECT_S))
     with httpx.Client(timeout=timeout, **network([url], key)) as client:
         try:
@@ -134,7 +134,11 @@ def _model_faults(url: str, wanted: Wanted, listed: httpx.Response) -> Iterator[
 
 
 def _one_token(client: httpx.Client, url: str, wanted: Wanted) -> None:
-    """Have the server write one token, asked for as a solution is."""
+    """Request one token as the run requests solutions.
+
+    Raises:
+        httpx.HTTPError, GarbledError: the server gives no complete answer.
+    """
     request = {
         "model": wanted.model,
         "messages": [{"role": "user", "content": "1"}],
@@ -155,7 +159,7 @@ def _one_token(client: httpx.Client, url: str, wanted: Wanted) -> None:
 
 
 def _remedy(url: str, wanted: Wanted) -> str:
-    """Return what to try where a server that answers writes no token."""
+    """Return the remedy for a server that answers but generates no token."""
     ideas = ["look at its log"]
     if not url.rstrip("/").endswith("/v1"):
         ideas.append("end the URL in /v1")

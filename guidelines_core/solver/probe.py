@@ -1,4 +1,4 @@
-"""Asks a solver's server for one token, to see whether it works."""
+"""Probes a solver's server by a request for one token."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from guidelines_core.solver.servers import CONNECT_S, base_url, elsewhere, netwo
 
 
 def no_token(address: str, model: str, within_s: float, key: str | None = None) -> str | None:
-    """Return why the server at `address` generates no token in time, None if it does.
+    """Return why the server at `address` generates no token within `within_s` seconds, None if it does.
 
-    A port may answer when the engine behind it does not. A server elsewhere that is too busy has others' requests.
+    An open port is not enough: the engine behind it may have failed. A server elsewhere that is too busy counts as
+    working.
 
     The token is sampled with a seed: on a CPU, vLLM samples a whole batch without seeds when one of its requests has
     none (`TopKTopPSampler.forward_cpu`).

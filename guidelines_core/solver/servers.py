@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CONNECT_S = 10.0
-"""Seconds to reach a server; a machine that is gone refuses nothing and would keep a request until its deadline."""
+"""Seconds to connect to a server; without this limit, an unreachable machine would hold a request to its deadline."""
 
 AVOIDED_S = 5.0
-"""Seconds in which a server that failed gets no request if another may be asked."""
+"""Seconds for which a server that failed gets no request if another server is available."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -62,7 +62,7 @@ def url_fault(url: object) -> str | None:
 
 
 def elsewhere(address: str) -> bool:
-    """Say whether this is the URL of a server elsewhere, and not `host:port` of the run's own."""
+    """Return whether `address` is the URL of a server elsewhere, and not the `host:port` of the run's own."""
     return "://" in address
 
 
@@ -81,7 +81,7 @@ def network(addresses: Sequence[str], key: str | None) -> dict[str, Any]:
 
 
 def without_key(text: str, key: str | None) -> str:
-    """Return a server's words without the key, which some repeat."""
+    """Return a server's text with the key masked, since some servers repeat it."""
     return text if key is None else text.replace(key, "***")
 
 
@@ -93,10 +93,10 @@ class _State:
 
 
 class Servers:
-    """Chooses the server of each request. Times are those of one clock, in seconds.
+    """Chooses the server of each request. All times are seconds of the same clock.
 
-    A server that asked for a pause gets no request before its end. One that failed gets none for `AVOIDED_S` unless all
-    have failed. Of the others the one with the fewest requests in flight is chosen.
+    A server gets no request during a pause that its response requires. One that failed gets none for `AVOIDED_S` unless
+    all have failed. Among the others, the one with the fewest requests in flight is chosen.
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
@@ -104,7 +104,7 @@ class Servers:
         self.relocate(addresses)
 
     def relocate(self, addresses: Sequence[str]) -> None:
-        """Choose among these servers from now on."""
+        """Send all further requests to these servers."""
         self._addresses = list(addresses)
         for address in addresses:
             self._states.setdefault(address, _State())
@@ -115,7 +115,7 @@ class Servers:
         return sum(state.in_flight for state in self._states.values())
 
     def opens(self) -> float:
-        """Return the time from which a server may be asked."""
+        """Return the earliest time at which a server accepts a request."""
         return min(self._states[address].paused_until for address in self._addresses)
 
     def take(self, now: float) -> str:
@@ -127,11 +127,11 @@ class Servers:
         return chosen
 
     def give_back(self, address: str) -> None:
-        """Note that a request to this server has ended."""
+        """Record the end of a request to this server."""
         self._states[address].in_flight -= 1
 
     def failed(self, address: str, now: float, pause: float | None) -> None:
-        """Note that a request failed, and the seconds for which the server asked for a pause."""
+        """Record a failed request, and the pause in seconds that the server's response requires."""
         state = self._states[address]
         state.avoided_until = now + AVOIDED_S
         state.paused_until = max(state.paused_until, now + (pause or 0.0))

@@ -1,4 +1,4 @@
-"""Watches a solver's servers elsewhere: leaves out one that generates no token until it does again."""
+"""Watches solver servers that run elsewhere: one that generates no token gets no requests until it does again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class UrlWatch(Watch):
-    """Asks each server for a token; those that give one get the requests, or all of them while none does.
+    """Sends requests only to the servers that generate a token, or to all of them while none does.
 
     Args:
         urls: the servers' URLs.

@@ -13,24 +13,24 @@ from guidelines_core.solver.probe import no_token
 logger = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
-"""Seconds before a server that could not be asked is asked once more, and between two starts that failed."""
+"""Seconds before the second probe of a server that refuses connections, and between two starts that failed."""
 
 
 class SolverLostError(RuntimeError):
-    """The solver is gone and did not come back, so no reward can be computed."""
+    """The solver does not answer and could not be restarted, so no reward can be computed."""
 
 
 class Servers(Protocol):
-    """What is watched: see `solver_servers.SolverServers`."""
+    """The servers that are watched, see `verl_adapter/reward_loop.py`."""
 
     server_addresses: list[str]
 
     def restart(self, rank: int) -> None:
-        """Start server `rank` again, at an address of its own."""
+        """Restart server `rank`, at a new address."""
 
 
 class Watch:
-    """Looks after servers now and then, in a thread of its own, and knows since when the solver is gone.
+    """Probes the solver's servers every `probe_every_s` seconds in a thread, and measures how long the solver is down.
 
     Args:
         settings: the section `guidelines.solver`.
@@ -41,7 +41,7 @@ class Watch:
         self._down_since: float | None = None
         self._down_s = 0.0
         self._ended = threading.Event()
-        # A daemon: a start that hangs must not keep the run's process from ending.
+        # A daemon thread, so that a hanging start does not keep the run's process alive.
         self._thread = threading.Thread(target=self._watch, name="solver-watch", daemon=True)
 
     def start(self) -> None:
@@ -49,14 +49,14 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Tell the thread to stop."""
+        """Stop the thread after its current probe."""
         self._ended.set()
 
     def check(self) -> None:
-        """Raise if the solver is lost; to be called while its answers are waited for.
+        """Raise an error if the solver is lost; to be called while waiting for its answers.
 
         Raises:
-            SolverLostError: it was gone for longer than `guidelines.solver.restart_within_s`.
+            SolverLostError: it has been down for longer than `guidelines.solver.restart_within_s`.
         """
         within = self._settings.restart_within_s
         since = self._down_since
@@ -64,7 +64,7 @@ class Watch:
             raise SolverLostError(self._lost(f"guidelines.solver.restart_within_s={within}"))
 
     def take_metrics(self) -> dict[str, float]:
-        """Return what happened to the servers since the last call."""
+        """Return metrics about the servers since the last call; `solver/down_s` has the seconds without a solver."""
         metrics = {**self._metrics(), "solver/down_s": self._down_s}
         self._down_s = 0.0
         return metrics
@@ -74,24 +74,27 @@ class Watch:
             self._look()
 
     def _back(self) -> float:
-        """Note that the solver, which was gone, is back, and return for how many seconds it was gone."""
+        """Record that the solver answers again; return the seconds for which it was down."""
         seconds = time.monotonic() - (self._down_since or time.monotonic())
         self._down_s += seconds
         self._down_since = None
         return seconds
 
     def _look(self) -> None:
+        """Probe the servers once."""
         raise NotImplementedError
 
     def _lost(self, limit: str) -> str:
+        """Return the message for a solver that was down for longer than `limit`, `KEY=SECONDS`."""
         raise NotImplementedError
 
     def _metrics(self) -> dict[str, float]:
+        """Return further metrics since the last call."""
         raise NotImplementedError
 
 
 class SolverWatch(Watch):
-    """Asks each of the run's own servers for a token and starts one again that gives none.
+    """Restarts each of the run's own servers that generates no token.
 
     Args:
         servers: the servers.
@@ -122,7 +125,7 @@ class SolverWatch(Watch):
                 self._bring_back(rank)
 
     def _alive(self, rank: int) -> bool:
-        """Say whether server `rank` gives a token. No connection at all is looked at twice, for it fails at once."""
+        """Return whether server `rank` generates a token; a probe that fails fast is repeated once."""
         began = time.monotonic()
         if self._gives_a_token(rank):
             return True
@@ -134,7 +137,7 @@ class SolverWatch(Watch):
         return no_token(self._servers.server_addresses[rank], self._settings.model, self._settings.probe_s) is None
 
     def _bring_back(self, rank: int) -> None:
-        """Start server `rank` again until it gives a token or the time is over."""
+        """Restart server `rank` until it generates a token or the watch is stopped."""
         logger.warning("solver server %d at %s gives no token", rank, self._servers.server_addresses[rank])
         self._why = "its start has not ended"
         self._down_since = time.monotonic()
@@ -145,9 +148,9 @@ class SolverWatch(Watch):
                 if self._gives_a_token(rank):
                     break
                 self._why = "it was started again and gives no token"
-            except Exception as error:  # Whatever kept it from starting may be over at the next try.
+            except Exception as error:  # Any error may be gone at the next try.
                 logger.exception("solver server %d could not be started again", rank)
-                # The last line of what Ray brings of an error in another process names it.
+                # Ray's text of an error in another process names the error in its last line.
                 self._why = str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
             self._ended.wait(AGAIN_S)
         else:
