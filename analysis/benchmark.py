@@ -3,7 +3,8 @@
     python analysis/benchmark.py --arms analysis/arms/one-gpu.yaml --out analysis/results/one-gpu.json [key=value …] \
         [--json [FILE]]
 
-Each arm is a run of `experiments/run.py` with its own MLflow store and folder. An arm that the JSON already has with
+Each arm is a run of `experiments/run.py` with its own MLflow store and folder; a `tailed` arm has two workloads and two
+entries in the JSON (`analysis/bench/tailed.py`). An arm that the JSON already has with
 the same configuration is not run again. Exit codes: 0 every arm measured, 1 one failed, 2 refused.
 """
 
@@ -22,21 +23,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from analysis.bench.arms import Arm, config_hash, read_arms, require_steps
 from analysis.bench.generation import generation_of_run, one_at_a_time
 from analysis.bench.gpu_load import load, sampled
 from analysis.bench.table import PHASES, step_table
+from analysis.bench.tailed import EVEN_STEPS
 from analysis.bench.update_arm import measure_peak
 from analysis.pages import output
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.config.layout import training_gpus
-from guidelines_core.digests import text_sha256
 from guidelines_core.hardware.gpus import devices
 from guidelines_core.hardware.shapes import gpus
 from guidelines_core.hardware.timing import (
@@ -63,23 +63,6 @@ FURTHER_METRICS = (
 """Further metrics, which show whether two arms did the same work, and at what cost."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """An experiment with overrides to measure.
-
-    Attributes:
-        name: unique among the arms.
-        experiment: what `run.py --name` takes.
-        overrides: `key=value` each.
-        extrapolates: an earlier arm whose step is computed with this arm's seconds per solution, one at a time.
-    """
-
-    name: str
-    experiment: str
-    overrides: tuple[str, ...]
-    extrapolates: str | None = None
-
-
 def main() -> int:
     """Run the arms that are not measured yet, write the JSON after each, print the table; return the exit code."""
     parser = argparse.ArgumentParser(description="Time arms, one real run after the other.")
@@ -99,6 +82,7 @@ def main() -> int:
     try:
         arms = read_arms(given.arms, given.overrides)
         hashes = {arm.name: config_hash(arm) for arm in arms}
+        require_steps(arms)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -112,21 +96,29 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         peak = {"peak_flops": peak_flops(Path(folder) / "peak.json")} if due and here["gpu_count"] else {}
         for arm in due:
-            named = {"name": arm.name, "config_hash": hashes[arm.name], "experiment": arm.experiment}
-            figured = measure(arm, (given.work or Path(folder)).resolve() / arm.name)
-            if "failed" not in figured:
-                figured = with_derived_figures(arm, {**figured, **peak}, result)
-            entry = {**named, "overrides": list(arm.overrides), **figured}
-            others = [other for other in result["arms"] if other["name"] != arm.name]
-            result["arms"] = sorted([*others, entry], key=lambda e: list(hashes).index(e["name"]))
-            first = next((other["s_per_step"] for other in result["arms"] if "failed" not in other), None)
-            for other in result["arms"]:
-                if "failed" not in other:
-                    other["ratio_to_first"] = round(other["s_per_step"] / first, 3)
+            found = measure(arm, (given.work or Path(folder)).resolve() / arm.name)
+            others = [other for other in result["arms"] if other["name"] not in arm.entries]
+            entries = []
+            for name, figured in zip(arm.entries, found, strict=False):
+                if "failed" not in figured:
+                    figured = with_derived_figures(arm, {**figured, **peak}, result)
+                named = {"name": name, "config_hash": hashes[arm.name], "experiment": arm.experiment}
+                entries.append({**named, "overrides": list(arm.overrides), **figured})
+            order = [name for each in arms for name in each.entries]
+            result["arms"] = sorted([*others, *entries], key=lambda entry: order.index(entry["name"]))
+            compare_with_first(result["arms"], {name for each in arms for name in each.entries[1:]})
             write(given.out, result)
     output.console(given).print(step_table(result))
     output.write_json(given, result)
     return int(any("failed" in entry for entry in result["arms"]))
+
+
+def compare_with_first(entries: Sequence[dict[str, Any]], tailed: set[str]) -> None:
+    """Give each entry the ratio of its step to that of the first entry of its workload."""
+    for workload in (True, False):
+        done = [entry for entry in entries if "failed" not in entry and (entry["name"] in tailed) == workload]
+        for entry in done:
+            entry["ratio_to_first"] = round(entry["s_per_step"] / done[0]["s_per_step"], 3)
 
 
 def hardware() -> dict[str, Any]:
@@ -135,37 +127,8 @@ def hardware() -> dict[str, Any]:
     return {"gpu": found[0].name if found else "none", "gpu_count": len(found)}
 
 
-def read_arms(file: Path, overrides: Sequence[str] = ()) -> list[Arm]:
-    """Return the arms of a YAML file; `overrides` go to each, after its own.
-
-    The file has `experiment`, `overrides` for every arm, and `arms`: each a `name`, and `experiment`, `overrides` and
-    `extrapolates` where it differs.
-    """
-    read = yaml.safe_load(file.read_text(encoding="utf-8"))
-    arms = [
-        Arm(
-            name=arm["name"],
-            experiment=arm.get("experiment", read["experiment"]),
-            overrides=(*read.get("overrides", ()), *arm.get("overrides", ()), *overrides),
-            extrapolates=arm.get("extrapolates"),
-        )
-        for arm in read["arms"]
-    ]
-    names = [arm.name for arm in arms]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"{file}: two arms have one name in {', '.join(names)}")
-    return arms
-
-
-def config_hash(arm: Arm) -> str:
-    """Return a hash of the arm's composed configuration, independent of the repository's path."""
-    config = compose(arm.experiment, [*arm.overrides, "trainer.default_local_dir=run"])
-    text = OmegaConf.to_yaml(config, sort_keys=True).replace(str(ROOT), "")
-    return text_sha256(text)[:12]
-
-
-def measure(arm: Arm, folder: Path) -> dict[str, Any]:
-    """Run the arm in `folder` and return its figures, or `failed` with the reason.
+def measure(arm: Arm, folder: Path) -> list[dict[str, Any]]:
+    """Run the arm in `folder` and return the figures of each of its workloads, or `failed` with the reason.
 
     Files of a failed or interrupted arm in the folder are removed first.
     """
@@ -182,23 +145,26 @@ def measure(arm: Arm, folder: Path) -> dict[str, Any]:
         code = subprocess.call(command, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"})
     if code != 0:
         said = failure_line(log) if log.exists() else "refused before it started"
-        return {"failed": f"exit code {code}: {said}"}
+        return [{"failed": f"exit code {code}: {said}"}]
     run_s = round(time.time() - began, 1)
     entries = [json.loads(line)["data"] for line in journal.read_text().splitlines()]
-    steps = [entry for entry in entries if STEP in entry]
-    found = {**figures(steps, steps[0][LOGGED_AT] - began), **generation_of_run(directory, steps[1:] or steps)}
-    if load_file.exists() and len(steps) > 1:
-        lines = load_file.read_text().splitlines()
-        found["gpus"] = load(lines, steps[0][LOGGED_AT], steps[-1][LOGGED_AT])
-    return {**found, "run_s": run_s}
+    every = [entry for entry in entries if STEP in entry]
+    launch_s = every[0][LOGGED_AT] - began - every[0]["timing_s/step"]
+    found = []
+    for steps in (every[:EVEN_STEPS], every[EVEN_STEPS:]) if arm.tailed else (every,):
+        each = {**figures(steps), **generation_of_run(directory, steps[1:] or steps)}
+        each |= {"launch_to_first_step_s": round(launch_s, 1), "run_s": run_s}
+        if load_file.exists() and len(steps) > 1:
+            lines = load_file.read_text().splitlines()
+            each["gpus"] = load(lines, steps[0][LOGGED_AT], steps[-1][LOGGED_AT])
+        found.append(each)
+    return found
 
 
-def figures(steps: Sequence[Mapping[str, float]], first_step_done_s: float) -> dict[str, Any]:
-    """Return an arm's figures: medians of the steps after the first, which compiles and warms up; all in seconds.
+def figures(steps: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return a workload's figures: medians of the steps after the first, which compiles and warms up; all in seconds.
 
-    Args:
-        steps: each step's metrics as verl logs them.
-        first_step_done_s: from the launch to the end of the first step.
+    `steps` are each step's metrics as verl logs them.
     """
     later = steps[1:] or steps
 
@@ -209,7 +175,6 @@ def figures(steps: Sequence[Mapping[str, float]], first_step_done_s: float) -> d
         "s_per_step": median("timing_s/step"),
         "phases": {name: median(f"timing_s/{name}") for name in PHASES if f"timing_s/{name}" in later[0]},
         "every_step_s": [round(step["timing_s/step"], 2) for step in steps],
-        "launch_to_first_step_s": round(first_step_done_s - steps[0]["timing_s/step"], 1),
         "metrics": {key: median(key) for key in FURTHER_METRICS if key in later[0]},
     }
 

@@ -1,9 +1,7 @@
-"""Guidelines and solutions with long-tailed lengths, whatever the models write: the second workload of a benchmark.
+"""Texts of given lengths, whatever the models write: two workloads in one run of a benchmark.
 
-An arm selects both by `actor_rollout_ref.rollout.agent.default_agent_loop=tailed_single_turn`, with
-`agent_loop_config_path` the file `tailed.yaml` beside this one, and
-`reward.reward_manager={name: TailedRewardManager, module.path: pkg://analysis.bench.tailed}`. With `ignore_eos` each
-text then has exactly its drawn length: the same lengths in every arm, so that arms do the same work.
+In the first `EVEN_STEPS` steps every guideline and every solution has the same length, in the later ones each has a
+drawn one, long-tailed and the same in every arm. `OVERRIDES` makes a run so.
 """
 
 from __future__ import annotations
@@ -13,7 +11,10 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from omegaconf import DictConfig
+
 from analysis.bench.update_batch import MEDIAN_RESPONSE, SPREAD
+from guidelines_core.config import layout
 from guidelines_core.digests import text_seed
 from guidelines_core.prompts import Message
 from guidelines_core.reward.score import Scorer
@@ -21,6 +22,18 @@ from guidelines_core.solver.client import Solver
 from guidelines_core.solver.response import Solution
 from guidelines_core.verl_adapter.reward_manager import GuidelineRewardManager
 from guidelines_core.verl_adapter.rollout import LimitedRollout
+
+EVEN_STEPS = 3
+"""Steps whose texts all have `MEDIAN_RESPONSE` tokens."""
+
+OVERRIDES = (
+    "actor_rollout_ref.rollout.ignore_eos=True",
+    "guidelines.solver.ignore_eos=True",
+    "actor_rollout_ref.rollout.agent.default_agent_loop=tailed_single_turn",
+    "actor_rollout_ref.rollout.agent.agent_loop_config_path=${repository:analysis/bench/tailed.yaml}",
+    "reward.reward_manager.name=TailedRewardManager",
+    "reward.reward_manager.module.path=pkg://analysis.bench.tailed",
+)
 
 
 def tailed_length(key: Sequence[object], cap: int) -> int:
@@ -30,16 +43,23 @@ def tailed_length(key: Sequence[object], cap: int) -> int:
 
 
 class TailedRollout(LimitedRollout):
-    """Guidelines of drawn lengths; a problem's rollouts have the same ones whenever it is asked."""
+    """Guidelines of given lengths; a problem's rollouts have the same drawn ones whenever it is asked."""
 
     def limit(self, rollout: dict[str, Any]) -> int:
         """Return the tokens of one rollout, given its problem's fields and its number."""
+        if rollout["global_steps"] <= EVEN_STEPS:
+            return min(MEDIAN_RESPONSE, int(self.response_length))
         return tailed_length((rollout["extra_info"]["problem_id"], rollout["session_id"]), self.response_length)
 
 
 class TailedSolver(Solver):
-    """Solutions of drawn lengths: the first request has the first length, whatever it asks."""
+    """Solutions of given lengths: of drawn ones the first request has the first, whatever it asks.
 
+    Attributes:
+        even: how many requests are left whose solutions have `MEDIAN_RESPONSE` tokens.
+    """
+
+    even = 0
     _drawn = 0
 
     async def solve(
@@ -51,19 +71,40 @@ class TailedSolver(Solver):
         max_tokens: int | None = None,
         seed: int | None = None,
     ) -> list[Solution]:
-        """Return the answers to a request, each of the request's drawn length."""
-        self._drawn += 1
-        length = tailed_length((self._drawn,), max_tokens or self._max_tokens)
+        """Return the answers to a request, each of the request's length."""
+        limit = max_tokens or self._max_tokens
+        if self.even > 0:
+            self.even -= 1
+            length = min(MEDIAN_RESPONSE, limit)
+        else:
+            self._drawn += 1
+            length = tailed_length((self._drawn,), limit)
         return await super().solve(messages, temperature=temperature, samples=samples, max_tokens=length, seed=seed)
 
 
 class TailedScorer(Scorer):
-    """The reward function with solutions of drawn lengths."""
+    """The reward function with solutions of given lengths."""
 
     client_class = TailedSolver
 
 
 class TailedRewardManager(GuidelineRewardManager):
-    """The reward manager with solutions of drawn lengths."""
+    """The reward manager with solutions of given lengths."""
 
     scorer_class = TailedScorer
+
+    def __init__(self, config: DictConfig, *more: Any, **named: Any) -> None:
+        super().__init__(config, *more, **named)
+        client = self.scorer.client
+        assert isinstance(client, TailedSolver)
+        client.even = even_requests(config)
+
+
+def even_requests(config: DictConfig) -> int:
+    """Return the solver's requests for guidelines that were asked for in the first `EVEN_STEPS` steps.
+
+    A trainer that asks a step ahead asks for two batches in the first one.
+    """
+    return int(
+        (EVEN_STEPS + layout.overlaps(config)) * config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    )

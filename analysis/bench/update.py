@@ -30,9 +30,10 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from analysis.bench.arms import config_hash, read_arms
 from analysis.bench.table import update_table
 from analysis.bench.update_arm import PASSES, measure_peak, run_arm
-from analysis.benchmark import config_hash, hardware, read_arms, write
+from analysis.benchmark import hardware, write
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.verl_adapter.local_workers import preload

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.table import Table
 
 from analysis import benchmark
+from analysis.bench.arms import Arm, config_hash, read_arms, require_steps
 from analysis.bench.table import step_table
-from analysis.benchmark import Arm, config_hash, derived, figures, read_arms, with_derived_figures
+from analysis.bench.tailed import OVERRIDES
+from analysis.benchmark import compare_with_first, derived, figures, with_derived_figures
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.paths import ROOT
 
@@ -19,10 +23,9 @@ def test_figures_are_the_medians_of_the_steps_after_the_first() -> None:
         {"timing_s/step": seconds, "timing_s/gen": gen, "solution/tokens": 600.0, "reward/mean": 0.5}
         for seconds, gen in ((50.0, 30.0), (10.0, 4.0), (12.0, 9.0), (20.0, 5.0))
     ]
-    found = figures(steps, 170.0)
+    found = figures(steps)
     assert found["s_per_step"] == 12.0
     assert found["phases"] == {"gen": 5.0, "step": 12.0}
-    assert found["launch_to_first_step_s"] == 120.0
     assert found["every_step_s"] == [50.0, 10.0, 12.0, 20.0]
     assert found["metrics"] == {"solution/tokens": 600.0}
 
@@ -34,6 +37,30 @@ def test_an_arms_overrides_go_after_the_common_ones_and_the_command_lines_last(t
     file.write_text(file.read_text() + "- name: x\n")
     with pytest.raises(ConfigError, match="one name"):
         read_arms(file)
+
+
+def test_a_tailed_arm_has_two_entries_and_the_lengths_of_both(tmp_path: Path) -> None:
+    file = tmp_path / "arms.yaml"
+    file.write_text("experiment: quickstart\narms:\n- {name: x, tailed: true, overrides: [data.seed=2]}\n")
+    (arm,) = read_arms(file)
+    assert arm.entries == ("x", "x-tailed")
+    assert arm.overrides == (*OVERRIDES, "data.seed=2")
+    rollout = compose(arm.experiment, arm.overrides).actor_rollout_ref.rollout
+    loops = yaml.safe_load(Path(rollout.agent.agent_loop_config_path).read_text())
+    assert rollout.agent.default_agent_loop in [loop["name"] for loop in loops]
+    require_steps([arm])
+    with pytest.raises(ConfigError, match=r"x: .*expected 5 or more"):
+        require_steps([replace(arm, overrides=(*arm.overrides, "trainer.total_training_steps=4"))])
+    file.write_text(file.read_text() + "- name: x-tailed\n")
+    with pytest.raises(ConfigError, match="one name"):
+        read_arms(file)
+
+
+def test_each_workload_is_compared_with_its_own_first_arm() -> None:
+    entries = [{"name": name, "s_per_step": s} for name, s in (("a", 10.0), ("a-tailed", 30.0), ("b", 8.0))]
+    entries += [{"name": "b-tailed", "s_per_step": 15.0}, {"name": "c", "failed": "exit code 1"}]
+    compare_with_first(entries, {"a-tailed", "b-tailed"})
+    assert [entry.get("ratio_to_first") for entry in entries] == [1.0, 1.0, 0.8, 0.5, None]
 
 
 def test_the_hash_follows_from_the_configuration_alone() -> None:

@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.bench.tailed import TailedRewardManager, TailedRollout, TailedScorer, TailedSolver, tailed_length
+from analysis.bench.tailed import (
+    EVEN_STEPS,
+    TailedRewardManager,
+    TailedRollout,
+    TailedScorer,
+    TailedSolver,
+    even_requests,
+    tailed_length,
+)
 from analysis.bench.update_batch import MEDIAN_RESPONSE
+from guidelines_core.config.compose import compose
 from guidelines_core.solver.response import Solution
 from guidelines_core.verl_adapter.rollout import LimitedRollout
 
@@ -58,13 +67,37 @@ def test_two_solvers_draw_the_same_lengths_whatever_is_asked() -> None:
     assert asyncio.run(lengths("abcdefgh", 300)) == [min(300, length) for length in first]
 
 
+def test_the_first_solutions_have_one_length() -> None:
+    async def lengths(limit: int | None) -> list[int]:
+        solver = Noting()
+        solver.even = 2
+        for question in "abcd":
+            await solver.solve([{"role": "user", "content": question}], temperature=1.0, max_tokens=limit)
+        return [request["max_tokens"] for request in solver.requests]
+
+    drawn = [tailed_length((n,), CAP) for n in (1, 2)]
+    assert asyncio.run(lengths(None)) == [MEDIAN_RESPONSE, MEDIAN_RESPONSE, *drawn]
+    assert asyncio.run(lengths(9)) == [9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(("name", "batches"), [("cpu", 3), ("cpu-split-1p1-shared", 4)])
+def test_a_rollout_a_step_ahead_asks_for_one_batch_more_in_the_first_steps(name: str, batches: int) -> None:
+    config = compose("quickstart", [f"layout={name}"], environ={})
+    assert even_requests(config) == batches * config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+
+
 def test_a_rollouts_limit_is_that_of_its_problem_and_number() -> None:
     rollout = object.__new__(TailedRollout)
     rollout.response_length = CAP
-    problems = [{"extra_info": {"problem_id": f"p{n}"}, "session_id": k, "global_steps": 1} for n in "ab" for k in "01"]
+    problems = [
+        {"extra_info": {"problem_id": f"p{n}"}, "session_id": k, "global_steps": EVEN_STEPS + 1}
+        for n in "ab"
+        for k in "01"
+    ]
     limits = [rollout.limit(problem) for problem in problems]
     assert len(set(limits)) == 4
-    assert [rollout.limit({**problem, "global_steps": 2}) for problem in problems] == limits
+    assert [rollout.limit({**problem, "global_steps": EVEN_STEPS + 2}) for problem in problems] == limits
+    assert [rollout.limit({**problem, "global_steps": EVEN_STEPS}) for problem in problems] == [MEDIAN_RESPONSE] * 4
 
 
 def test_what_the_arms_name_is_what_draws() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from analysis.benchmark import read_arms
+from analysis.bench.arms import read_arms
 from guidelines_core.config import layout
 from guidelines_core.config.compose import compose
 from guidelines_core.config.flat import flat

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig
 from rich.console import Console
 
-from analysis.benchmark import read_arms
+from analysis.bench.arms import read_arms
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.config.layout import placements
 from guidelines_core.hardware.estimate import forecast, main, measured_step, measured_training, report, typical_lengths
