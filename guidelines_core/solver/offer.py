@@ -83,7 +83,7 @@ def _faults(url: str, wanted: Wanted, key: str | None) -> Iterator[Fault]:
             listed = client.get(f"{base_url(url)}/models")
         except httpx.HTTPError as error:
             yield Fault("url", url, f"no server answers there: {without_key(in_words(error), key)}",
-                        "start it, or mend host, port or the environment's proxy")  # fmt: skip
+                        "start it, or correct host, port or the environment's proxy")  # fmt: skip
             return
         if listed.status_code in (401, 403):
             yield _refused(url, wanted, listed, key)
