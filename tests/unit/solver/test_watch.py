@@ -7,9 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +43,7 @@ class Processes:
         self.processes: list[subprocess.Popen[bytes] | None] = [None] * count
         self.script = SERVER
         self.restarts: list[int] = []
+        self.watches: list[SolverWatch] = []
         for rank in range(count):
             self._start(rank)
 
@@ -81,12 +82,17 @@ class Processes:
 def servers() -> Iterator[Processes]:
     started = Processes(2)
     yield started
+    # A watch that goes on would start them again.
+    for watch in started.watches:
+        watch.stop()
+        watch._thread.join(10)
     for rank in range(2):
         started.end(rank)
 
 
 def watched(servers: Processes, told: list[list[str]], settings: SimpleNamespace = SETTINGS) -> SolverWatch:
     watch = SolverWatch(servers, lambda addresses: told.append(list(addresses)), settings)
+    servers.watches.append(watch)
     watch.start()
     return watch
 
@@ -109,7 +115,6 @@ def test_a_dead_or_wedged_server_is_started_again_and_everybody_told(servers: Pr
     wait_for(lambda: told)
     watch.check()
     wait_for(lambda: watch._down_since is None)
-    watch.stop()
     assert servers.restarts == [1]
     assert told == [[other, servers.server_addresses[1]]]
     metrics = watch.take_metrics()
@@ -118,27 +123,33 @@ def test_a_dead_or_wedged_server_is_started_again_and_everybody_told(servers: Pr
     assert watch.take_metrics() == {"solver/restarts": 0, "solver/down_s": 0}
 
 
-def test_a_server_that_does_not_come_back_is_lost(servers: Processes, tmp_path: Path) -> None:
-    settings = SimpleNamespace(**{**vars(SETTINGS), "restart_within_s": 3.0})
+def test_a_server_that_does_not_come_back_is_lost(servers: Processes) -> None:
+    settings = SimpleNamespace(**{**vars(SETTINGS), "restart_within_s": 60.0})
     watch = watched(servers, [], settings)
     servers.script = "raise SystemExit(3)"
     servers.send(0, signal.SIGKILL)
-    time.sleep(1.0)
+    wait_for(lambda: len(servers.restarts) > 1)
     watch.check()
-
-    time.sleep(5.0)
-    with pytest.raises(SolverLostError, match=r"restart_within_s=3.0: no memory for the model"):
+    settings.restart_within_s = 0.001
+    with pytest.raises(SolverLostError, match=r"restart_within_s=0.001: no memory for the model"):
         watch.check()
     watch.stop()
-    assert len(servers.restarts) > 1
 
 
 def test_a_start_that_hangs_is_lost_as_well(servers: Processes) -> None:
-    settings = SimpleNamespace(**{**vars(SETTINGS), "restart_within_s": 1.0})
-    servers.restart = lambda rank: time.sleep(30)  # type: ignore[method-assign]
+    settings = SimpleNamespace(**{**vars(SETTINGS), "restart_within_s": 60.0})
+    hangs = threading.Event()
+
+    def hang(rank: int) -> None:
+        hangs.set()
+        watch._ended.wait(30)
+
+    servers.restart = hang  # type: ignore[method-assign]
     watch = watched(servers, [], settings)
     servers.send(0, signal.SIGKILL)
-    time.sleep(4.0)
+    wait_for(hangs.is_set)
+    watch.check()
+    settings.restart_within_s = 0.001
     with pytest.raises(SolverLostError, match="its start has not ended"):
         watch.check()
     watch.stop()
