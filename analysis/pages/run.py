@@ -113,7 +113,7 @@ def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
         few = max(1, len(reward) // 10)
         sentences.append(
             f"Mean reward went from {reward.head(few).mean():.3f} to {reward.tail(few).mean():.3f} in {len(reward)} "
-            f"steps (means of the first and the last {few})."
+            f"steps ({f'means of the first and the last {few}' if few > 1 else 'the first step and the last'})."
         )
         sentences += [*leaked(metrics, few), *map(signal.in_words, filter(None, [signal.signal_of(metrics)]))]
     validated = rows(run, "validation", ["step", "problem_id", MATH_VERIFY])

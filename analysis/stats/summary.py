@@ -116,7 +116,8 @@ def curves(histories: Mapping[str, pd.DataFrame], metrics: Sequence[str] = CURVE
                 _draw(plot, history, metric, name, stroke(index), dots=len(histories) <= 3)
         plot.set_title(METRICS.get(metric, metric))
         plot.set_xlabel("step")
-        plot.xaxis.get_major_locator().set_params(integer=True)
+        # Only one step of a validation: without the minimum there would be ticks between steps.
+        plot.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     most = max(axes, key=lambda plot: len(plot.get_legend_handles_labels()[0]))
     legend(figure, most)
     return figure

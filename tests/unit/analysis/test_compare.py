@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from analysis import compare
 from analysis.bench.compare import ANSWERS, make_store, uri
 from analysis.stats.comparison import accuracies, paired
-from analysis.stats.summary import GPU_HOURS, figures, gpus_of
+from analysis.stats.summary import GPU_HOURS, curves, figures, gpus_of
 from analysis.stats.verdicts import by_problem, examples, judge, pairs_to_grade, tally
 from analysis.store.differences import differing
 from analysis.store.runs import config, resolve, rows
@@ -220,3 +220,12 @@ def test_examples_are_answers_that_exact_match_wronged(client: MlflowClient) -> 
     found = examples(run, table)
     assert 0 < len(found) <= 3
     assert not (found["gold"] == found["answer"]).any()
+
+
+@pytest.mark.parametrize("steps", [[5], [1, 2], [10, 300]])
+def test_a_curves_axis_has_whole_steps_also_for_one(steps: list[int]) -> None:
+    history = pd.DataFrame({"reward/mean": [0.5] * len(steps)}, index=steps)
+    figure = curves({"run": history}, ["reward/mean"])
+    assert figure is not None
+    (axes,) = figure.axes
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())

@@ -216,7 +216,7 @@ def test_a_page_follows_a_run_that_goes_on_and_is_attached_at_its_end(
     assert call(monkeypatch, "going-on", "--watch", "--html", tmp_path / "page.html") == 0
     assert ["RUNNING" in made for made in written] == [True, True, True, False]
     assert ['http-equiv="refresh"' in made for made in written] == [True, True, True, False]
-    assert "Mean reward went from 0.125 to 0.250" in written[2]
+    assert "Mean reward went from 0.125 to 0.250 in 2 steps (the first step and the last)." in written[2]
     assert artifact(resolve(run_id, client), "report/report.html").read_text() == written[-1]
     assert call(monkeypatch, "going-on", "--watch", "--html", tmp_path / "page.html") == 2
 
