@@ -96,6 +96,8 @@ def _trace(rows: Sequence[Mapping[Any, Any]], split: str, origin: Origin) -> Rol
     asked = int(pd.Timestamp(first["asked_at"]).value)
     answered = asked + _ns(first["solver_s"])
     graded = answered + _ns(first["grader_s"])
+    # Among the outputs, too: MLflow's page that compares traces shows neither names nor tags.
+    name = f"{split} step {int(first['step'])}"
     question, guideline = str(first["question"]), str(first["guideline"])
     solutions = [str(row["solution"]) for row in rows]
     verdicts = [
@@ -107,7 +109,7 @@ def _trace(rows: Sequence[Mapping[Any, Any]], split: str, origin: Origin) -> Rol
     ]
     spans = [
         _span(key, "problem", None, SpanType.CHAIN, (asked, graded), {"problem": question, "gold": first["gold"]},
-              {"guideline": guideline, "reward": first["score"]}, {}),
+              {"step": name, "guideline": guideline, "reward": first["score"]}, {}),
         # The planner's start is not recorded. Its end is the solver's start: each guideline goes to the solver at once.
         _span(key, "planner", "problem", SpanType.LLM, (asked, asked),
               {"messages": planner_messages(question, origin.style)}, guideline,
@@ -127,10 +129,10 @@ def _trace(rows: Sequence[Mapping[Any, Any]], split: str, origin: Origin) -> Rol
         execution_duration=(graded - asked) // 1_000_000,
         state=TraceState.OK,
         request_preview=question[:PREVIEW],
-        response_preview=f"reward {first['score']:g}: {guideline}"[:PREVIEW],
+        response_preview=f"step {int(first['step'])}, reward {first['score']:g}: {guideline}"[:PREVIEW],
         trace_metadata={TraceMetadataKey.SOURCE_RUN: origin.run_id},
         tags={
-            TraceTagKey.TRACE_NAME: f"{split} step {int(first['step'])}",
+            TraceTagKey.TRACE_NAME: name,
             "step": str(int(first["step"])),
             "split": split,
             "group": str(first["group"]),

@@ -74,7 +74,7 @@ def test_a_trace_is_the_problem_with_planner_solver_and_grader_below_it() -> Non
     assert [span.name for span in right.spans] == ["problem", "planner", "solver", "grader"]
     assert {span.parent_id for span in (planner, solver, grader)} == {root.span_id}
     assert root.inputs == {"problem": "question of b", "gold": "7"}
-    assert root.outputs == {"guideline": "guideline 1", "reward": 1.0}
+    assert root.outputs == {"step": "train step 3", "guideline": "guideline 1", "reward": 1.0}
     assert "question of b" in planner.inputs["messages"][-1]["content"]
     assert planner.outputs == "guideline 1"
     assert "guideline 1" in solver.inputs["messages"][-1]["content"]
@@ -82,6 +82,7 @@ def test_a_trace_is_the_problem_with_planner_solver_and_grader_below_it() -> Non
     assert solver.attributes["seconds"] == 2.0
     assert grader.outputs == {"math_verify": True, "exact_match": False, "reason": "correct"}
     assert (solver.end_time_ns - solver.start_time_ns, grader.end_time_ns - grader.start_time_ns) == (2e9, 25e7)
+    assert right.info.response_preview == "step 3, reward 1: guideline 1"
     assert right.info.execution_duration == 2250
     wanted = {"step": "3", "split": "train", "group": "b", "problem": "b", "run": "name"}
     assert wanted.items() <= right.info.tags.items()
