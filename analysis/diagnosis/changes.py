@@ -130,6 +130,13 @@ def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapp
             f"cuts {len(slow.calls) / slow.of:.1%} of the solutions short",
             saves=slow.held,
         )
+    if step.calls is not None and not layout.reference_beside_solver(config) and _reference_waits(config):
+        tail = float(step.calls["graded"].max() - step.calls["asked"].max())
+        yield Idea(
+            {"guidelines.reference_beside_solver": True},
+            f"the reference policy waits {tail:.1f} s for the last solutions, and needs the guidelines alone",
+            saves=min(step.seconds.get("ref", 0.0), tail),
+        )
     for key, name in (("testing", "test_freq"), ("save_checkpoint", "save_freq")):
         freq = config.trainer[name]
         if freq > 0 and beside.get(key):
@@ -138,6 +145,13 @@ def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapp
             yield Idea(
                 {f"trainer.{name}": 2 * freq}, f"{what} takes {beside[key]:.1f} s a step", lost, saves=beside[key] / 2
             )
+
+
+def _reference_waits(config: DictConfig) -> bool:
+    """Return whether the reference policy could work while the solver writes, as preflight has it."""
+    real, padded = padded_sequences(config)
+    sync = config.trainer.v1.trainer_mode == "sync"
+    return bool(sync and layout.solver_gpus(config) and layout.uses_reference(config) and real == padded)
 
 
 def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[Idea]:

@@ -259,6 +259,12 @@ def old_log_probs_from_rollout(config: DictConfig) -> bool:
     return bool(settings and settings.agreement is not None and config.trainer.v1.trainer_mode == "sync")
 
 
+def reference_beside_solver(config: DictConfig) -> bool:
+    """Return whether reference log-probs are computed while the solver still writes."""
+    # Configurations of older runs lack this key.
+    return bool(config.guidelines.get("reference_beside_solver"))
+
+
 def table(config: DictConfig, memory: dict[str, float], of: str) -> Table:
     """Return the table of the layout; `memory` is each role's peak in GiB on one GPU, `of` says on which GPU."""
     drawn = Table(title=f"{config.trainer.experiment_name}: {config.trainer.v1.trainer_mode} trainer")

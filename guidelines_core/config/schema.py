@@ -243,6 +243,8 @@ class GuidelinesConfig:
         stop_within_s: seconds after SIGTERM for the step under way and its checkpoint.
         fork_processes: fork the run's processes from one that has done the imports, see `launch/forkserver.py`.
         rollout_beside_solver: a `separate_async` trainer's rollout shares the solver's GPUs instead of having its own.
+        reference_beside_solver: reference log-probs are computed while the solver still writes, see
+            `verl_adapter/early_reference.py`.
     """
 
     description: str = ""
@@ -263,3 +265,4 @@ class GuidelinesConfig:
     stop_within_s: float = 270.0
     fork_processes: bool = False
     rollout_beside_solver: bool = False
+    reference_beside_solver: bool = False

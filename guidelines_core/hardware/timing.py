@@ -126,6 +126,8 @@ def phases(
         offloaded = layout.loads_reference(config) and ref.fsdp_config.param_offload
         moved = passes * 4 * planner.parameters / workers if offloaded else 0
         found["ref"] = log_probs + moved / efficiency.offload
+        if layout.reference_beside_solver(config):
+            found["ref"] = max(0.0, found["ref"] - solve)
     return found
 
 

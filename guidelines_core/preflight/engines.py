@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import Shape
+from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight.findings import Finding, error, warning
 
 ROLLOUT, POOL = "actor_rollout_ref.rollout", "reward.reward_model"
@@ -21,6 +22,7 @@ def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | N
     """
     yield from _trainer_findings(config)
     yield from _lora_findings(config)
+    yield from _reference_findings(config)
     yield from _context_findings(config, planner, solver)
     yield from _pool_findings(config)
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
@@ -85,6 +87,32 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
             "actor_rollout_ref.hybrid_engine", False, f"{trainer.v1.trainer_mode} rolls out on the training GPUs",
             "leave it True, or take layout=split-1p2p1",
         )  # fmt: skip
+
+
+def _reference_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield why the reference policy could not read the guidelines while the solver writes."""
+    if not layout.reference_beside_solver(config):
+        return
+    key = "guidelines.reference_beside_solver"
+    mode, (real, padded) = config.trainer.v1.trainer_mode, padded_sequences(config)
+    if mode != "sync":
+        yield error(
+            key,
+            True,
+            f"with trainer.v1.trainer_mode={mode} a step has no moment at which all its guidelines are there",
+            "leave it out, or take layout=1p1 or hybrid-3p1",
+        )
+    elif not layout.solver_gpus(config):
+        yield error(key, True, "the solver needs the training GPUs while it writes", "leave it out, or take layout=1p1")
+    if not layout.uses_reference(config):
+        yield error(key, True, "there is no reference policy: no KL term is set", "leave it out")
+    if padded > real:
+        yield error(
+            key,
+            True,
+            f"{real} rollouts are padded to {padded}, which is done when all have a reward",
+            f"leave it out, or give actor_rollout_ref.actor.ppo_mini_batch_size={config.data.train_batch_size}",
+        )
 
 
 def _lora_findings(config: DictConfig) -> Iterator[Finding]:

@@ -13,10 +13,23 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 
 from guidelines_core.config.layout import validation_guideline_tokens
 from guidelines_core.digests import text_seed
+from guidelines_core.verl_adapter.early_reference import publish
 
 
-class GuidelineRollout(SingleTurnAgentLoop):
-    """verl's single-turn agent loop, with a seed and a length for each request; verl makes one for each rollout.
+class WrittenRollout(SingleTurnAgentLoop):
+    """verl's single-turn agent loop, whose guideline may be read before it has a reward."""
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
+        """Generate one guideline; `kwargs` are the problem's fields and the rollout's number."""
+        output = await super().run(sampling_params, priority, **kwargs)
+        if self.config.guidelines.reference_beside_solver and kwargs["extra_info"]["split"] != "val":
+            key = f"{kwargs['uid']}_{kwargs['session_id']}_0"
+            await publish(key, output.prompt_ids, output.response_ids, output.response_mask)
+        return output
+
+
+class GuidelineRollout(WrittenRollout):
+    """A rollout with a seed and a length for its request; verl makes one agent loop for each rollout.
 
     `agent_loops.yaml` names it `guideline`; `experiments/conf/base.yaml` selects it.
     """
@@ -35,8 +48,8 @@ class GuidelineRollout(SingleTurnAgentLoop):
         return await super().run(asked, priority, **kwargs)
 
 
-class LimitedRollout(SingleTurnAgentLoop):
-    """verl's single-turn agent loop, with its own limit of tokens for each request."""
+class LimitedRollout(WrittenRollout):
+    """A rollout with its own limit of tokens for each request."""
 
     async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
         """Generate one guideline of at most `limit` tokens; `kwargs` are its problem's fields and its number."""

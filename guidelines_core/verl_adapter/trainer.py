@@ -21,6 +21,7 @@ from guidelines_core.runs.cost import Meter
 from guidelines_core.solver.url_watch import UrlWatch
 from guidelines_core.solver.watch import SolverLostError, SolverWatch, Watch
 from guidelines_core.verl_adapter import colocated
+from guidelines_core.verl_adapter.early_reference import EarlyReference
 from guidelines_core.verl_adapter.early_servers import EarlyServers
 from guidelines_core.verl_adapter.graded_rows import GradedRows
 from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
@@ -32,7 +33,9 @@ from guidelines_core.verl_adapter.step_log import LogThenSave, stop_rules
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
     """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
     cls = get_trainer_cls(mode)
-    return type(f"Recorded{cls.__name__}", (Recording, EarlyServers, OldLogProbs, LostRollouts, cls), {})
+    return type(
+        f"Recorded{cls.__name__}", (Recording, EarlyServers, OldLogProbs, LostRollouts, EarlyReference, cls), {}
+    )
 
 
 class Recording(GradedRows):
@@ -55,7 +58,8 @@ class Recording(GradedRows):
     def _build_replay_buffer(self) -> Any:
         """Build verl's replay buffer, polled ten times a second; a poll fails if an actor died or the solver is lost.
 
-        verl's interval of 2 s (`replay_buffer.py`) has no key and lengthens every short step.
+        verl's interval of 2 s (`replay_buffer.py`) has no key and lengthens every short step. A poll also gives the
+        reference policy its early turn.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         buffer.poll_interval = 0.1
@@ -65,6 +69,8 @@ class Recording(GradedRows):
             self._living.look()
             if self._watch is not None:
                 self._watch.check()
+            if self._gathering:
+                self._reference_while_waiting()  # type: ignore[attr-defined]
             return wait(*args)
 
         buffer._wait_for_next_poll = look_and_wait

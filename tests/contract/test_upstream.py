@@ -13,6 +13,7 @@ import pytest
 
 from guidelines_core.paths import ROOT
 from guidelines_core.verl_adapter import upstream
+from guidelines_core.verl_adapter.early_reference import EarlyReference
 from guidelines_core.verl_adapter.early_servers import EarlyServers
 from guidelines_core.verl_adapter.graded_rows import GradedRows
 from guidelines_core.verl_adapter.lost_rollouts import LostRollouts
@@ -23,7 +24,7 @@ from guidelines_core.verl_adapter.trials import Trial
 ROWS = upstream.table()
 ADAPTER = ROOT / "guidelines_core/verl_adapter"
 TRAINER = "verl.trainer.ppo.v1.trainer_base.PPOTrainer"
-MIXINS = (Recording, GradedRows, EarlyServers, OldLogProbs, LostRollouts, Trial)
+MIXINS = (Recording, GradedRows, EarlyServers, EarlyReference, OldLogProbs, LostRollouts, Trial)
 """Classes without a base that are mixed into `TRAINER`."""
 
 

@@ -14,7 +14,7 @@ from tests.support.postgres import Server, binaries
 from tests.support.tiny_run import EXPERIMENT, Attempt, Run, done, flip_a_bit, segments, start, store
 
 DUMPING = "tests.support.config_dump"
-OLD_LOG_PROBS = "guidelines.old_log_probs.agreement=0.01"
+LOOP = ("guidelines.old_log_probs.agreement=0.01", "guidelines.reference_beside_solver=True")
 LOSING_STEPS, LOSING_PROMPTS = 3, 6
 LOSSES = (
     "reward.reward_manager.module.path=pkg://tests.support.losing_reward",
@@ -33,8 +33,9 @@ SPLIT = ("layout=cpu-split-1p2p1", "trainer.v1.separate_async.num_warmup_batches
 class Loop(Run):
     """A run that was asked to stop by SIGTERM in its third step, then resumed and finished.
 
-    Its old log-probs are the rollout's. A second start and a resume with another learning rate were refused before its
-    newest checkpoint was broken and it was resumed.
+    Its old log-probs are the rollout's, and its reference log-probs are computed while the solver writes. A second
+    start and a resume with another learning rate were refused before its newest checkpoint was broken and it was
+    resumed.
     """
 
     terminated: Attempt
@@ -57,13 +58,13 @@ class Started(Run):
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     folder = tmp_path_factory.mktemp("loop")
     run, before = Run(folder / "run", store(folder)), segments()
-    terminated = start(folder, OLD_LOG_PROBS, stop_when=lambda: done(run.directory, 2), stop_by=signal.SIGTERM)
+    terminated = start(folder, *LOOP, stop_when=lambda: done(run.directory, 2), stop_by=signal.SIGTERM)
     status = run.stored.info.status
-    refused = start(folder, OLD_LOG_PROBS)
-    changed = start(folder, OLD_LOG_PROBS, "--resume", "actor_rollout_ref.actor.optim.lr=0.5")
+    refused = start(folder, *LOOP)
+    changed = start(folder, *LOOP, "--resume", "actor_rollout_ref.actor.optim.lr=0.5")
     flip_a_bit(run.directory / "global_step_3/actor/model_world_size_1_rank_0.pt")
-    resumed = start(folder, OLD_LOG_PROBS, "--resume", "guidelines.solver.max_concurrency=64")
-    again = start(folder, OLD_LOG_PROBS, "--resume")
+    resumed = start(folder, *LOOP, "--resume", "guidelines.solver.max_concurrency=64")
+    again = start(folder, *LOOP, "--resume")
     left = segments() - before
     return Loop(run.directory, run.uri, terminated, status, refused, changed, resumed, again, left)
 

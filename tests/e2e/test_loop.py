@@ -15,6 +15,7 @@ from guidelines_core.grading.pool import GradingPool
 from guidelines_core.launch.processes import GRACE_S
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.start import METRIC, STAGES
+from guidelines_core.verl_adapter.early_reference import SECONDS
 from guidelines_core.verl_adapter.old_log_probs import FROM_ROLLOUT
 from tests.chaos.loop import CLOCKED
 from tests.e2e.conftest import Loop, Started
@@ -257,6 +258,14 @@ def test_the_run_says_what_it_was(loop: Loop) -> None:
     assert len(run.data.tags["mlflow.source.git.commit"]) in (4, 40)
     assert {entry.tags[0].value for entry in run.inputs.dataset_inputs} == {"training", "validation"}
     assert "1_outcome/validation_accuracy" in run.data.metrics
+
+
+def test_the_reference_policy_reads_the_guidelines_while_the_solver_writes(loop: Loop, unbroken: Started) -> None:
+    seconds = loop.metric(SECONDS)
+    assert list(seconds) == list(range(1, STEPS + 1))
+    assert max(seconds.values()) > 0
+    assert SECONDS not in unbroken.metric_names()
+    assert loop.metric("actor/kl_loss") == pytest.approx(unbroken.metric("actor/kl_loss"), rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize("which", ["loop", "unbroken"])

@@ -14,6 +14,7 @@ from guidelines_core.hardware.shapes import gpus
 from guidelines_core.hardware.timing import MEASURED, Lengths, shapes_of
 
 NAME = "numinamath30k-3b-300steps-mathverify-fast"
+MINI = "actor_rollout_ref.actor.ppo_mini_batch_size"
 SECONDS = {"gen": 8.0, "ref": 2.0, "update_actor": 6.0, "update_weights": 0.5, "other": 0.5}
 EVEN = Lengths(165, 600, 600)
 
@@ -79,3 +80,16 @@ def test_a_shared_solver_gets_a_gpu_where_its_solutions_are_long_and_training_is
     assert "layout=1p1" in changes("hybrid-2-shared", long, lengths=Lengths(165, 300, 1500))
     training = {**long, "gen": 1.0, "reward": 3.0, "ref": 4.0, "update_actor": 20.0}
     assert "layout=1p1" not in changes("hybrid-2-shared", training, lengths=Lengths(165, 300, 1500))
+
+
+@pytest.mark.parametrize(("tail", "saves"), [(3.0, 2.0), (1.5, 1.5)])
+def test_the_reference_policy_saves_what_it_waits_at_most_what_it_takes(tail: float, saves: float) -> None:
+    config = run("1p1")
+    calls = written_from(1.0, 8.0 - tail, 8.0)
+    found = best(config, step(SECONDS, calls), model(config), None, {})
+    (change,) = [each for each in found if "guidelines.reference_beside_solver=True" in each.overrides]
+    assert change.saves == pytest.approx(saves)
+    for other in (["guidelines.reference_beside_solver=True"], [f"{MINI}=20"]):
+        config = compose(NAME, ["layout=1p1", *other], environ={})
+        named = str(best(config, step(SECONDS, calls), model(config), None, {}))
+        assert "reference_beside_solver" not in named

@@ -239,3 +239,19 @@ def test_a_solver_elsewhere_takes_no_gpu_no_memory_and_no_seconds_of_the_estimat
     console = Console(width=200, file=io.StringIO(), record=True)
     report(config, h100, console)
     assert "a solver that runs elsewhere are not in it" in " ".join(console.export_text().split())
+
+
+@pytest.mark.parametrize(("solution", "hidden"), [(600, 1.0), (10, 0.1)])
+def test_a_reference_policy_beside_the_solver_takes_the_time_that_is_longer_than_the_solvers(
+    solution: int, hidden: float
+) -> None:
+    lengths = Lengths(165, 600, solution)
+    seconds = []
+    for beside in (False, True):
+        words = ["layout=1p1", f"guidelines.reference_beside_solver={beside}"]
+        config = compose("numinamath30k-3b-300steps-mathverify-fast", words, environ={})
+        seconds.append(estimated_step(config, gpus()["H200"], lengths, MEASURED))
+    assert seconds[0]["gen"] == seconds[1]["gen"]
+    assert seconds[1]["ref"] <= (1 - hidden) * seconds[0]["ref"]
+    assert seconds[1]["step"] == pytest.approx(seconds[0]["step"] - seconds[0]["ref"] + seconds[1]["ref"])
+    assert (seconds[1]["ref"] == 0) == (hidden == 1)

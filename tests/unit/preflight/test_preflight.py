@@ -58,6 +58,7 @@ def test_no_experiment_has_an_error_of_its_own(name: str) -> None:
     assert errors(config_findings(composed(name))) == []
 
 
+BESIDE = "guidelines.reference_beside_solver"
 BROKEN = [
     (["data.train_batch_size=20"], f"{A}.ppo_mini_batch_size", "give 20 or a part of it"),
     (["data.train_batch_size=0"], "data.train_batch_size", "give a whole number"),
@@ -100,6 +101,11 @@ BROKEN = [
     (["layout=split-1p2p1", f"{R}.nnodes=0"], f"{R}.nnodes", "give 1"),
     (["layout=split-1p1-shared", f"{R}.n_gpus_per_node=2"], f"{R}.n_gpus_per_node", "n_gpus_per_node=1"),
     (["layout=split-1p1-shared", f"{R}.gpu_memory_utilization=0.6"], f"{R}.gpu_memory_utilization", "give 0.45"),
+    (["guidelines.reference_beside_solver=true"], BESIDE, "ppo_mini_batch_size=30"),
+    (["guidelines.reference_beside_solver=true", "layout=colocated-1"], BESIDE, "layout=1p1"),
+    (["guidelines.reference_beside_solver=true", "layout=split-1p2p1"], BESIDE, "layout=1p1 or hybrid-3p1"),
+    (["guidelines.reference_beside_solver=true", "algorithm.use_kl_in_reward=false", f"{A}.use_kl_loss=false"], BESIDE,
+     "leave it out"),
     (["guidelines.rollout_beside_solver=true"], "guidelines.rollout_beside_solver", "layout=split-1p1-shared"),
     (["actor_rollout_ref.model.lora_rank=8"], "actor_rollout_ref.model.lora.merge", "give True"),
     (["actor_rollout_ref.model.lora.rank=8"], "actor_rollout_ref.model.lora.rank", "model.lora_rank"),
