@@ -151,7 +151,7 @@ def _reference_waits(config: DictConfig) -> bool:
     """Return whether the reference policy could work while the solver writes, as preflight has it."""
     real, padded = padded_sequences(config)
     sync = config.trainer.v1.trainer_mode == "sync"
-    return bool(sync and layout.solver_gpus(config) and layout.uses_reference(config) and real == padded)
+    return bool(sync and not layout.solver_in_turns(config) and layout.uses_reference(config) and real == padded)
 
 
 def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[Idea]:

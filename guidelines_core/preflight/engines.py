@@ -102,7 +102,7 @@ def _reference_findings(config: DictConfig) -> Iterator[Finding]:
             f"with trainer.v1.trainer_mode={mode} a step has no moment at which all its guidelines are there",
             "leave it out, or take layout=1p1 or hybrid-3p1",
         )
-    elif not layout.solver_gpus(config):
+    elif layout.solver_in_turns(config):
         yield error(key, True, "the solver needs the training GPUs while it writes", "leave it out, or take layout=1p1")
     if not layout.uses_reference(config):
         yield error(key, True, "there is no reference policy: no KL term is set", "leave it out")
