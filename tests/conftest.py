@@ -11,6 +11,8 @@ import pytest
 # As a run has it: otherwise the import of vLLM's HTTP server sets the root logger to ERROR, and the tests after it in
 # the same process see no warning.
 os.environ["SAGEMAKER_CONTAINER_LOG_LEVEL"] = "WARNING"
+# Two workers on two cores: threads of torch and numpy would wait for one another longer than they compute.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from guidelines_core.runs.checkpoints import SEAL
 from tests.support.postgres import Server, binaries
-from tests.support.tiny_run import EXPERIMENT, Attempt, Run, done, flip_a_bit, segments, start, store
+from tests.support.tiny_run import EXPERIMENT, IDLE, ONE_THREAD, Attempt, Run, done, flip_a_bit, segments, start, store
 
 DUMPING = "tests.support.config_dump"
 LOOP = ("guidelines.old_log_probs.agreement=0.01", "guidelines.reference_beside_solver=True")
@@ -60,11 +60,11 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     run, before = Run(folder / "run", store(folder)), segments()
     terminated = start(folder, *LOOP, stop_when=lambda: done(run.directory, 2), stop_by=signal.SIGTERM)
     status = run.stored.info.status
-    refused = start(folder, *LOOP)
-    changed = start(folder, *LOOP, "--resume", "actor_rollout_ref.actor.optim.lr=0.5")
+    refused = start(folder, *LOOP, driver=IDLE)
+    changed = start(folder, *LOOP, "--resume", "actor_rollout_ref.actor.optim.lr=0.5", driver=IDLE)
     flip_a_bit(run.directory / "global_step_3/actor/model_world_size_1_rank_0.pt")
     resumed = start(folder, *LOOP, "--resume", "guidelines.solver.max_concurrency=64")
-    again = start(folder, *LOOP, "--resume")
+    again = start(folder, *LOOP, "--resume", driver=IDLE)
     left = segments() - before
     return Loop(run.directory, run.uri, terminated, status, refused, changed, resumed, again, left)
 
@@ -99,6 +99,7 @@ def losing(tmp_path_factory: pytest.TempPathFactory) -> Started:
     attempt = start(
         folder,
         "--new",
+        ONE_THREAD,
         "layout=cpu-hybrid-3p1",
         *LOSSES,
         f"guidelines.data.size={LOSING_STEPS * LOSING_PROMPTS}",

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.models.merge import merge
-from tests.support.tiny_run import start
+from tests.support.tiny_run import ONE_THREAD, start
 
 pytestmark = pytest.mark.e2e
 
@@ -23,6 +23,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lora")
     attempt = start(
         folder,
+        ONE_THREAD,
         "actor_rollout_ref.model.lora_rank=4",
         "actor_rollout_ref.model.lora_alpha=16",
         "actor_rollout_ref.model.lora.merge=True",

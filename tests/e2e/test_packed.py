@@ -13,6 +13,10 @@ from guidelines_core.paths import ROOT
 
 pytestmark = pytest.mark.e2e
 
+SMALL = (
+    "data.max_prompt_length=256", "data.max_response_length=160", "guidelines.environment.OMP_NUM_THREADS='1'",
+)  # fmt: skip
+
 
 def test_packed_rows_give_the_padded_ones_log_probs_loss_and_gradient(tmp_path: Path) -> None:
     out = tmp_path / "update.json"
@@ -24,6 +28,7 @@ def test_packed_rows_give_the_padded_ones_log_probs_loss_and_gradient(tmp_path: 
         "analysis/arms/update-cpu.yaml",
         "--out",
         str(out),
+        *SMALL,
     ]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-4000:]

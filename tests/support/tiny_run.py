@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Entry, Journal, attempts, history
 from guidelines_core.runs.metric_names import recorded, shown
+from tests.support.warm_python import STARTS, warm_python
 
 STEPS = 4
 PROMPTS = 4
@@ -45,6 +46,15 @@ run.PrelaunchedDriver = lambda config, **more: PrelaunchedDriver(config, {driver
 sys.exit(run.main())
 """
 """run.py with another module than `guidelines_core.launch.driver` as the run's driver."""
+
+ONE_THREAD = "guidelines.environment.OMP_NUM_THREADS='1'"
+"""Halves the CPU time of a run: two threads wait for each other longer than they compute on a model of this size.
+
+Its steps are then so short that a stop may come after the last one.
+"""
+
+IDLE = "tests.support.idle_driver"
+"""The driver of a start that ends before it trains: the run's own would do its imports for nothing."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,8 @@ def command(folder: Path, *more: str, driver: str | None = None) -> list[str]:
     }
     program = ["-c", WITH_DRIVER.format(driver=driver)] if driver else [str(ROOT / "experiments/run.py")]
     words = [f"{key}={value}" for key, value in overrides.items()]
-    return [sys.executable, *program, "--name", "quickstart", *words, *more]
+    python = warm_python(STARTS) if driver == IDLE else sys.executable
+    return [python, *program, "--name", "quickstart", *words, *more]
 
 
 def start(

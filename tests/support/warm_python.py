@@ -15,6 +15,16 @@ from guidelines_core.launch.forkserver import forked_processes
 from guidelines_core.paths import ROOT
 
 LAUNCH = ("guidelines_core.launch.training",)
+STARTS = (
+    "guidelines_core.hardware.estimate",
+    "guidelines_core.launch.resume",
+    "guidelines_core.launch.start_record",
+    "guidelines_core.launch.training",
+    "guidelines_core.preflight",
+    "mlflow.store.tracking.sqlalchemy_store",
+)
+"""What `experiments/run.py` imports."""
+
 STUDIES = ("torch", "optuna.samplers._gp.sampler", "sweeps.loop", "tests.support.study")
 
 

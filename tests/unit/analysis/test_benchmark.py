@@ -82,7 +82,7 @@ def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
     # The source is a file that is not there: run.py refuses the arm before anything starts.
     arms.write_text(
         "experiment: quickstart\narms:\n- name: done\n- {name: slower, overrides: [data.seed=2]}\n"
-        "- {name: refused, overrides: [guidelines.data.source=no.jsonl]}\n"
+        "- {name: refused, overrides: [guidelines.data.source=no.jsonl, guidelines.fork_processes=false]}\n"
     )
     done, slower = (
         {"name": arm.name, "config_hash": config_hash(arm), "s_per_step": s, "phases": {"step": s}}

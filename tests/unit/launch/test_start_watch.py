@@ -167,11 +167,11 @@ def hanging(folder: Path, ended: str, stalled_s: float) -> subprocess.Popen[str]
 
 
 def test_a_stalled_start_ends_failed_with_its_stage_and_what_it_waits_for(tmp_path: Path) -> None:
-    process = hanging(tmp_path, "imports ray data", 8.0)
+    process = hanging(tmp_path, "imports ray data", 4.0)
     said, _ = process.communicate(timeout=200)
     status, reason, folder, there = json.loads(said.splitlines()[-1])
     assert status == "FAILED"
-    assert re.search(r"its stage 'models' made no progress for \d+ s \(guidelines\.start\.stalled_s=8\)", reason)
+    assert re.search(r"its stage 'models' made no progress for \d+ s \(guidelines\.start\.stalled_s=4\)", reason)
     assert "Ray waits for placement group one of {CPU 3}" in reason
     assert reason.endswith("the log ends with: the last word")
     assert not there
