@@ -26,7 +26,7 @@ from analysis.stats.verdicts import Judged, pairs_to_grade
 from analysis.store.runs import Run, resolve_all
 from guidelines_core.grading.pool import GradingPool
 from guidelines_core.runs.lookup import RunError, open_store
-from guidelines_core.terminal import replace_unprintable
+from guidelines_core.terminal import plain_console, replace_unprintable
 
 WRONGED = (
     "Answers that math-verify calls right and exact match wrong, of those that math-verify calls right; training and "
@@ -45,14 +45,14 @@ def main() -> int:
     """Resolve, read, compare, print; return the exit code."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     options = parse_arguments()
-    err = Console(stderr=True)
+    err = plain_console(stderr=True)
     try:
         output.check_folders(options)
         runs = resolve_all(options.runs, open_store())
         if len(runs) < 2:
             raise RunError("one RUN alone: give two or more to compare; analysis/report.py shows one")
     except RunError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(str(error), style="red", highlight=False, soft_wrap=True)
         return 2
     comparison = compare_regraded(runs, err) if options.regrade else compare(runs)
     draw(comparison, output.console(options))
@@ -84,11 +84,11 @@ def draw(comparison: Comparison, console: Console) -> None:
     """Print the comparison; in tables, letters stand for the runs."""
     letters = dict(zip(comparison.status, string.ascii_uppercase, strict=False))
     for sentence in answer(comparison):
-        console.print(sentence, style="bold", markup=False, highlight=False)
+        console.print(sentence, style="bold", highlight=False)
     for sentence in comparison.notes:
-        console.print(sentence, style="yellow", markup=False, highlight=False)
+        console.print(sentence, style="yellow", highlight=False)
     for name, letter in letters.items():
-        console.print(f"{letter}  {name}", markup=False, highlight=False)
+        console.print(f"{letter}  {name}", highlight=False)
 
     def table(frame: pd.DataFrame, title: str) -> None:
         show(console, frame.rename(index=letters, columns=letters), title)
@@ -105,7 +105,7 @@ def draw(comparison: Comparison, console: Console) -> None:
         table(comparison.examples, "Some that exact match wronged")
     for name, judged in comparison.judged.items():
         if judged.changed is not None:
-            console.print(changes(name, judged), markup=False, highlight=False)
+            console.print(changes(name, judged), highlight=False)
 
 
 def changes(name: str, judged: Judged) -> str:

@@ -49,14 +49,14 @@ def report(file: Path, pool: GradingPool, console: Console) -> dict[str, Counts]
     verdicts = [future.result() for future in [pool.submit(row["gold"], row["solution"]) for row in rows]]
     judged = {name: [verdict[name].correct for verdict in verdicts] for name in GRADERS}
     judged["plain"] = [bool(verify(parse(f"${row['gold']}$"), parse(row["solution"]))) for row in rows]
-    console.print(file.name, markup=False)
+    console.print(file.name)
     keys = ("kind", "source" if "source" in rows[0] else "sure")
     found = {key: counts(key, rows, judged) for key in keys}
     for key, counted in found.items():
         console.print(table(key, counted))
     for row, verdict in zip(rows, verdicts, strict=True):
         if verdict["math_verify"].correct != (row["verdict"] == "correct"):
-            console.print(f"{row['verdict']}, not {verdict['math_verify']}: {row}", markup=False)
+            console.print(f"{row['verdict']}, not {verdict['math_verify']}: {row}")
     return found
 
 

@@ -21,8 +21,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from analysis.pages import output, page
 from analysis.pages.run import Report, report
 from analysis.stats.comparison import answer, compare
@@ -30,7 +28,7 @@ from analysis.store.runs import Run, labels, resolve_all
 from guidelines_core.runs.checkpoints import write_atomically
 from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.lookup import RunError, find_run, open_store
-from guidelines_core.terminal import replace_unprintable
+from guidelines_core.terminal import plain_console, replace_unprintable
 
 FOLDER = "report"
 POLL_S, RELOAD_S = 2.0, 10
@@ -54,7 +52,7 @@ def main() -> int:
             return watch(Run(client := open_store(), find_run(options.runs[0], client, "RUNNING")), options.html)
         runs = resolve_all(options.runs, open_store())
     except RunError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        plain_console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -64,8 +62,8 @@ def main() -> int:
     for (name, found), run in zip(reports.items(), runs, strict=True):
         attach(run, found, made)
         for sentence in found.headline:
-            console.print(f"{name}: {sentence}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"{name}: attached as {FOLDER}/report.html to run {run.id}", markup=False, highlight=False)
+            console.print(f"{name}: {sentence}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: attached as {FOLDER}/report.html to run {run.id}", highlight=False)
     output.write_json(options, {name: found.as_json for name, found in reports.items()})
     if options.html:
         options.html.write_text(made, encoding="utf-8")
@@ -74,7 +72,7 @@ def main() -> int:
 
 def watch(run: Run, file: Path) -> int:
     """Write a run's page after each of its steps until the run ends, then attach it; return the exit code."""
-    Console().print(f"{run.name} ({run.status}): {file} is written after each step", markup=False, highlight=False)
+    plain_console().print(f"{run.name} ({run.status}): {file} is written after each step", highlight=False)
     while True:
         found = report(run, run.name)
         going_on = run.status == "RUNNING"

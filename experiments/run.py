@@ -17,7 +17,7 @@ from itertools import chain
 
 import psutil
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
+from rich.text import Text
 
 from guidelines_core.config.compose import ConfigError, experiments
 from guidelines_core.hardware.estimate import forecast
@@ -41,10 +41,10 @@ from guidelines_core.runs.claim import claim
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.tracking import Run
-from guidelines_core.terminal import keep_output
+from guidelines_core.terminal import keep_output, plain_console
 
-out = Console()
-err = Console(stderr=True)
+out = plain_console()
+err = plain_console(stderr=True)
 
 
 def main() -> int:
@@ -53,12 +53,12 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.list:
         for name, description in experiments().items():
-            out.print(f"[bold]{name}[/]  {description}")
+            out.print(Text.assemble((name, "bold"), f"  {description}"))
         return 0
     try:
         return start(arguments)
     except (ConfigError, UnknownRunError, PreflightError, ClaimError, ResumeError) as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(str(error), style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         err.print("Interrupted before anything was started.", style="red")
@@ -75,7 +75,7 @@ def start(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(OmegaConf.to_yaml(config), flush=True)
         err.print(layout_table(config, gpu()))
-        err.print(forecast(config, gpu()), markup=False, highlight=False, soft_wrap=True)
+        err.print(forecast(config, gpu()), highlight=False, soft_wrap=True)
         findings = check(config, dry_run=True, resume=arguments.resume, new=arguments.new, machine=machine)
         show(findings)
         return 2 if any(finding.severity == "error" for finding in findings) else 0
@@ -92,7 +92,7 @@ def start(arguments: argparse.Namespace) -> int:
                     soft_wrap=True,
                 )
                 for line in chain(*requested_changes(config, run)):
-                    out.print(f"not applied: {line}", markup=False, highlight=False, soft_wrap=True)
+                    out.print(f"not applied: {line}", highlight=False, soft_wrap=True)
                 return 0
             checkpoint, notes = resume(config, run) if arguments.resume else (None, [])
             attempt = attempt_config(config, Launch(run.claim.run_name, run.directory, checkpoint))
@@ -103,7 +103,7 @@ def show(findings: list[Finding]) -> None:
     """Print what preflight found on stderr, a line each."""
     for finding in findings:
         style = "red" if finding.severity == "error" else "yellow"
-        err.print(str(finding), style=style, markup=False, highlight=False, soft_wrap=True)
+        err.print(str(finding), style=style, highlight=False, soft_wrap=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -142,9 +142,10 @@ def train(
     """Train, show the progress, record the end; return the exit code. `notes` are those of `resume`."""
     training, recorder = Training(config, run, driver, stop), Recorder(run)
     reporter = AlarmReporter(config, run.claim.run_name, run.directory, out)
-    out.print(f"[bold]{run.claim.run_name}[/] · MLflow run {run.claim.run_id} · log {training.log}", soft_wrap=True)
+    where = f" · MLflow run {run.claim.run_id} · log {training.log}"
+    out.print(Text.assemble((run.claim.run_name, "bold"), where), soft_wrap=True)
     for note in notes:
-        out.print(note, markup=False, highlight=False, soft_wrap=True)
+        out.print(note, highlight=False, soft_wrap=True)
     try:
         record.write(run.directory, training.attempt)
         run.record(config, training.attempt, "; ".join(notes) or "from the first step")
@@ -166,14 +167,13 @@ def train(
             f"MLflow did not accept all records ({unrecorded}). To copy them when it does: "
             f"python -m guidelines_core.runs.replay {run.directory}",
             style="yellow",
-            markup=False,
             soft_wrap=True,
         )
     if outcome.status == "FINISHED":
-        out.print("Compare runs: [bold]make ui[/]")
+        out.print(Text.assemble("Compare runs: ", ("make ui", "bold")))
     else:
         again = resume_command(run.claim.run_name, record.experiment, run.directory)
-        out.print(f"Log: {training.log}\nResume: {again}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"Log: {training.log}\nResume: {again}", highlight=False, soft_wrap=True)
     run.release()
     return outcome.exit_code
 

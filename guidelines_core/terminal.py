@@ -1,4 +1,7 @@
-"""Standard output and error whose errors do not end a program: a closed pipe, a character outside the encoding."""
+"""Standard output and error whose errors do not end a program: a closed pipe, a character outside the encoding.
+
+And Rich's console for both, which prints texts as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,16 @@ import io
 import os
 import sys
 from typing import TextIO, cast
+
+from rich.console import Console
+
+
+def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return a console that takes no part of a text for markup or the name of an emoji.
+
+    Texts of models, logs and paths have square brackets and colons of their own.
+    """
+    return Console(stderr=stderr, width=width, markup=False, emoji=False)
 
 
 class _Unfailing(io.RawIOBase):

@@ -65,7 +65,7 @@ class Board:
 
     def _print_line(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def table(self) -> Table:
         """Return the newest trials, their points, rates and states, the best one, and the time that is left."""

@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sweeps.attributes import CAUSE, INTERRUPTED, RATE, REFERENCE, REPEATED, TRUNCATED
 from sweeps.cost import in_words, of_study
@@ -58,7 +59,7 @@ def closing(study: Study, space: Space, goal: Goal, record: Record, folder: Path
         record.client.log_artifact(record.parent, str(file), "plots")
     if top is None:
         return {}
-    console.print(f"Plots: {files[-1]}\nAll trials: [bold]make ui[/]", soft_wrap=True)
+    console.print(Text.assemble(f"Plots: {files[-1]}\nAll trials: ", ("make ui", "bold")), soft_wrap=True)
     return {name: value for name, value in top.user_attrs.items() if name.startswith("sweep/")}
 
 

@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 
 import optuna
-from rich.console import Console
+from rich.text import Text
 
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.preflight import PreflightError, check, prepare
 from guidelines_core.runs.metric_names import shown
 from guidelines_core.runs.stores import tracking_uri
-from guidelines_core.terminal import keep_output
+from guidelines_core.terminal import keep_output, plain_console
 from sweeps.arguments import parse_arguments, refuse
 from sweeps.board import Board
 from sweeps.cluster import environment, refuse_local_stores, run_workers, worker_resources
@@ -41,8 +41,8 @@ from sweeps.study import Goal, open_study, study_folder, study_name
 from sweeps.summary import closing, without_result
 from sweeps.trial import Steps, Trials
 
-out = Console()
-err = Console(stderr=True)
+out = plain_console()
+err = plain_console(stderr=True)
 
 
 def main() -> int:
@@ -72,7 +72,8 @@ def main() -> int:
     folder = study_folder(local.with_name(f"{local.name}-sweep"), study)
     record = Record(study, experiment.trainer.project_name, folder)
     trials = Trials(space, goal, steps, record, folder)
-    out.print(f"[bold]{study.study_name}[/] · MLflow run {record.parent} · {folder}", soft_wrap=True)
+    where = f" · MLflow run {record.parent} · {folder}"
+    out.print(Text.assemble((study.study_name, "bold"), where), soft_wrap=True)
     status, reason, found = "FAILED", "an error", dict[str, float]()
     try:
         with Board(study, space, goal, trials, options.trials, out) as board:
@@ -92,7 +93,7 @@ def main() -> int:
         status, reason = "FINISHED", "its trials are done"
     except (ConfigError, ExportError, TrialFailedError, RepeatedFailureError) as error:
         reason = str(error)
-        err.print(reason, style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(reason, style="red", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         status, reason = "KILLED", "stopped on request"
@@ -107,7 +108,7 @@ def main() -> int:
 
 def refused(error: Exception) -> int:
     """Print why the command was refused and return the exit code for it."""
-    err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(str(error), style="red", highlight=False, soft_wrap=True)
     return 2
 
 

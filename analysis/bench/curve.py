@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from analysis.stats.intervals import compare_paired
 from guidelines_core.runs.journal import STEP, Entry, Journal, attempts, history
+from guidelines_core.terminal import plain_console
 
 METRICS = {
     "reward/mean": "reward",
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not found["steps"]:
         print(f"{options.run}: no trained step in logs/attempt-*.jsonl; give a run's directory", file=sys.stderr)
         return 2
-    Console().print(table(windows(pd.DataFrame(found["steps"]), options.window)))
+    plain_console().print(table(windows(pd.DataFrame(found["steps"]), options.window)))
     print(json.dumps(found["validation"], indent=1))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from math_verify import parse, verify  # type: ignore[import-untyped]
-from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.grading.pool import GradingPool
+from guidelines_core.terminal import plain_console
 
 Pair = tuple[str, str]
 
@@ -45,7 +45,7 @@ def main() -> int:
             figures.append({"file": file.name, **measure(pairs, pool, options.rounds)})
             row = figures[-1]
             table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+    plain_console().print(table)
     if options.out:
         command = " ".join(["python", "-m", "analysis.bench.grading", *sys.argv[1:]])
         result = {"command": command, "cpus": os.cpu_count(), "figures": figures}

@@ -26,13 +26,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from analysis.bench.curve import learned
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.claim_file import read_claim
 from guidelines_core.runs.provenance import provenance
+from guidelines_core.terminal import plain_console
 
 COMPARED = (("untrained", "trained"), ("none", "trained"), ("none", "untrained"))
 """The lift's comparisons that an arm holds: what the second gains over the first."""
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arms = with_arm(kept, measured)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
-    Console().print(table(arms))
+    plain_console().print(table(arms))
     return 0
 
 

@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.provenance import provenance
+from guidelines_core.terminal import plain_console
 
 WANTED = {
     "first_step_s": 120.0,
@@ -42,7 +42,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-quickstart-") as folder:
         code, figures = measure(Path(folder), arguments.overrides)
-    Console().print(as_table(figures))
+    plain_console().print(as_table(figures))
     if arguments.out:
         command = " ".join(["python", "-m", "analysis.bench.quickstart", *arguments.overrides])
         result = {"command": command, "machine": provenance(), "figures": figures, "wanted": WANTED}

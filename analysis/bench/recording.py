@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.phases import RECORD, seconds_metric
 from guidelines_core.runs.provenance import provenance
+from guidelines_core.terminal import plain_console
 
 WANTED = 0.02
 """The share of a step that recording may cost, at most."""
@@ -61,7 +61,7 @@ def main() -> int:
         print(f"the run ended with exit code {code} after {len(steps)} steps: nothing is measured", file=sys.stderr)
         return code or 1
     found = figures(steps, end_cpu_s)
-    Console().print(as_table(found))
+    plain_console().print(as_table(found))
     if options.out:
         command = " ".join(["python", "-m", "analysis.bench.recording", "--name", options.name, *options.overrides])
         result = {"command": command, "machine": provenance(), "figures": found, "wanted": WANTED}

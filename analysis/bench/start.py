@@ -22,13 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.start import METRIC, STAGES
+from guidelines_core.terminal import plain_console
 
 WANTED = {"first start": 150.0, "second start": 75.0, "resume": 75.0}
 """Seconds from the launch until the first step begins, at most."""
@@ -59,7 +59,7 @@ def main() -> int:
     options = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory(prefix="bench-start-") as folder:
         starts = measured(Path(folder), options.name, options.overrides, STARTS[: options.starts])
-    Console().print(as_table(starts))
+    plain_console().print(as_table(starts))
     if options.out:
         command = " ".join(["python", "-m", "analysis.bench.start", "--name", options.name, *options.overrides])
         result = {"command": command, "machine": provenance(), "starts": starts, "wanted": WANTED}

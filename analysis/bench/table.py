@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.runs.phases import IN_STEP
+from guidelines_core.terminal import plain_console
 
 PHASES = (*IN_STEP, "step")
 """The rows of a benchmark of whole steps: the phases that an arm has, and the step."""
@@ -34,7 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Print a benchmark's table.")
     parser.add_argument("file", type=Path, help="a JSON of analysis/results/")
     result = json.loads(parser.parse_args().file.read_text())
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = plain_console(width=None if sys.stdout.isatty() else 160)
     console.print(table(result))
     if "note" in result:
         console.print(result["note"])

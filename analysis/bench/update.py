@@ -28,7 +28,6 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 import numpy as np
 import yaml
-from rich.console import Console
 
 from analysis.bench.arms import config_hash, read_arms
 from analysis.bench.table import update_table
@@ -36,6 +35,7 @@ from analysis.bench.update_arm import PASSES, measure_peak, run_arm
 from analysis.benchmark import hardware, write
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.runs.provenance import provenance
+from guidelines_core.terminal import plain_console
 from guidelines_core.verl_adapter.local_workers import preload
 
 
@@ -102,7 +102,7 @@ def main() -> int:
             compare(result["arms"], folder)
             write(options.out, result)
             print(json.dumps(result["arms"][-1]), flush=True)
-    Console().print(update_table(result))
+    plain_console().print(update_table(result))
     return int(any("failed" in entry for entry in result["arms"]))
 
 

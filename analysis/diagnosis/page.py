@@ -50,7 +50,7 @@ def sections(found: Diagnosis) -> list[Section]:
 
 def _changes(found: Diagnosis) -> list[str]:
     if not found.changes:
-        return [pages.text(report.change_lines(found)[0])]
+        return [pages.text(report.change_lines(found)[0].plain)]
     parts = []
     for number, change in enumerate(found.changes[: report.TRIED], start=1):
         caveat = f" But: {change.caveat}." if change.caveat else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from analysis.diagnosis.findings import Diagnosis
 from analysis.diagnosis.step_time import PHASES
@@ -72,16 +73,16 @@ def findings(found: Diagnosis) -> list[str]:
 
 def report(found: Diagnosis, console: Console) -> None:
     """Print everything."""
-    console.print(f"{found.name} ({found.source}) on {found.hardware}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"{found.name} ({found.source}) on {found.hardware}", highlight=False, soft_wrap=True)
     console.print(headline(found), style="bold", highlight=False, soft_wrap=True)
     for note in found.notes:
-        console.print(f"note: {note}", style="dim", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"note: {note}", style="dim", highlight=False, soft_wrap=True)
     console.print(phase_table(found))
     console.print(gpu_table(found))
     for line in findings(found):
         console.print(f"• {line}", highlight=False, soft_wrap=True)
-    for line in change_lines(found):
-        console.print(line, highlight=False, soft_wrap=True)
+    for words in change_lines(found):
+        console.print(words, highlight=False, soft_wrap=True)
 
 
 def phase_table(found: Diagnosis) -> Table:
@@ -110,15 +111,15 @@ def gpu_table(found: Diagnosis) -> Table:
     return table
 
 
-def change_lines(found: Diagnosis) -> list[str]:
+def change_lines(found: Diagnosis) -> list[Text]:
     """Return what to try first, three lines a change: gain and words for the command line, reason, caveat."""
     if not found.changes:
-        return ["No change is known that would gain 1 % of the step."]
-    lines = ["[bold]What would gain most, each taken alone:[/bold]"]
+        return [Text("No change is known that would gain 1 % of the step.")]
+    lines = [Text("What would gain most, each taken alone:", "bold")]
     for number, change in enumerate(found.changes[:TRIED], start=1):
         share = change.saves / found.step.total
-        lines.append(f"{number}. [bold]{' '.join(change.overrides)}[/bold]")
-        lines.append(f"   saves {change.saves:,.1f} s a step ({share:.0%}): {change.why}")
+        lines.append(Text.assemble(f"{number}. ", (" ".join(change.overrides), "bold")))
+        lines.append(Text(f"   saves {change.saves:,.1f} s a step ({share:.0%}): {change.why}"))
         if change.caveat:
-            lines.append(f"   [dim]but {change.caveat}[/dim]")
+            lines.append(Text(f"   but {change.caveat}", "dim"))
     return lines

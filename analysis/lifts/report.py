@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from analysis.lifts.arms import DESCRIBED, NONE
 from analysis.lifts.data import Problems
@@ -114,7 +115,8 @@ def show(result: Result, console: Console) -> None:
     """Print the result: the answer in sentences, the arms, the comparisons, an example of each kind."""
     found = result.found
     trained = "" if result.step is None else f", planner of step {result.step}"
-    console.print(f"[bold]{result.run}[/bold] on {result.problems.source}{trained}", highlight=False, soft_wrap=True)
+    measured = f" on {result.problems.source}{trained}"
+    console.print(Text.assemble((result.run, "bold"), measured), highlight=False, soft_wrap=True)
     for note in notes(result):
         console.print(f"note: {note}", style="dim", highlight=False, soft_wrap=True)
     for pair in found.pairs:
@@ -127,7 +129,7 @@ def show(result: Result, console: Console) -> None:
                 console.print(f"{word} by {described(pair)}:", style="bold")
                 for name, text in example.items():
                     if name != "problem_id":
-                        console.print(f"  {name}: {readable(text)}", highlight=False, markup=False)
+                        console.print(f"  {name}: {readable(text)}", highlight=False)
 
 
 def readable(text: str) -> str:

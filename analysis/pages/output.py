@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from guidelines_core.runs.lookup import RunError
+from guidelines_core.terminal import plain_console
 
 STDOUT = "-"
 
@@ -46,7 +47,7 @@ def check_folders(given: argparse.Namespace) -> None:
 
 def console(given: argparse.Namespace) -> Console:
     """Return where tables are printed: standard error if the JSON goes to standard output."""
-    return Console(stderr=given.json == STDOUT)
+    return plain_console(stderr=given.json == STDOUT)
 
 
 def write_json(given: argparse.Namespace, result: object) -> None:

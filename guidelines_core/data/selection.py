@@ -129,8 +129,9 @@ def with_progress(rows: Iterable[T], what: str) -> Iterator[T]:
     if not sys.stderr.isatty():
         yield from rows
         return
-    from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from guidelines_core.terminal import plain_console
 
     columns = (
         SpinnerColumn(),
@@ -138,7 +139,7 @@ def with_progress(rows: Iterable[T], what: str) -> Iterator[T]:
         TaskProgressColumn(show_speed=True),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=plain_console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
         for number, row in enumerate(rows, start=1):
             if number % 256 == 0:

@@ -31,7 +31,7 @@ from guidelines_core.hardware.timing import (
     shapes_of,
     tokens_per_step,
 )
-from guidelines_core.terminal import replace_unprintable
+from guidelines_core.terminal import plain_console, replace_unprintable
 
 
 def measured_step() -> tuple[DictConfig, Gpu, Lengths, dict[str, float]]:
@@ -158,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = compose(options.name, options.overrides)
         if config.trainer.device != "cuda":
             raise ConfigError(f"trainer.device={config.trainer.device}: only runs on GPUs are estimated; give layout=…")
-        report(config, gpu, Console())
+        report(config, gpu, plain_console())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

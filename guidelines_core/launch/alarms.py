@@ -50,7 +50,7 @@ class AlarmReporter:
         """Read a journal line, `{"step": int, "data": {metric: value}}`, and report the alarms that begin with it."""
         for alarm in self._log.take(as_entry(line)):
             text = f"alarm {alarm}"
-            self._console.print(text, style="bold yellow", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(text, style="bold yellow", highlight=False, soft_wrap=True)
             if self._webhook is not None:
                 self._webhook.send(f"{self._run_name}: {text}")
 

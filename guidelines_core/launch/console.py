@@ -34,7 +34,7 @@ def watch(training: Training, config: DictConfig, console: Console, reporter: Al
             for entry in training.new_steps():
                 reporter.take(entry)
                 if line := start_line(entry["data"]):
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    console.print(line, highlight=False, soft_wrap=True)
                 elif "training/global_step" not in entry["data"]:
                     # Metrics that follow the step, such as its checkpoint's seconds.
                     if steps:

@@ -20,6 +20,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config import layout
+from guidelines_core.launch.cluster import OnThisNode, worker_environment
+from guidelines_core.launch.environment import own_cluster
 from guidelines_core.launch.forkserver import forked_processes
 from guidelines_core.launch.pending import record_pending
 from guidelines_core.launch.processes import end_with
@@ -114,7 +116,12 @@ def train(config: DictConfig, task_runner: type[GuidelinesTaskRunner]) -> None:
 
     validate(config)
     record_pending()
-    run_ppo(config, task_runner_class=ray.remote(task_runner))
+    runner = ray.remote(task_runner)
+    if not own_cluster(config):
+        for name, value in worker_environment(config, os.environ).items():
+            OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", value, force_add=True)
+        runner = OnThisNode(runner)
+    run_ppo(config, task_runner_class=runner)
 
 
 if __name__ == "__main__":

@@ -68,10 +68,15 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
 def cluster_findings(config: DictConfig, cores: int) -> Iterator[Finding]:
     """Yield a finding if the run's own Ray cluster has too few CPUs or GPUs: its actors would wait forever.
 
+    On a cluster that was there before, yield one if workers are to be forks of the run's process.
+
     `cores` is the number of this machine's cores, by default the CPUs of the cluster.
     """
     ray = config.ray_kwargs.ray_init
     if ray.address != "local":
+        if config.guidelines.fork_processes:
+            yield error("guidelines.fork_processes", True, f"the workers of the Ray cluster at {ray.address} are not "
+                        "forks of this run's process", "give False")  # fmt: skip
         return
     for name, given, there, needed in (
         ("num_cpus", ray.num_cpus, cores, layout.logical_cpus(config)),

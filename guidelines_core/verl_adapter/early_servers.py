@@ -62,12 +62,14 @@ class EarlyServers:
         pools.create_resource_pool()
         # verl creates the pools again (`trainer_base.py`); then the solver's would differ from the trainer's.
         pools.create_resource_pool = lambda: None
+        # Reserved here, since the actor's workers and the solver's may need a pool at the same time; the largest parts
+        # first, for the small ones could take a GPU of each node from a part that must be on one.
+        for pool in sorted(pools.resource_pool_dict.values(), key=lambda pool: -max(pool.store)):
+            pool.get_placement_groups(device_name=config.trainer.device)
         if not layout.solver_elsewhere(config) and (
             config.reward.reward_model.enable_resource_pool or started_together(config)
         ):
             pool = pools.get_resource_pool(Role.RewardModel)
-            # Created here, since the actor's workers and the solver's may need it at the same time.
-            pool.get_placement_groups(device_name=config.trainer.device)
             self._solver = ThreadPoolExecutor(max_workers=1).submit(SolverLoop, config, pool)
 
     @property

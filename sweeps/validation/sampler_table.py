@@ -22,10 +22,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.hardware.shapes import gpus
+from guidelines_core.terminal import plain_console
 from sweeps.attributes import LIMIT, REFERENCE
 from sweeps.axes import Point
 from sweeps.candidates import distributions
@@ -166,7 +166,7 @@ def main() -> None:
             f"{failures:.2f}",
             f"{np.mean([one.seconds for one in searches]) / options.trials:.2f}",
         )
-    Console().print(table)
+    plain_console().print(table)
 
 
 if __name__ == "__main__":

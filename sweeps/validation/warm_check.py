@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from rich.console import Console
 
 from guidelines_core.preflight import check, prepare
+from guidelines_core.terminal import plain_console
 from guidelines_core.verl_adapter.trials import GAP
 from sweeps.axes import SPACES, Point
 from sweeps.export import Ratio, ratio
@@ -107,7 +107,7 @@ def main() -> int:
     options = parser.parse_intermixed_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     found = compare(options.name, options.overrides, options.times)
-    Console().print(
+    plain_console().print(
         f"warm rate by cold rate: {found.ratio}\n"
         f"a warm trial took {found.warm_s:.1f} s, a cold one {found.cold_s:.1f} s: {found.warm_s / found.cold_s:.0%}\n"
         f"between two warm trials {found.gap_s:.2f} s at most"

@@ -20,17 +20,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.provenance import provenance
+from guidelines_core.terminal import plain_console
 from tests.chaos.faults import TWO_STARTS, rows
 from tests.chaos.loop import Loop
 from tests.chaos.outcomes import Row, unbroken
 from tests.chaos.pressure import pressure_rows
 
-out = Console()
+out = plain_console()
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ import pytest
 from guidelines_core.paths import ROOT
 
 SCRIPT = ROOT / "experiments/slurm/train.sbatch"
+TWO_NODES = ROOT / "experiments/slurm/train-two-nodes.sbatch"
 
 RUN = """#!/bin/bash
 trap 'echo asked >> signals; exit "$AFTER_TERM"' TERM
@@ -74,3 +75,36 @@ def test_only_a_run_that_was_interrupted_is_put_back(tmp_path: Path, code: int, 
     assert (tmp_path / "requeued").exists() == requeued
     if requeued:
         assert (tmp_path / "requeued").read_text() == "requeue 17\n"
+
+
+def test_two_nodes_form_a_ray_cluster_that_the_run_joins(tmp_path: Path) -> None:
+    folder = project(tmp_path, "gpu")
+    (folder / "experiments/slurm").mkdir(parents=True)
+    (folder / "experiments/slurm/train.sbatch").write_text(SCRIPT.read_text())
+    for path, text in (
+        (".venv/bin/ray", '#!/bin/bash\n[[ $1 == start ]] && echo "$@" >> ray || echo "0.0/8.0 GPU"\n'),
+        (
+            "srun",
+            "#!/bin/bash\n"
+            'while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && echo "on ${1#*=}" >> ray; shift; done\n"$@"\n',
+        ),
+        ("scontrol", "#!/bin/bash\n[[ $1 == show ]] && printf 'first\\nsecond\\n'\n"),
+    ):
+        (folder / path).write_text(text)
+        (folder / path).chmod(0o755)
+    of_job = {"SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "n[1-2]",
+              "HOME": str(folder)}  # fmt: skip
+    variables = {**os.environ, **of_job, "PATH": f"{folder}:{os.environ['PATH']}", "CODE": "0"}
+    done = subprocess.run(
+        ["bash", str(TWO_NODES), "quickstart", "data.seed=1"], env=variables, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    address, common = "first:23456", "--num-cpus=64 --disable-usage-stats --block"
+    started = (folder / "ray").read_text().splitlines()
+    assert sorted(started) == sorted([
+        "on first", f"start --head --port=23456 --include-dashboard=false {common}",
+        "on second", f"start --address={address} {common}",
+    ])  # fmt: skip
+    words = ["layout=hybrid-3p1-x2", f"ray_kwargs.ray_init.address={address}", "data.seed=1", "--resume"]
+    called = (folder / "called").read_text().splitlines()
+    assert called[1:] == ["experiments/run.py", "--name", "quickstart", *words]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from rich.table import Table
 
 from guidelines_core.paths import ROOT
+from guidelines_core.terminal import plain_console
 
 LINES = """
 import sys
@@ -62,3 +65,23 @@ def test_what_the_encoding_lacks_is_replaced(encoding: str) -> None:
 def test_a_command_that_only_reads_prints_what_the_encoding_has() -> None:
     code = 'from guidelines_core.terminal import replace_unprintable; replace_unprintable(); print("a · b")'
     assert run(code, "PROGRAM", PYTHONIOENCODING="ascii").stdout == "a ? b\n"
+
+
+@pytest.mark.parametrize("text", ["[/home/user]", "[bold]", "[link=x]", ":smile:", "a [0] b", "[/]", "\\[x]"])
+def test_a_text_is_printed_as_it_is_wherever_it_stands(text: str) -> None:
+    table = Table(text, title=text, caption=text)
+    table.add_row(text)
+    console = plain_console(width=80)
+    with console.capture() as printed:
+        console.print(text, highlight=False)
+        console.print(table)
+    assert printed.get().count(text) == 5
+
+
+def test_every_console_of_the_project_prints_texts_as_they_are() -> None:
+    folders = ("analysis", "experiments", "guidelines_core", "sweeps", "tests/chaos")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    making = re.compile(r"\bConsole\(|rich import print|Panel\.fit\(")
+    assert [str(path.relative_to(ROOT)) for path in sources if making.search(path.read_text())] == [
+        "guidelines_core/terminal.py"
+    ]

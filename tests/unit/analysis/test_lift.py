@@ -11,7 +11,6 @@ import pytest
 from markupsafe import escape
 from mlflow import MlflowClient
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from scipy import stats
 
 from analysis import lift as entry
@@ -26,6 +25,7 @@ from guidelines_core.data import dataset
 from guidelines_core.data.problems import DatasetError, Problem
 from guidelines_core.models.export import ExportError
 from guidelines_core.runs.checkpoints import seal
+from guidelines_core.terminal import plain_console
 
 NAN = float("nan")
 
@@ -166,7 +166,7 @@ def test_the_page_and_the_terminal_say_the_same(capsys: pytest.CaptureFixture[st
     table["solution"] = "red \x1b[31m <b>"
     result = Result("r", "id", 4, load_problems([Problem("q", "7", "s")]), (0.0, 0.0), lift(table), table)
     html = lift_page.page([result])
-    show(result, Console(width=300, markup=True))
+    show(result, plain_console(width=300))
     printed = capsys.readouterr().out
     (pair,) = result.found.pairs
     for said in (verdict(pair), *notes(result)):

@@ -506,3 +506,10 @@ def test_a_webhook_whose_address_is_not_in_the_environment_is_an_error_and_the_a
     (finding,) = errors(list(environment_findings(config, {"ALARMS_URL": "hooks/T0"})))
     assert "hooks" not in str(finding)
     assert errors(list(environment_findings(config, {"ALARMS_URL": "https://hooks/T0"}))) == []
+
+
+def test_workers_of_another_ray_cluster_cannot_be_forks() -> None:
+    words = ["layout=cpu-2p1-x2", "ray_kwargs.ray_init.address=10.0.0.1:6379"]
+    assert list(cluster_findings(composed("tiny", *words), 2)) == []
+    (found,) = cluster_findings(composed("tiny", *words, "guidelines.fork_processes=True"), 2)
+    assert "guidelines.fork_processes=True: the workers of the Ray cluster at 10.0.0.1:6379 are not forks" in str(found)
