@@ -7,6 +7,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# An example's seconds say something of the machine alone.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # As a run has it: otherwise the import of vLLM's HTTP server sets the root logger to ERROR, and the tests after it in
 # the same process see no warning.

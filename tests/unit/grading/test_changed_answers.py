@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from guidelines_core.grading.choices import choice_in, letters_in
@@ -18,7 +18,7 @@ from guidelines_core.grading.reading.parser import read
 from guidelines_core.grading.units import factors, unit_of
 from tests.support.corpus import corpus
 
-QUICKLY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICKLY = settings(max_examples=80)
 GOLDS = sorted({gold for case in corpus() if (gold := gold_text(case.gold)) and len(gold) < 60})
 MATHEMATICS = [gold for gold in GOLDS if choice_in(gold) is None and not letters_in(gold) and r"\text" not in gold]
 VALUES = [gold for gold in MATHEMATICS if (node := read(plain(gold))) and is_value(node) and "=" not in gold]
@@ -91,7 +91,6 @@ def test_known_units_agree_or_convert(size: int, gold: str, answer: str) -> None
 @given(
     st.sampled_from(["mm", "cm", "m", "km", "inch", "foot"]), st.sampled_from(["mm", "cm", "m", "km", "inch", "foot"])
 )
-@settings(deadline=None)
 def test_conversion_and_its_inverse_cancel(first: str, second: str) -> None:
     there, back = factors(unit_of(first), unit_of(second)), factors(unit_of(second), unit_of(first))
     assert there[0] * back[0] == Fraction(1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from guidelines_core.grading.clean import plain
@@ -35,7 +35,7 @@ RESPELLINGS: dict[str, Callable[[str], str]] = {
     "bold": lambda latex: rf"\boldsymbol{{{latex}}}",
 }
 CASES = [case for case in corpus() if r"\boxed" in case.solution]
-SURE = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SURE = settings(max_examples=300)
 
 
 def correct_cases() -> list[Case]:
@@ -86,7 +86,6 @@ whole = st.integers(-(10**6), 10**6)
 fractions = st.fractions(max_denominator=999)
 
 
-@settings(deadline=None)
 @given(fractions, fractions)
 @example(Fraction(1, 10**20), Fraction(1, 10**21))
 def test_fractions_are_compared_exactly_whatever_their_form(first: Fraction, second: Fraction) -> None:
@@ -98,7 +97,6 @@ def test_fractions_are_compared_exactly_whatever_their_form(first: Fraction, sec
         assert math_equal(form, gold) is (first == second)
 
 
-@settings(deadline=None)
 @given(st.integers(2, 60), st.integers(1, 400), st.integers(1, 400))
 def test_powers_far_below_any_float_are_told_apart(base: int, first: int, second: int) -> None:
     gold, answer = rf"{base}^{{-{first}}}", rf"\frac{{1}}{{{base}^{{{second}}}}}"
@@ -115,7 +113,6 @@ def test_equality_of_values_is_symmetric(case: Case) -> None:
         assert same_value(gold, answer) == same_value(answer, gold)
 
 
-@settings(deadline=None)
 @given(fractions, st.sampled_from(["", "$", "**", '"']), st.sampled_from(["", ".", r"\ "]))
 def test_cleaning_never_changes_a_numbers_value(value: Fraction, around: str, end: str) -> None:
     text = f"{around}{value.numerator}/{value.denominator}{around}{end}"
@@ -123,7 +120,6 @@ def test_cleaning_never_changes_a_numbers_value(value: Fraction, around: str, en
     assert number_of(join_thousands(f"{value.numerator:,}")) == value.numerator
 
 
-@settings(deadline=None)
 @given(whole, whole)
 def test_a_list_is_never_joined_to_one_number(first: int, second: int) -> None:
     joined = f"{first}{abs(second)}"
@@ -131,7 +127,7 @@ def test_a_list_is_never_joined_to_one_number(first: int, second: int) -> None:
     assert math_equal(f"{first}, {second}", f"{second}, {first}")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from(TOKENS), max_size=25).map("".join))
 def test_whatever_is_written_is_read_or_refused(latex: str) -> None:
     try:

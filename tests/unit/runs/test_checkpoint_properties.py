@@ -179,5 +179,5 @@ class Run(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
-Run.TestCase.settings = settings(max_examples=100, stateful_step_count=12, deadline=None)
+Run.TestCase.settings = settings(max_examples=100, stateful_step_count=12)
 TestRun = Run.TestCase

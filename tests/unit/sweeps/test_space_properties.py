@@ -55,7 +55,7 @@ def points(draw: st.DrawFn) -> Point:
 
 
 @given(point=points(), name=st.sampled_from(LAYOUTS), micro=st.integers(1, 64))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_derived_keys_cut_a_batch_into_equal_parts(
     bases: dict[str, DictConfig], point: Point, name: str, micro: int
 ) -> None:
@@ -85,7 +85,7 @@ def test_the_largest_divisor_divides_and_none_is_larger(number: int, most: int) 
 
 @given(batch=st.sampled_from([12, 30, 60]), n=st.sampled_from([2, 4]), updates=st.sampled_from([1, 2]),
        response=st.sampled_from([512, 3072]), name=st.sampled_from(LAYOUTS))  # fmt: skip
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_a_points_values_as_overrides_make_its_configuration(
     batch: int, n: int, updates: int, response: int, name: str
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
@@ -52,7 +52,7 @@ def misspelt(draw: st.DrawFn) -> tuple[str, str]:
 
 
 @given(misspelt())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 def test_a_misspelt_value_is_refused_with_the_nearest(drawn: tuple[str, str]) -> None:
     key, wrong = drawn
     values: dict[str, object] = {"critic.enable": True}
