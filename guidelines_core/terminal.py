@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
@@ -18,6 +19,8 @@ def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
 
     Texts of models, logs and paths have square brackets and colons of their own.
     """
+    from rich.console import Console
+
     return Console(stderr=stderr, width=width, markup=False, emoji=False)
 
 

@@ -45,7 +45,7 @@ def separate(config: DictConfig) -> bool:
 def beside_solver(config: DictConfig) -> bool:
     """Return whether rollout is not on the GPUs that train but on the solver's."""
     # Configurations of older runs lack this key.
-    return separate(config) and bool(config.guidelines.get("rollout_beside_solver"))
+    return separate(config) and bool(getattr(config.guidelines, "rollout_beside_solver", False))
 
 
 def overlaps(config: DictConfig) -> bool:
@@ -262,7 +262,7 @@ def old_log_probs_from_rollout(config: DictConfig) -> bool:
 def reference_beside_solver(config: DictConfig) -> bool:
     """Return whether reference log-probs are computed while the solver still writes."""
     # Configurations of older runs lack this key.
-    return bool(config.guidelines.get("reference_beside_solver"))
+    return bool(getattr(config.guidelines, "reference_beside_solver", False))
 
 
 def table(config: DictConfig, memory: dict[str, float], of: str) -> Table:
