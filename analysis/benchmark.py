@@ -32,8 +32,8 @@ from analysis.bench.arms import Arm, config_hash, read_arms, require_steps
 from analysis.bench.generation import generation_of_run, one_at_a_time
 from analysis.bench.gpu_load import load, sampled
 from analysis.bench.table import PHASES, step_table
-from analysis.bench.tailed import EVEN_STEPS
 from analysis.bench.update_arm import measure_peak
+from analysis.bench.workloads import EVEN_STEPS
 from analysis.pages import output
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.config.layout import training_gpus

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from analysis.bench.tailed import EVEN_STEPS, OVERRIDES
+from analysis.bench.workloads import EVEN_STEPS, OVERRIDES
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.digests import text_sha256
 from guidelines_core.paths import ROOT

@@ -1,7 +1,7 @@
 """Texts of given lengths, whatever the models write: two workloads in one run of a benchmark.
 
 In the first `EVEN_STEPS` steps every guideline and every solution has the same length, in the later ones each has a
-drawn one, long-tailed and the same in every arm. `OVERRIDES` makes a run so.
+drawn one, long-tailed and the same in every arm. `workloads.OVERRIDES` makes a run so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from analysis.bench.update_batch import MEDIAN_RESPONSE, SPREAD
+from analysis.bench.workloads import EVEN_STEPS
 from guidelines_core.config import layout
 from guidelines_core.digests import text_seed
 from guidelines_core.prompts import Message
@@ -22,18 +23,6 @@ from guidelines_core.solver.client import Solver
 from guidelines_core.solver.response import Solution
 from guidelines_core.verl_adapter.reward_manager import GuidelineRewardManager
 from guidelines_core.verl_adapter.rollout import LimitedRollout
-
-EVEN_STEPS = 3
-"""Steps whose texts all have `MEDIAN_RESPONSE` tokens."""
-
-OVERRIDES = (
-    "actor_rollout_ref.rollout.ignore_eos=True",
-    "guidelines.solver.ignore_eos=True",
-    "actor_rollout_ref.rollout.agent.default_agent_loop=tailed_single_turn",
-    "actor_rollout_ref.rollout.agent.agent_loop_config_path=${repository:analysis/bench/tailed.yaml}",
-    "reward.reward_manager.name=TailedRewardManager",
-    "reward.reward_manager.module.path=pkg://analysis.bench.tailed",
-)
 
 
 def tailed_length(key: Sequence[object], cap: int) -> int:

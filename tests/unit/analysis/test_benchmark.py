@@ -12,7 +12,7 @@ from rich.table import Table
 from analysis import benchmark
 from analysis.bench.arms import Arm, config_hash, read_arms, require_steps
 from analysis.bench.table import step_table
-from analysis.bench.tailed import OVERRIDES
+from analysis.bench.workloads import OVERRIDES
 from analysis.benchmark import compare_with_first, derived, figures, with_derived_figures
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.paths import ROOT

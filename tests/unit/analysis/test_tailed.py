@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.bench.tailed import (
-    EVEN_STEPS,
     TailedRewardManager,
     TailedRollout,
     TailedScorer,
@@ -20,6 +19,7 @@ from analysis.bench.tailed import (
     tailed_length,
 )
 from analysis.bench.update_batch import MEDIAN_RESPONSE
+from analysis.bench.workloads import EVEN_STEPS
 from guidelines_core.config.compose import compose
 from guidelines_core.solver.response import Solution
 from guidelines_core.verl_adapter.rollout import LimitedRollout
