@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import signal
 import subprocess
@@ -88,7 +89,21 @@ def own_disk(loop: Loop) -> Iterator[Path]:
         loop.directory = disk / "run"
         yield disk
     finally:
+        # Whatever failed: a disk in use cannot be unmounted.
+        loop.end()
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Write zeros to `file` until its disk is full, whatever others write there meanwhile."""
+    zeros = bytes(1 << 20)
+    with file.open("wb", buffering=0) as out:
+        try:
+            while True:
+                out.write(zeros)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
 
 
 def resize(disk: Path, size: str) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 from guidelines_core.runs.checkpoints import Checkpoint, sealed, superfluous
 from tests.chaos.loop import SAVE_FREQ, STEPS, Loop
-from tests.chaos.outcomes import Row, own_disk, resize, resumed, undisturbed
+from tests.chaos.outcomes import Row, fill, own_disk, resize, resumed, undisturbed
 
 
 def pressure_rows() -> dict[str, Callable[[Loop, Any], Row]]:
@@ -93,7 +91,7 @@ def disk_filled_at_once(loop: Loop, theirs: Any) -> Row:
         loop.until(lambda: loop.checkpoint() == SAVE_FREQ)
         loop.until(lambda: loop.steps_done() >= 2 * SAVE_FREQ - 1)
         filler = disk / "filler"
-        subprocess.run(["fallocate", "-l", str(shutil.disk_usage(disk).free), str(filler)], check=True)
+        fill(filler)
         code = loop.wait()
         filler.unlink()
         resize(disk, "2g")
