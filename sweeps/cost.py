@@ -34,7 +34,9 @@ def recording_cost(trial: Trial, space: Space, point: Point) -> Iterator[None]:
 
 
 def of_trial(trial: FrozenTrial) -> dict[str, float]:
-    """Return the recorded ones of `TOTALS` of a trial; empty if none was recorded."""
+    """Return the recorded ones of `TOTALS` of a trial; empty if none was recorded, or only some so far."""
+    if HOURS not in trial.user_attrs or GPU_HOURS not in trial.user_attrs:
+        return {}
     return {name: float(trial.user_attrs[name]) for name in TOTALS if name in trial.user_attrs}
 
 

@@ -15,7 +15,6 @@ from guidelines_core.runs.journal import STOP_FILE
 from guidelines_core.runs.start import STAGES_PATH, START
 
 PASSED = (
-    "MLFLOW_TRACKING_URI",
     "PYTHONPATH",
     "PYTHONUNBUFFERED",
     "PYTHONUTF8",
@@ -44,6 +43,10 @@ class OnThisNode:
 
     def __init__(self, actor_class: Any) -> None:
         self._actor_class = actor_class
+
+    def options(self, **options: Any) -> OnThisNode:
+        """Return the class with other options of Ray's."""
+        return OnThisNode(self._actor_class.options(**options))
 
     def remote(self, *arguments: Any) -> Any:
         """Create the actor and return its handle."""

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.hardware import energy
 from guidelines_core.launch import processes, shared_memory
-from guidelines_core.launch.environment import of_run, temporary_root
+from guidelines_core.launch.environment import of_run, own_cluster, temporary_root
 from guidelines_core.launch.start_watch import FIRST_STEP, STAGES_FILE, StartWatch
 from guidelines_core.launch.stop import StopRequests
 from guidelines_core.launch.supervisor import PARENT
@@ -188,7 +188,8 @@ class Training:
                 **energy.environment(),
             },
         )
-        if self.watches_start:
+        # The processes on another cluster are not this run's to look at.
+        if self.watches_start and own_cluster(self._config):
             limits, folder = self._config.guidelines.start, self._driver.folder
             self._start_watch = StartWatch(limits, folder, self.log, self._driver.processes)
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from guidelines_core.config import layout
 from guidelines_core.config.compose import environment_notes
+from guidelines_core.config.ranges import SECRET
 from guidelines_core.hardware.footprint import GIB, checkpoint_bytes, checkpoints, host_memory
 from guidelines_core.hardware.host import MEMORY_GB
 from guidelines_core.hardware.shapes import Shape
@@ -164,10 +165,10 @@ def _version_findings(kind: str) -> Iterator[Finding]:
     """Yield a finding for missing packages, and one for packages of another version than in `constraints/`."""
     file = ROOT / "constraints" / f"{kind}.txt"
     pins = dict(line.split("==", 1) for line in file.read_text().splitlines() if "==" in line and line[0] != "#")
-    pins = {name.lower(): pin.split()[0] for name, pin in pins.items()}
+    pins = {name.lower().replace("_", "-"): pin.split()[0] for name, pin in pins.items()}
     wrong, absent = [], []
     for name in WORKING_SET:
-        pin = pins.get(name.lower())
+        pin = pins.get(name.lower().replace("_", "-"))
         if pin is None:
             continue
         found = _version(name)
@@ -233,8 +234,9 @@ def environment_findings(config: DictConfig, environ: Mapping[str, str] = os.env
             and not name.startswith("VERL_GUIDELINES")
         ):
             ours = config.guidelines.environment.get(name)
+            value = "***" if SECRET.search(name) or name == config.guidelines.solver.key_env else environ[name]
             if ours is None:
-                yield warning(name, environ[name], "it is in the environment, and all processes of the run get it",
+                yield warning(name, value, "it is in the environment, and all processes of the run get it",
                               "unset it unless that is intended")  # fmt: skip
             elif ours != environ[name]:
-                yield warning(name, environ[name], f"guidelines.environment.{name}={ours} overrides it", "unset it")
+                yield warning(name, value, f"guidelines.environment.{name}={ours} overrides it", "unset it")

@@ -183,8 +183,8 @@ class Solver:
                 ) from None
             except httpx.HTTPStatusError as error:
                 # Built from text: an httpx error holds the request and does not pickle through Ray.
-                said = f"HTTP status {error.response.status_code}, {error.response.text[:500]}"
-                raise RefusedError(f"the solver refused the request: {without_key(said, self._key)}") from None
+                said = f"HTTP status {error.response.status_code}, {without_key(error.response.text, self._key)[:500]}"
+                raise RefusedError(f"the solver refused the request: {said}") from None
 
     async def _post(self, request: dict[str, Any]) -> list[Solution]:
         clock = asyncio.get_running_loop().time

@@ -101,7 +101,7 @@ def _faults(url: str, wanted: Wanted, key: str | None) -> Iterator[Fault]:
 
 
 def _refused(url: str, wanted: Wanted, response: httpx.Response, key: str | None) -> Fault:
-    said = without_key(response.text[:200], key)
+    said = without_key(response.text, key)[:200]
     reason = f"{url} refuses {f'the key in {wanted.key_env}' if wanted.key_env else 'requests without a key'}: "
     return Fault("key_env", wanted.key_env, f"{reason}HTTP status {response.status_code}, {said!r}",
                  "name the environment variable that holds its key")  # fmt: skip

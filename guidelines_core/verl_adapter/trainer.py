@@ -138,7 +138,7 @@ class Recording(GradedRows):
         """Validate; if the solver is lost, record and save the step without validation, then end the run."""
         try:
             metrics: dict[str, Any] = super()._validate()  # type: ignore[misc]
-        except SolverLostError as error:
+        except (SolverLostError, TooManyLostError) as error:
             if not isinstance(self.logger, LogThenSave):  # type: ignore[has-type]
                 raise
             self.logger.end_with(error)

@@ -10,7 +10,13 @@ from guidelines_core.runs.start import START
 
 def test_workers_get_what_the_run_needs_and_no_secret() -> None:
     config = compose("tiny", ["layout=cpu-2p1-x2"], environ={})
-    environ = {"HF_TOKEN": "secret", "TMPDIR": "/tmp/x", START: "{}", STOP_FILE: "/run/attempt-1.stop"}
+    environ = {
+        "HF_TOKEN": "secret",
+        "MLFLOW_TRACKING_URI": "postgresql://me:secret@host/db",
+        "TMPDIR": "/tmp/x",
+        START: "{}",
+        STOP_FILE: "/run/attempt-1.stop",
+    }
     found = worker_environment(config, environ)
     settings = {name: str(value) for name, value in config.guidelines.environment.items()}
     assert found == {START: "{}", STOP_FILE: "/run/attempt-1.stop", **settings}

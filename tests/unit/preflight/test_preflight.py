@@ -343,6 +343,7 @@ def test_environment_that_changes_the_run_is_said() -> None:
         "VLLM_USE_V1": "0",
         "VERL_GUIDELINES_USE_MATH_VERIFY": "1",
         "VLLM_LOGGING_LEVEL": "DEBUG",
+        "VLLM_API_KEY": "planted",
         "VLLM_USE_FLASHINFER_SAMPLER": "1",
         "HOME": "/root",
     }
@@ -350,6 +351,7 @@ def test_environment_that_changes_the_run_is_said() -> None:
     assert set(found) == set(environ) - {"HOME"}
     assert "legacy engine" in found["VLLM_USE_V1"]
     assert "overrides it" in found["VLLM_USE_FLASHINFER_SAMPLER"]
+    assert "planted" not in " ".join(map(str, environment_findings(composed(REFERENCE), environ)))
     assert list(environment_findings(composed(REFERENCE), {})) == []
 
 
