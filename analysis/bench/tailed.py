@@ -22,7 +22,7 @@ from guidelines_core.reward.score import Scorer
 from guidelines_core.solver.client import Solver
 from guidelines_core.solver.response import Solution
 from guidelines_core.verl_adapter.reward_manager import GuidelineRewardManager
-from guidelines_core.verl_adapter.rollout import LimitedRollout
+from guidelines_core.verl_adapter.rollout import WrittenRollout
 
 
 def tailed_length(key: Sequence[object], cap: int) -> int:
@@ -31,8 +31,12 @@ def tailed_length(key: Sequence[object], cap: int) -> int:
     return max(1, min(cap, round(MEDIAN_RESPONSE * math.exp(drawn))))
 
 
-class TailedRollout(LimitedRollout):
+class TailedRollout(WrittenRollout):
     """Guidelines of given lengths; a problem's rollouts have the same drawn ones whenever it is asked."""
+
+    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> Any:
+        """Generate one guideline of at most `limit` tokens; `kwargs` are its problem's fields and its number."""
+        return await super().run({**sampling_params, "max_tokens": self.limit(kwargs)}, priority, **kwargs)
 
     def limit(self, rollout: dict[str, Any]) -> int:
         """Return the tokens of one rollout, given its problem's fields and its number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ class Servers(Protocol):
         """Restart server `rank`, at a new address."""
 
 
-class Watch:
+class Watch(ABC):
     """Probes the solver's servers every `probe_every_s` seconds in a thread, and measures how long the solver is down.
 
     Args:
@@ -80,17 +81,17 @@ class Watch:
         self._down_since = None
         return seconds
 
+    @abstractmethod
     def _look(self) -> None:
         """Probe the servers once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _lost(self, limit: str) -> str:
         """Return the message for a solver that was down for longer than `limit`, `KEY=SECONDS`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _metrics(self) -> dict[str, float]:
         """Return further metrics since the last call."""
-        raise NotImplementedError
 
 
 class SolverWatch(Watch):

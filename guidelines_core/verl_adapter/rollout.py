@@ -1,7 +1,6 @@
 """How the planner writes a guideline: with a seed of its own, and in validation with validation's length.
 
 verl has one length for both, `data.max_response_length` (`SingleTurnAgentLoop.response_length`, `vLLMHttpServer`).
-`LimitedRollout` is for measurements whose texts have given lengths.
 """
 
 from __future__ import annotations
@@ -46,18 +45,6 @@ class GuidelineRollout(WrittenRollout):
         if problem["split"] == "val":
             self.response_length = asked["max_tokens"] = validation_guideline_tokens(self.config)
         return await super().run(asked, priority, **kwargs)
-
-
-class LimitedRollout(WrittenRollout):
-    """A rollout with its own limit of tokens for each request."""
-
-    async def run(self, sampling_params: dict[str, Any], priority: int = 0, **kwargs: Any) -> AgentLoopOutput:
-        """Generate one guideline of at most `limit` tokens; `kwargs` are its problem's fields and its number."""
-        return await super().run({**sampling_params, "max_tokens": self.limit(kwargs)}, priority, **kwargs)
-
-    def limit(self, rollout: dict[str, Any]) -> int:
-        """Return the most tokens of a rollout, given its problem's fields and its number."""
-        raise NotImplementedError
 
 
 def request_seed(seed: int, step: int, problem: str, rollout: int) -> int:

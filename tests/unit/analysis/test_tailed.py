@@ -22,7 +22,7 @@ from analysis.bench.update_batch import MEDIAN_RESPONSE
 from analysis.bench.workloads import EVEN_STEPS
 from guidelines_core.config.compose import compose
 from guidelines_core.solver.response import Solution
-from guidelines_core.verl_adapter.rollout import LimitedRollout
+from guidelines_core.verl_adapter.rollout import WrittenRollout
 
 CAP = 3072
 
@@ -100,7 +100,18 @@ def test_a_rollouts_limit_is_that_of_its_problem_and_number() -> None:
     assert [rollout.limit({**problem, "global_steps": EVEN_STEPS}) for problem in problems] == [MEDIAN_RESPONSE] * 4
 
 
+def test_a_rollout_asks_for_its_own_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def asked(_self: object, sampling_params: dict[str, Any], _priority: int = 0, **_more: Any) -> Any:
+        return sampling_params
+
+    monkeypatch.setattr(WrittenRollout, "run", asked)
+    rollout = object.__new__(TailedRollout)
+    rollout.response_length = CAP
+    problem: dict[str, Any] = {"extra_info": {"problem_id": "p"}, "session_id": "0", "global_steps": EVEN_STEPS + 1}
+    drawn = asyncio.run(rollout.run({"temperature": 1.0, "max_tokens": CAP}, **problem))
+    assert drawn == {"temperature": 1.0, "max_tokens": rollout.limit(problem)}
+
+
 def test_what_the_arms_name_is_what_draws() -> None:
-    assert issubclass(TailedRollout, LimitedRollout)
     assert TailedRewardManager.scorer_class is TailedScorer
     assert TailedScorer.client_class is TailedSolver
