@@ -10,20 +10,18 @@ from typing import Any
 
 import torch
 from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from guidelines_core.verl_adapter import attention as attention
+from guidelines_core.verl_adapter.adapters import SeededEngine
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
-class FSDPEngineResident(FSDPEngineWithLMHead):
+class FSDPEngineResident(SeededEngine):
     """verl's engine, with the reference policy in main memory only if `ref.fsdp_config.param_offload` is set.
 
     verl offloads every forward-only engine regardless of the key (`transformer_impl.py`), and copies all weights to the
     GPU for each micro-batch.
     """
-
-    engine_config: Any
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
         """Shard the module, without an offload policy unless it is configured."""

@@ -20,6 +20,7 @@ from guidelines_core.verl_adapter.old_log_probs import FROM_ROLLOUT
 from tests.chaos.loop import CLOCKED
 from tests.e2e.conftest import Loop, Started
 from tests.support.postgres import PASSWORD
+from tests.support.tensors import tensors
 from tests.support.tiny_run import (
     LOOPBACK,
     PASS_RATES,
@@ -123,14 +124,6 @@ def test_the_resumed_run_ends_with_the_same_weights(loop: Loop, unbroken: Starte
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-5, atol=1e-5, msg=name)
-
-
-def tensors(value: object, name: str = "") -> dict[str, torch.Tensor]:
-    """Return every tensor of a nested state by its path."""
-    if isinstance(value, torch.Tensor):
-        return {name: getattr(value, "to_local", lambda: value)()}
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    return {path: tensor for key, one in inner for path, tensor in tensors(one, f"{name}/{key}").items()}
 
 
 def test_the_resumed_run_is_the_same_run_and_finished(loop: Loop) -> None:

@@ -9,17 +9,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from guidelines_core.verl_adapter import attention as attention
 from guidelines_core.verl_adapter import process_group
+from guidelines_core.verl_adapter.adapters import SeededEngine
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class FSDPEngineCPU(FSDPEngineWithLMHead):
+class FSDPEngineCPU(SeededEngine):
     """The language-model engine, which verl registers for cuda and npu only (`transformer_impl.py`)."""
-
-    engine_config: Any
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:
         """Shard the module without offload.
