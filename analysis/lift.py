@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -35,6 +34,7 @@ from analysis.store import runs
 from guidelines_core.config.compose import model_location
 from guidelines_core.data.problems import DatasetError
 from guidelines_core.hardware.shapes import config_file
+from guidelines_core.launch.stop import interrupt_on_signals
 from guidelines_core.models.export import CHECKPOINTS, ExportError, pick
 from guidelines_core.paths import ROOT
 from guidelines_core.prompts import VERSION as PROMPTS_VERSION
@@ -238,5 +238,5 @@ def _positive(text: str) -> int:
 if __name__ == "__main__":
     replace_unprintable()
     # A batch system's SIGTERM ends the models' processes as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt_on_signals()
     sys.exit(main())

@@ -34,7 +34,7 @@ from guidelines_core.launch.start_record import (
     compose_resumed,
     resume_command,
 )
-from guidelines_core.launch.stop import StopRequests
+from guidelines_core.launch.stop import StopRequests, interrupt_on_signals
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, PreflightError, check, layout_table, prepare
 from guidelines_core.runs.claim import claim
@@ -50,6 +50,7 @@ err = plain_console(stderr=True)
 def main() -> int:
     """Read the command line and carry it out; return the exit code."""
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    interrupt_on_signals()
     arguments = parse_arguments()
     if arguments.list:
         for name, description in experiments().items():

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import optuna
 from rich.text import Text
 
 from guidelines_core.config.compose import ConfigError, compose
+from guidelines_core.launch.stop import interrupt_on_signals
 from guidelines_core.preflight import PreflightError, check, prepare
 from guidelines_core.runs.metric_names import shown
 from guidelines_core.runs.stores import tracking_uri
@@ -50,9 +50,7 @@ def main() -> int:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # SIGTERM ends a worker of a cluster; a trainer that is up has handlers of its own.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    interrupt_on_signals()
     options = parse_arguments()
     if options.ray:
         return on_cluster(options)

@@ -1,4 +1,4 @@
-"""Requests to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP, from before a run is claimed until its end."""
+"""Requests to stop: SIGINT (Ctrl-C), SIGTERM and SIGHUP, before a run is claimed and until its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import signal
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def interrupt_on_signals() -> None:
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, unless this process ignores them."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # nohup, for example, makes a program ignore SIGHUP.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 class StopRequests:
@@ -26,7 +34,6 @@ class StopRequests:
 
     def __enter__(self) -> StopRequests:
         for number in SIGNALS:
-            # nohup, for example, makes a program ignore SIGHUP.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._remember)
         return self
