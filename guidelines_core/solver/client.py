@@ -164,7 +164,7 @@ class Solver:
 
         def note(state: tenacity.RetryCallState) -> None:
             self.counts.update(retries=1)
-            failures.append(without_key(in_words(state.outcome.exception() if state.outcome else None), self._key))
+            failures.append(in_words(state.outcome.exception() if state.outcome else None, self._key))
 
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(passing),

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import tenacity
 
-from guidelines_core.solver.response import GarbledError, in_words, passing, read
-from guidelines_core.solver.servers import CONNECT_S, KeyMissingError, base_url, key_of, network, without_key
+from guidelines_core.solver.response import GarbledError, excerpt, in_words, passing, read
+from guidelines_core.solver.servers import CONNECT_S, KeyMissingError, base_url, key_of, network
 
 LIST_S, TOKEN_S = 10.0, 30.0
 """Seconds for a server's list of models, and for its first token, retries included."""
@@ -82,37 +82,36 @@ def _faults(url: str, wanted: Wanted, key: str | None) -> Iterator[Fault]:
         try:
             listed = client.get(f"{base_url(url)}/models")
         except httpx.HTTPError as error:
-            yield Fault("url", url, f"no server answers there: {without_key(in_words(error), key)}",
+            yield Fault("url", url, f"no server answers there: {in_words(error, key)}",
                         "start it, or correct host, port or the environment's proxy")  # fmt: skip
             return
         if listed.status_code in (401, 403):
             yield _refused(url, wanted, listed, key)
         # A server need not list its models.
         if listed.status_code == 200:
-            yield from _model_faults(url, wanted, listed)
+            yield from _model_faults(url, wanted, listed, key)
         try:
             _one_token(client, url, wanted)
         except httpx.HTTPStatusError as error:
             if error.response.status_code in (401, 403):
                 yield _refused(url, wanted, error.response, key)
-            yield Fault("url", url, f"it writes no token: {without_key(in_words(error), key)}", _remedy(url, wanted))
+            yield Fault("url", url, f"it writes no token: {in_words(error, key)}", _remedy(url, wanted))
         except (httpx.HTTPError, GarbledError) as error:
-            yield Fault("url", url, f"it writes no token: {without_key(in_words(error), key)}", _remedy(url, wanted))
+            yield Fault("url", url, f"it writes no token: {in_words(error, key)}", _remedy(url, wanted))
 
 
 def _refused(url: str, wanted: Wanted, response: httpx.Response, key: str | None) -> Fault:
-    said = without_key(response.text, key)[:200]
-    reason = f"{url} refuses {f'the key in {wanted.key_env}' if wanted.key_env else 'requests without a key'}: "
-    return Fault("key_env", wanted.key_env, f"{reason}HTTP status {response.status_code}, {said!r}",
-                 "name the environment variable that holds its key")  # fmt: skip
+    refused = f"the key in {wanted.key_env}" if wanted.key_env else "requests without a key"
+    reason = f"{url} refuses {refused}: HTTP status {response.status_code}, {excerpt(response.text, key)}"
+    return Fault("key_env", wanted.key_env, reason, "name the environment variable that holds its key")
 
 
-def _model_faults(url: str, wanted: Wanted, listed: httpx.Response) -> Iterator[Fault]:
+def _model_faults(url: str, wanted: Wanted, listed: httpx.Response, key: str | None) -> Iterator[Fault]:
     """Yield a fault if the server does not list the model, or lists it with too short a context."""
     try:
         models: dict[str, Any] = {str(model["id"]): model for model in listed.json()["data"]}
     except (ValueError, LookupError, TypeError):
-        yield Fault("url", url, f"its /models is no list of models: {listed.text[:200]!r}",
+        yield Fault("url", url, f"its /models is no list of models: {excerpt(listed.text, key)}",
                     "give the URL of an OpenAI-compatible server, such as http://HOST:PORT/v1")  # fmt: skip
         return
     if wanted.model not in models:

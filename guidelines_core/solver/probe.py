@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from guidelines_core.solver.response import TOO_BUSY, GarbledError, in_words, read
-from guidelines_core.solver.servers import CONNECT_S, base_url, elsewhere, network, without_key
+from guidelines_core.solver.servers import CONNECT_S, base_url, elsewhere, network
 
 
 def no_token(address: str, model: str, within_s: float, key: str | None = None) -> str | None:
@@ -26,5 +26,5 @@ def no_token(address: str, model: str, within_s: float, key: str | None = None) 
             read(client.post(f"{base_url(address)}/chat/completions", json=request), seed=0)
     except (httpx.HTTPError, GarbledError) as error:
         busy = isinstance(error, httpx.HTTPStatusError) and error.response.status_code in TOO_BUSY
-        return None if busy and elsewhere(address) else without_key(in_words(error), key)
+        return None if busy and elsewhere(address) else in_words(error, key)
     return None

@@ -8,12 +8,25 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
+from guidelines_core.solver.servers import without_key
+
 TOO_BUSY = (408, 425, 429)
 """HTTP statuses below 500 after which the same request may succeed later."""
 
+SHOWN = 200
+"""Characters of a server's text in a message."""
+
 
 class GarbledError(RuntimeError):
-    """A response with status 200 has no complete answer; a retry may succeed."""
+    """A response with status 200 has no complete answer; a retry may succeed.
+
+    Attributes:
+        body: the response's text.
+    """
+
+    def __init__(self, reason: str, body: str) -> None:
+        super().__init__(reason)
+        self.body = body
 
 
 @dataclass(frozen=True)
@@ -42,13 +55,22 @@ def passing(error: BaseException) -> bool:
     return isinstance(error, (httpx.TransportError, GarbledError))
 
 
-def in_words(error: BaseException | None) -> str:
-    """Return a failure in a few words."""
+def in_words(error: BaseException | None, key: str | None) -> str:
+    """Return a failure in a few words, with the servers' key masked."""
     if isinstance(error, httpx.HTTPStatusError):
         seconds = retry_after(error.response)
         later = "" if seconds is None else f" (Retry-After: {seconds:.0f} s)"
-        return f"HTTP status {error.response.status_code}{later}, {error.response.text[:200]!r}"
-    return f"{type(error).__name__}: {str(error)[:200]}"
+        return f"HTTP status {error.response.status_code}{later}, {excerpt(error.response.text, key)}"
+    reason = f"{type(error).__name__}: {without_key(str(error), key)[:SHOWN]}"
+    return f"{reason}: {excerpt(error.body, key)}" if isinstance(error, GarbledError) else reason
+
+
+def excerpt(text: str, key: str | None) -> str:
+    """Return the first `SHOWN` characters of a server's text, quoted, with the key masked.
+
+    It is masked first: a key that is cut is no longer found.
+    """
+    return repr(without_key(text, key)[:SHOWN])
 
 
 def retry_after(response: httpx.Response) -> float | None:
@@ -81,12 +103,12 @@ def read(response: httpx.Response, seed: int | None, samples: int = 1) -> list[S
         choices = [(choice["message"]["content"], choice["finish_reason"]) for choice in body["choices"]]
         tokens = body["usage"]["completion_tokens"]
     except (ValueError, LookupError, TypeError) as error:
-        raise GarbledError(f"{type(error).__name__} in the solver's answer: {response.text[:200]!r}") from error
+        raise GarbledError(f"{type(error).__name__} in the solver's answer", response.text) from error
     whole = all(ended in ("stop", "length") and isinstance(text, str | None) for text, ended in choices)
     if not whole or len(choices) != samples or not isinstance(tokens, int):
         ends = ", ".join(repr(ended) for _, ended in choices)
         raise GarbledError(
-            f"{len(choices)} of {samples} answers with finish_reason={ends} from the solver: {response.text[:200]!r}"
+            f"{len(choices)} of {samples} answers with finish_reason={ends} from the solver", response.text
         )
     return [
         Solution(text=text or "", tokens=tokens / samples, truncated=ended == "length", seed=seed)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from guidelines_core.prompts import solver_messages
 from guidelines_core.solver.client import Solver, SolverError
 from guidelines_core.solver.probe import no_token
-from guidelines_core.solver.response import retry_after
+from guidelines_core.solver.response import SHOWN, GarbledError, in_words, retry_after
 from guidelines_core.solver.servers import AVOIDED_S, KeyMissingError, Servers, key_of, url_fault
 from tests.support.solver_server import serving
 
@@ -86,6 +86,19 @@ def test_the_key_is_sent_and_no_error_repeats_it() -> None:
     assert "***" in str(refused)
     assert "***" in str(late)
     assert KEY not in f"{refused} {late}"
+
+
+@given(st.integers(0, SHOWN + len(KEY)), st.sampled_from(["refused", "garbled", "connection"]))
+def test_no_part_of_a_key_is_left_where_a_text_is_cut(before: int, kind: str) -> None:
+    text = "." * before + KEY + "'"
+    response = httpx.Response(500, text=text, request=httpx.Request("POST", "http://host/v1"))
+    error = {
+        "refused": httpx.HTTPStatusError("", request=response.request, response=response),
+        "garbled": GarbledError("ValueError in the solver's answer", text),
+        "connection": httpx.ConnectError(text),
+    }[kind]
+    assert KEY[:4] not in in_words(error, KEY)
+    assert in_words(error, None).count(".") >= min(before, SHOWN)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
