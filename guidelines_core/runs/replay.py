@@ -14,7 +14,7 @@ from pathlib import Path
 from guidelines_core.runs.claim import owned
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
-from guidelines_core.runs.stores import masked
+from guidelines_core.runs.stores import masked, unreachable
 from guidelines_core.terminal import replace_unprintable
 
 
@@ -29,8 +29,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     recorder = Recorder(run)
-    if not recorder.copy():
-        print(f"MLflow at {masked(run.claim.tracking_uri)} does not take it: {recorder.failure}", file=sys.stderr)
+    if failure := unreachable(run.claim.tracking_uri) or (None if recorder.copy() else recorder.failure):
+        print(f"MLflow at {masked(run.claim.tracking_uri)} does not take it: {failure}", file=sys.stderr)
         return 1
     run.settle()
     print(f"{run.claim.run_name} (MLflow run {run.claim.run_id}): all is recorded, {run.status}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sqlite3
@@ -100,19 +101,46 @@ def _bounded(ask: Callable[[], str | None]) -> str | None:
 
 
 def _server_failure(uri: str) -> str | None:
-    """Return why no MLflow server answers at `uri`; one that asks for a password does answer."""
-    import requests
+    """Return why no MLflow server answers one request at `uri`, sent as MLflow's client sends it."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
 
+    search = "/api/2.0/mlflow/experiments/search"
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search?max_results=1", timeout=REACH_S)
-    except requests.Timeout:
-        return f"no answer within {REACH_S:g} s"
-    except requests.RequestException as error:
-        system = re.search(r"\[Errno -?\d+\] [\w ]+", str(error))
-        return f"no connection: {system[0] if system else type(error).__name__}"
-    if answer.status_code == 404 or answer.status_code >= 500:
+        answer = http_request(
+            get_default_host_creds(uri),
+            search,
+            "GET",
+            params={"max_results": 1},
+            timeout=REACH_S,
+            max_retries=0,
+            raise_on_status=False,
+        )
+    except MlflowException as error:
+        text = str(error)
+        if "timed out" in text:
+            return f"no answer within {REACH_S:g} s"
+        system = re.search(r"\[Errno -?\d+\] [\w ]+", text)
+        return f"no connection: {system[0] if system else text.partition('Caused by ')[2][:200] or 'it cannot be made'}"
+    if answer.status_code in (401, 403):
+        return (
+            f"it refuses access with HTTP status {answer.status_code}: expected other credentials in "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in MLFLOW_TRACKING_TOKEN"
+        )
+    if answer.status_code >= 400:
         return f"no MLflow server answers there: HTTP status {answer.status_code}"
+    if not _is_json(answer.text):
+        return "no MLflow server answers there: the answer is no JSON"
     return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _file_failure(file: Path) -> str | None:

@@ -25,6 +25,7 @@ from guidelines_core.launch.start_record import (
 )
 from guidelines_core.runs.claim import claim
 from guidelines_core.runs.tracking import Run
+from tests.support.silent_server import silent_server
 
 NAME = "quickstart"
 OVERRIDES = ["data.train_batch_size=8", "guidelines.description='two words, \"quoted\"'", "+guidelines.environment.A=1"]
@@ -117,6 +118,15 @@ def test_a_name_that_is_no_run_is_refused(tmp_path: Path) -> None:
         compose_first_start("quickstart-2", [])
     with pytest.raises(ConfigError, match="no experiment is called 'quickstart-3'"):
         compose_first_start("quickstart-3", [])
+
+
+def test_a_name_in_a_store_that_never_answers_is_refused_after_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 0.5)
+    with silent_server() as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
+        with pytest.raises(UnknownRunError, match=r"cannot be searched for a run: no answer within 0\.5 s"):
+            compose_resumed("quickstart-7", [])
+        assert server.connections == 1
 
 
 def test_two_runs_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:

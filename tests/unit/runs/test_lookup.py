@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from guidelines_core.runs.claim_file import CLAIM
 from guidelines_core.runs.lookup import PARENT, RunError, find_run, open_store
+from tests.support.silent_server import silent_server
 
 EXPERIMENT = "query-conditioned-guidelines"
 
@@ -109,3 +110,12 @@ def test_a_server_that_is_away_is_a_refusal_and_costs_no_minutes(monkeypatch: py
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
     with pytest.raises(RunError, match=r"MLFLOW_TRACKING_URI=http://me:\*\*\*@.*: no connection: .*start that server"):
         open_store()
+
+
+def test_a_server_that_never_answers_is_a_refusal_after_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 0.5)
+    with silent_server() as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
+        with pytest.raises(RunError, match=r"no answer within 0\.5 s; start that server, or unset the variable"):
+            open_store()
+        assert server.connections == 1

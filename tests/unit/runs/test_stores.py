@@ -13,13 +13,7 @@ import pytest
 
 from guidelines_core.runs import stores
 from guidelines_core.runs.stores import unreachable
-
-
-@pytest.fixture
-def silent() -> Iterator[int]:
-    """The port of a server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+from tests.support.silent_server import silent_server
 
 
 @pytest.fixture
@@ -31,12 +25,14 @@ def closed() -> int:
 
 @pytest.fixture
 def answering(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a server that answers every request with the status that the test names."""
+    """The address of a server that answers every request with the status and body that the test names."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(request.param)
+            status, body = request.param
+            self.send_response(status)
             self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""
@@ -56,21 +52,57 @@ def test_a_refused_connection_is_said_at_once(kind: str, closed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "postgresql"])
-def test_a_server_that_never_answers_costs_a_bounded_time(
-    kind: str, silent: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_never_answers_costs_one_bounded_try(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "REACH_S", 0.5)
-    began = time.monotonic()
-    assert unreachable(f"{kind}://127.0.0.1:{silent}/store") == "no answer within 0.5 s"
-    assert time.monotonic() - began < 10
+    with silent_server() as server:
+        assert unreachable(f"{kind}://127.0.0.1:{server.port}/store") == "no answer within 0.5 s"
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("kind", ["http", "postgresql"])
+def test_a_server_that_closes_the_connection_is_asked_once(kind: str) -> None:
+    with silent_server(closes=True) as server:
+        found = str(unreachable(f"{kind}://127.0.0.1:{server.port}/store"))
+        assert found.startswith("no connection: ")
+        assert "closed" in found
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize(
-    ("answering", "reason"), [(200, None), (401, None), (404, "404"), (503, "503")], indirect=["answering"]
+    ("answering", "reason"),
+    [
+        ((200, b"{}"), None),
+        ((200, b"<html>"), "no MLflow server answers there: the answer is no JSON"),
+        ((401, b""), "it refuses access with HTTP status 401: expected other credentials in MLFLOW_TRACKING_USERNAME"),
+        ((404, b""), "no MLflow server answers there: HTTP status 404"),
+        ((503, b""), "no MLflow server answers there: HTTP status 503"),
+    ],
+    indirect=["answering"],
 )
-def test_any_answer_of_a_server_that_works_will_do(answering: str, reason: str | None) -> None:
+def test_what_a_server_answers_says_whether_it_can_be_used(answering: str, reason: str | None) -> None:
     found = unreachable(answering)
-    assert found is None if reason is None else reason in str(found)
+    assert found is None if reason is None else str(found).startswith(reason)
+
+
+def test_a_server_gets_the_credentials_that_mlflow_sends(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "planted")
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert unreachable(f"http://127.0.0.1:{server.server_port}") is None
+        server.shutdown()
+    assert sent == ["Bearer planted"]
 
 
 @pytest.mark.parametrize(
