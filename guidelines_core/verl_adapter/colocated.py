@@ -7,6 +7,7 @@ would end the run there; here it is dropped, as it is where rewards are computed
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,10 @@ class WithProblems:
         return output
 
 
-def keep(batch: Any, rows: list[dict[str, Any]]) -> Any:
+def keep(batch: Any, rows: list[dict[str, Any]], first_failure: Callable[[], str]) -> Any:
     """Write the graded `rows` to the fields of `batch` that verl's streaming reward writes.
+
+    `first_failure` returns in words why the first rollout without verdict got none.
 
     Returns:
         The batch without the rollouts that have no verdict, whose data is removed.
@@ -56,7 +59,7 @@ def keep(batch: Any, rows: list[dict[str, Any]]) -> Any:
     lost = [key for key, row in zip(batch.keys, rows, strict=True) if not row["graded"]]
     if lost:
         if len(lost) == len(rows):
-            raise TooManyLostError(f"none of {len(rows)} rollouts got a verdict")
+            raise TooManyLostError(f"none of {len(rows)} rollouts got a verdict; {first_failure()}")
         tq.kv_clear(keys=lost, partition_id=batch.partition_id)
         batch = batch.select_keys([key for key in batch.keys if key not in set(lost)])
         rows = [row for row in rows if row["graded"]]

@@ -53,7 +53,7 @@ class Recording(GradedRows):
             graded = super()._compute_reward_colocate(batch, metrics)  # type: ignore[misc]
         finally:
             self.reward_loop_manager = manager
-        return colocated.keep(graded, with_problems.rows)
+        return colocated.keep(graded, with_problems.rows, self._first_failure)
 
     def _build_replay_buffer(self) -> Any:
         """Build verl's replay buffer, polled ten times a second; a poll fails if an actor died or the solver is lost.
