@@ -122,7 +122,8 @@ def _server_failure(uri: str) -> str | None:
         if "timed out" in text:
             return f"no answer within {REACH_S:g} s"
         system = re.search(r"\[Errno -?\d+\] [\w ]+", text)
-        return f"no connection: {system[0] if system else text.partition('Caused by ')[2][:200] or 'it cannot be made'}"
+        cause = system[0] if system else text.partition("Caused by ")[2].removesuffix(")")[:200]
+        return f"no connection: {cause or 'it cannot be made'}"
     if answer.status_code in (401, 403):
         return (
             f"it refuses access with HTTP status {answer.status_code}: expected other credentials in "
