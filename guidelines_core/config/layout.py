@@ -63,7 +63,14 @@ def rollout_engines(config: DictConfig) -> int:
     """Return the number of the planner's vLLM engines (`verl/workers/rollout/llm_server.py`)."""
     rollout = config.actor_rollout_ref.rollout
     pool = rollout.nnodes * rollout.n_gpus_per_node if separate(config) else training_gpus(config)
-    return int(pool // (rollout.tensor_model_parallel_size * rollout.data_parallel_size))
+    return int(pool // gpus_per_engine(rollout))
+
+
+def gpus_per_engine(engine: DictConfig) -> int:
+    """Return the GPUs that one vLLM engine with these settings takes."""
+    # Configurations of older runs lack the last key.
+    stages = engine.get("pipeline_model_parallel_size") or 1
+    return max(1, int(engine.tensor_model_parallel_size * engine.data_parallel_size * stages))
 
 
 def solver_urls(config: DictConfig) -> list[str]:
@@ -95,10 +102,7 @@ def solver_engines(config: DictConfig) -> int:
     """Return the number of the solver's vLLM engines of the run (`verl/experimental/reward_loop/reward_model.py`)."""
     if solver_elsewhere(config):
         return 0
-    rollout = config.reward.reward_model.rollout
-    return (solver_gpus(config) or training_gpus(config)) // int(
-        rollout.tensor_model_parallel_size * rollout.data_parallel_size
-    )
+    return (solver_gpus(config) or training_gpus(config)) // gpus_per_engine(config.reward.reward_model.rollout)
 
 
 def logical_cpus(config: DictConfig) -> int:

@@ -10,9 +10,7 @@ from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import Shape
 from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight.findings import Finding, error, warning
-
-ROLLOUT, POOL = "actor_rollout_ref.rollout", "reward.reward_model"
-SOLVER = f"{POOL}.rollout"
+from guidelines_core.preflight.placement import POOL, ROLLOUT, SOLVER, placement_findings
 
 
 def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | None) -> Iterator[Finding]:
@@ -21,26 +19,17 @@ def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | N
     `planner` and `solver` are the models' shapes; the context of one that is None is not checked.
     """
     yield from _trainer_findings(config)
+    yield from placement_findings(config)
     yield from _lora_findings(config)
     yield from _reference_findings(config)
     yield from _context_findings(config, planner, solver)
     yield from _pool_findings(config)
-    rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
-    own = rollout.nnodes * rollout.n_gpus_per_node if layout.separate(config) else layout.training_gpus(config)
-    engines = [(ROLLOUT, rollout, own)]
+    engines = {ROLLOUT: config.actor_rollout_ref.rollout}
     if not layout.solver_elsewhere(config):
-        engines.append((SOLVER, solving, layout.solver_gpus(config) or layout.training_gpus(config)))
-    for key, engine, gpus in engines:
+        engines[SOLVER] = config.reward.reward_model.rollout
+    for key, engine in engines.items():
         if engine.name != "vllm":
             yield error(f"{key}.name", engine.name, "only vLLM is supported", "give vllm")
-        parallel = engine.tensor_model_parallel_size
-        if gpus % parallel:
-            yield error(
-                f"{key}.tensor_model_parallel_size",
-                parallel,
-                f"its pool has {gpus} GPUs",
-                "give 1, or a divisor of that",
-            )
         if not 0 < engine.gpu_memory_utilization < 1:
             yield error(
                 f"{key}.gpu_memory_utilization",
@@ -73,20 +62,6 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
             "--resume and --new decide whether a run is resumed",
             "leave it auto",
         )
-    if layout.separate(config):
-        yield from _separate_findings(config)
-    elif config.guidelines.rollout_beside_solver:
-        yield error(
-            "guidelines.rollout_beside_solver",
-            True,
-            f"{trainer.v1.trainer_mode} rolls out on the training GPUs",
-            "leave it out, or take layout=split-1p1-shared",
-        )
-    elif not config.actor_rollout_ref.hybrid_engine:
-        yield error(
-            "actor_rollout_ref.hybrid_engine", False, f"{trainer.v1.trainer_mode} rolls out on the training GPUs",
-            "leave it True, or take layout=split-1p2p1",
-        )  # fmt: skip
 
 
 def _reference_findings(config: DictConfig) -> Iterator[Finding]:
@@ -142,43 +117,6 @@ def _lora_findings(config: DictConfig) -> Iterator[Finding]:
             False,
             "each checkpoint holds all frozen weights as well",
             "give True",
-        )
-
-
-def _separate_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for each failing assertion of `verl/trainer/ppo/v1/trainer_separate_async.py`."""
-    rollout = config.actor_rollout_ref.rollout
-    if rollout.nnodes < 1 or rollout.n_gpus_per_node < 1:
-        yield error(f"{ROLLOUT}.nnodes", rollout.nnodes, "separate_async needs GPUs for rollouts alone", "give 1")
-    if rollout.checkpoint_engine.backend == "naive":
-        yield error(
-            f"{ROLLOUT}.checkpoint_engine.backend", "naive", "separate_async sends weights between GPUs", "give nccl"
-        )
-    if layout.solver_in_turns(config):
-        yield error(
-            f"{POOL}.enable_resource_pool",
-            False,
-            "separate_async never pauses for a solver on the same GPUs",
-            "give True",
-        )
-    pool, solving = config.reward.reward_model, config.reward.reward_model.rollout
-    if not layout.beside_solver(config):
-        return
-    own, shared = rollout.nnodes * rollout.n_gpus_per_node, pool.nnodes * pool.n_gpus_per_node
-    if own != shared:
-        yield error(
-            f"{ROLLOUT}.n_gpus_per_node",
-            rollout.n_gpus_per_node,
-            f"with guidelines.rollout_beside_solver the planner's engines are on the solver's {shared} GPUs",
-            f"give {POOL}.n_gpus_per_node={pool.n_gpus_per_node}, and the same nnodes",
-        )
-    both = rollout.gpu_memory_utilization + solving.gpu_memory_utilization
-    if config.trainer.device == "cuda" and both > 0.95:
-        yield error(
-            f"{ROLLOUT}.gpu_memory_utilization",
-            rollout.gpu_memory_utilization,
-            f"together with {SOLVER}.gpu_memory_utilization it is {both:.2f} of the GPU that both engines are on",
-            "give 0.45 to each",
         )
 
 
