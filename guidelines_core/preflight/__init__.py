@@ -18,6 +18,7 @@ from guidelines_core.hardware.host import available_memory
 from guidelines_core.hardware.shapes import Gpu, Shape, find_shape
 from guidelines_core.models.bundled import ModelError, ensure_model
 from guidelines_core.paths import anchored
+from guidelines_core.preflight.combinations import combination_findings
 from guidelines_core.preflight.engines import engine_findings
 from guidelines_core.preflight.files import file_findings, model_keys
 from guidelines_core.preflight.findings import Finding
@@ -41,7 +42,7 @@ class PreflightError(RuntimeError):
 def config_findings(config: DictConfig) -> list[Finding]:
     """Return the findings about the configuration that hold on every machine."""
     planner, solver = _shapes(config)
-    return [*size_findings(config), *engine_findings(config, planner, solver)]
+    return [*size_findings(config), *engine_findings(config, planner, solver), *combination_findings(config)]
 
 
 def _shapes(config: DictConfig) -> tuple[Shape | None, Shape | None]:

@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 
 from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import Shape
-from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight.findings import Finding, error, warning
 from guidelines_core.preflight.placement import POOL, ROLLOUT, SOLVER, placement_findings
 
@@ -20,8 +19,6 @@ def engine_findings(config: DictConfig, planner: Shape | None, solver: Shape | N
     """
     yield from _trainer_findings(config)
     yield from placement_findings(config)
-    yield from _lora_findings(config)
-    yield from _reference_findings(config)
     yield from _context_findings(config, planner, solver)
     yield from _pool_findings(config)
     engines = {ROLLOUT: config.actor_rollout_ref.rollout}
@@ -61,62 +58,6 @@ def _trainer_findings(config: DictConfig) -> Iterator[Finding]:
             trainer.resume_mode,
             "--resume and --new decide whether a run is resumed",
             "leave it auto",
-        )
-
-
-def _reference_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield why the reference policy could not read the guidelines while the solver writes."""
-    if not layout.reference_beside_solver(config):
-        return
-    key = "guidelines.reference_beside_solver"
-    mode, (real, padded) = config.trainer.v1.trainer_mode, padded_sequences(config)
-    if mode != "sync":
-        yield error(
-            key,
-            True,
-            f"with trainer.v1.trainer_mode={mode} a step has no moment at which all its guidelines are there",
-            "leave it out, or take layout=1p1 or hybrid-3p1",
-        )
-    elif layout.solver_in_turns(config):
-        yield error(key, True, "the solver needs the training GPUs while it writes", "leave it out, or take layout=1p1")
-    if not layout.uses_reference(config):
-        yield error(key, True, "there is no reference policy: no KL term is set", "leave it out")
-    if padded > real:
-        yield error(
-            key,
-            True,
-            f"{real} rollouts are padded to {padded}, which is done when all have a reward",
-            f"leave it out, or give actor_rollout_ref.actor.ppo_mini_batch_size={config.data.train_batch_size}",
-        )
-
-
-def _lora_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for each setting that a planner with LoRA adapters needs in rollouts and in checkpoints."""
-    model, key = config.actor_rollout_ref.model, "actor_rollout_ref.model"
-    if model.lora.rank:
-        yield error(f"{key}.lora.rank", model.lora.rank, "only Megatron reads it", f"give {key}.lora_rank")
-    if model.lora_adapter_path is not None:
-        yield error(
-            f"{key}.lora_adapter_path",
-            model.lora_adapter_path,
-            "the reference policy would be the model without it, so training would not start from the reference",
-            f"merge it into the model and give that folder as {key}.path",
-        )
-    if not layout.lora_rank(config):
-        return
-    if not model.lora.merge:
-        yield error(
-            f"{key}.lora.merge",
-            model.lora.merge,
-            "rollouts need the adapters merged into the weights, since that is the policy that is trained",
-            "give True",
-        )
-    if not config.actor_rollout_ref.actor.checkpoint.save_lora_only:
-        yield warning(
-            "actor_rollout_ref.actor.checkpoint.save_lora_only",
-            False,
-            "each checkpoint holds all frozen weights as well",
-            "give True",
         )
 
 
