@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from mlflow import MlflowClient
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from analysis.lift import LiftRefused, other_solver
+from analysis.lift import LiftRefused, main, other_solver
+from analysis.lifts import answers
 from analysis.lifts.answers import GenerationFailed, Plan
 from analysis.lifts.arms import measure
 from analysis.lifts.elsewhere import Elsewhere, name_of, solver_of, unfit
 from guidelines_core.config.compose import compose
 from guidelines_core.data.problems import Problem
+from guidelines_core.json_lines import read_lines
 from tests.support.solver_server import Server, serving
 
 KEY = "planted-solver-key-51c0"
@@ -104,3 +107,77 @@ def test_servers_that_cannot_answer_are_named_before_anything_is_measured(server
     assert f"{server.url} serves m; did you mean m?" in said
     (said,) = unfit(Elsewhere((server.url,), "m", "NO_SUCH_KEY"), config, 0.0)
     assert "NO_SUCH_KEY is not set" in said
+
+
+def write_guidelines(_: DictConfig, job: Path, *__: object) -> None:
+    """Write a guideline for each request of `job`, in place of the process that would load the planner."""
+    for pair in json.loads(job.read_text())["tasks"]:
+        lines = [
+            {"id": line["id"], "text": "Add.", "tokens": 2, "finish": "stop"}
+            for line in read_lines(Path(pair["requests"]))
+        ]
+        Path(pair["answers"]).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_one_command_measures_transfer_and_records_it_with_the_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's own solver is on the server, too, under another name; both get the same guidelines."""
+    server.models = [{"id": "own"}, {"id": "other"}]
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(answers, "_generate", write_guidelines)
+    (tmp_path / "planner").mkdir()
+    (tmp_path / "planner/config.json").write_text("{}")
+    words = [f"url={server.url}", "model=own", "key_env=SOLVER_KEY"]
+    config = compose("quickstart", ["layout=cpu-train-only", *(f"guidelines.solver.{w}" for w in words)], environ={})
+    config = config.copy()
+    OmegaConf.set_readonly(config, False)
+    config.actor_rollout_ref.model.path = str(tmp_path / "planner")
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("e", (tmp_path / "mlruns").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, OmegaConf.to_yaml(config), "config.yaml")
+    problems = tmp_path / "sums.jsonl"
+    problems.write_text("".join(json.dumps({"problem": p.question, "answer": p.gold}) + "\n" for p in PROBLEMS))
+    asked = [run_id, "--data", str(problems), "--out", str(tmp_path / "out"), "--json", "-"]
+    assert main([*asked, "--solver", f"{server.url}#other", "--solver-key-env", "SOLVER_KEY"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(printed)["sums"]
+    assert [(arm["solver"], arm["kind"]) for arm in found["arms"]] == [
+        (solver, kind) for solver in ("own", "other") for kind in ("none", "untrained")
+    ]
+    assert all(arm["accuracy"]["value"] == pytest.approx(2 / 3) for arm in found["arms"])
+    sent = [request for request in server.requests if request["max_tokens"] > 1]
+    assert {name: sum(request["model"] == name for request in sent) for name in ("own", "other")} == {
+        "own": 6,
+        "other": 6,
+    }
+    own, other = ([r["messages"] for r in sent if r["model"] == name] for name in ("own", "other"))
+    assert sorted(map(json.dumps, own)) == sorted(map(json.dumps, other))
+    assert sum("Add." in json.dumps(chat) for chat in own) == 3
+    metrics = client.get_run(run_id).data.metrics
+    transferred = [value for name, value in metrics.items() if name.endswith("sums/other/untrained_accuracy")]
+    assert transferred == [pytest.approx(2 / 3)]
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in kept if KEY.encode() in path.read_bytes()] == []
+    assert KEY not in printed
+
+
+def test_a_server_without_the_model_is_refused_by_the_command(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    client = MlflowClient(uri)
+    run_id = client.create_run(client.create_experiment("e", (tmp_path / "mlruns").as_uri())).info.run_id
+    (tmp_path / "planner").mkdir()
+    (tmp_path / "planner/config.json").write_text("{}")
+    config = compose("quickstart", environ={}).copy()
+    OmegaConf.set_readonly(config, False)
+    config.actor_rollout_ref.model.path = config.guidelines.solver.model = str(tmp_path / "planner")
+    client.log_text(run_id, OmegaConf.to_yaml(config), "config.yaml")
+    words = ["--solver", f"{server.url}#gone", "--solver-key-env", "SOLVER_KEY", "--out", str(tmp_path / "out")]
+    assert main([run_id, *words]) == 2
+    assert f"{server.url} serves m; did you mean m?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
