@@ -1,17 +1,18 @@
 """What a configuration takes on given GPUs: memory by role, seconds by phase, hours, and the hardware's floor.
 
     python -m guidelines_core.hardware.estimate --name NAME [--gpu H100|H200|A100] [--flops F --bandwidth B \
-        --memory GIB] [key=value …]
+        --memory GIB] [--gpus N,N,…] [key=value …]
 
 Seconds come from `timing` and memory from `footprint`. The command also prints the estimate's error against the steps
-of `known/measured-step.yaml` and `known/measured-training.yaml`.
+of `known/measured-step.yaml` and `known/measured-training.yaml`. With `--gpus` it prints instead what a step takes on
+so many GPUs in each of verl's modes, and what limits it (`scale`).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import yaml
 from omegaconf import DictConfig
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose
+from guidelines_core.hardware import scale_table
 from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
 from guidelines_core.hardware.shapes import KNOWN, Gpu, gpus
 from guidelines_core.hardware.timing import (
@@ -27,9 +29,11 @@ from guidelines_core.hardware.timing import (
     PEAK,
     Lengths,
     estimated_step,
+    longest,
     run_seconds,
     shapes_of,
     tokens_per_step,
+    typical_lengths,
 )
 from guidelines_core.terminal import plain_console, replace_unprintable
 
@@ -54,19 +58,6 @@ def measured_training() -> dict[str, tuple[DictConfig, Gpu, Lengths, dict[str, f
         )
         for name, seconds in known["seconds"].items()
     }
-
-
-def longest(config: DictConfig) -> Lengths:
-    """Return the most tokens that a prompt, a guideline and a solution may have."""
-    data = config.data
-    return Lengths(data.max_prompt_length, data.max_response_length, config.guidelines.solver.max_tokens)
-
-
-def typical_lengths(config: DictConfig) -> Lengths:
-    """Return the lengths of the measured step, limited by the configuration."""
-    measured = yaml.safe_load((KNOWN / "measured-step.yaml").read_text(encoding="utf-8"))["lengths"]
-    limits = asdict(longest(config))
-    return Lengths(**{name: min(tokens, limits[name]) for name, tokens in measured.items()})
 
 
 def forecast(config: DictConfig, gpu: Gpu) -> str:
@@ -138,6 +129,10 @@ def estimate_errors(config: DictConfig, gpu: Gpu, lengths: Lengths, seconds: dic
     )
 
 
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the estimate that the command line asks for and return the exit code: 0, or 2 if refused."""
     parser = argparse.ArgumentParser(
@@ -148,6 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--flops", type=float, help="bf16 FLOP/s of another GPU")
     parser.add_argument("--bandwidth", type=float, help="its memory's B/s")
     parser.add_argument("--memory", type=float, help="its memory in GiB")
+    parser.add_argument("--gpus", type=_numbers, metavar="N,N", help="compare verl's modes on these numbers of GPUs")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
     options = parser.parse_intermixed_args(arguments)
     figures = {name: getattr(options, name) for name in ("flops", "bandwidth", "memory") if getattr(options, name)}
@@ -158,7 +154,10 @@ def main(arguments: list[str] | None = None) -> int:
         config = compose(options.name, options.overrides)
         if config.trainer.device != "cuda":
             raise ConfigError(f"trainer.device={config.trainer.device}: only runs on GPUs are estimated; give layout=…")
-        report(config, gpu, plain_console())
+        if options.gpus:
+            scale_table.report(options.name, options.overrides, gpu, options.gpus, plain_console())
+        else:
+            report(config, gpu, plain_console())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

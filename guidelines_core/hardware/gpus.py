@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.shapes import Gpu, gpus
@@ -103,4 +103,4 @@ def known_gpu(found: Sequence[Device]) -> Gpu:
     if not found:
         return known[ASSUMED]
     like = next((gpu for name, gpu in known.items() if name in found[0].name), known[ASSUMED])
-    return Gpu(found[0].name, like.flops, like.bandwidth, found[0].total / 1024)
+    return replace(like, name=found[0].name, memory=found[0].total / 1024)

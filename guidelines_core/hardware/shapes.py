@@ -62,12 +62,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU's figures: bf16 FLOP/s, memory bandwidth in B/s, memory in GiB."""
+    """A GPU's figures: bf16 FLOP/s, memory bandwidth in B/s, memory in GiB.
+
+    `link` is the bandwidth to the other GPUs of its node, `network` that to other nodes, both one way in B/s.
+    """
 
     name: str
     flops: float
     bandwidth: float
     memory: float
+    link: float = 0.0
+    network: float = 0.0
 
 
 def gpus() -> dict[str, Gpu]:

@@ -9,14 +9,15 @@ measured shares of the hardware's peak.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+import yaml
 from omegaconf import DictConfig
 
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints
-from guidelines_core.hardware.shapes import Gpu, Shape, find_shape
+from guidelines_core.hardware.shapes import KNOWN, Gpu, Shape, find_shape
 
 PADDING_TOKENS = 128
 """Length of the sequences with which verl pads a batch (`verl/trainer/ppo/padding_utils.py`)."""
@@ -73,6 +74,19 @@ class Lengths:
     prompt: int
     guideline: int
     solution: int
+
+
+def longest(config: DictConfig) -> Lengths:
+    """Return the most tokens that a prompt, a guideline and a solution may have."""
+    data = config.data
+    return Lengths(data.max_prompt_length, data.max_response_length, config.guidelines.solver.max_tokens)
+
+
+def typical_lengths(config: DictConfig) -> Lengths:
+    """Return the lengths of the measured step, limited by the configuration."""
+    measured = yaml.safe_load((KNOWN / "measured-step.yaml").read_text(encoding="utf-8"))["lengths"]
+    limits = asdict(longest(config))
+    return Lengths(**{name: min(tokens, limits[name]) for name, tokens in measured.items()})
 
 
 def padded_sequences(config: DictConfig) -> tuple[int, int]:
@@ -156,8 +170,8 @@ def generation(
         return wrote, 0.0
     read = lengths.prompt + lengths.guideline
     engines = layout.solver_engines(config)
-    # Each reward worker has its own client with `max_concurrency` requests in flight.
-    requests = config.guidelines.solver.max_concurrency * config.reward.num_workers
+    # The reward workers share `max_concurrency` equally.
+    requests = config.guidelines.solver.max_concurrency // config.reward.num_workers * config.reward.num_workers
     in_flight = math.ceil(requests * samples / engines)
     return wrote, _decode(solver, gpu, efficiency, sequences, samples, engines, solving,
                           min(in_flight, solving.max_num_seqs), read, lengths.solution)  # fmt: skip

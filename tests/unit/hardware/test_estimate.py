@@ -12,7 +12,7 @@ from rich.console import Console
 from analysis.bench.arms import read_arms
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.config.layout import placements
-from guidelines_core.hardware.estimate import forecast, main, measured_step, measured_training, report, typical_lengths
+from guidelines_core.hardware.estimate import forecast, main, measured_step, measured_training, report
 from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, host_memory, memory
 from guidelines_core.hardware.shapes import Shape, find_shape, gpus
 from guidelines_core.hardware.timing import (
@@ -24,6 +24,7 @@ from guidelines_core.hardware.timing import (
     run_seconds,
     shapes_of,
     tokens_per_step,
+    typical_lengths,
 )
 from guidelines_core.paths import ROOT
 
