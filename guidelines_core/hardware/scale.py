@@ -209,9 +209,9 @@ def division(base: DictConfig, mode: Mode, split: tuple[int, ...], nodes: int, f
         "data.train_batch_size": prompts,
         "actor_rollout_ref.actor.ppo_mini_batch_size": prompts if layout.separate(base) else mini,
     }
-    if layout.separate(base):
-        values |= {f"{ROLLOUT}.n_gpus_per_node": split[-1], f"{ROLLOUT}.nnodes": nodes}
-    return values
+    if not layout.separate(base):
+        return {**values, f"{ROLLOUT}.n_gpus_per_node": split[0]}
+    return {**values, f"{ROLLOUT}.n_gpus_per_node": split[-1], f"{ROLLOUT}.nnodes": nodes}
 
 
 def engines(config: DictConfig) -> dict[str, Any]:
