@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
+from analysis.bench.child import ended_on_error
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.provenance import provenance
@@ -76,9 +77,10 @@ def measure(folder: Path, overrides: list[str]) -> tuple[int, dict[str, float]]:
     watcher = threading.Thread(target=see_first_step)
     watcher.start()
     peak = 0.0
-    while run.poll() is None:
-        peak = max(peak, tree_pss(run.pid))
-        time.sleep(5)
+    with ended_on_error(run):
+        while run.poll() is None:
+            peak = max(peak, tree_pss(run.pid))
+            time.sleep(5)
     watcher.join()
     seconds = time.time() - began
     if run.returncode != 0:

@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
+from analysis.bench.child import ended_on_error
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.phases import RECORD, seconds_metric
@@ -49,14 +50,18 @@ class Recorded:
 
 
 def main() -> int:
-    """Run, measure, print; return the run's exit code, or 1 if it ended before its second step."""
+    """Run, measure, print; return the run's exit code, 1 if it ended before its second step, 130 if interrupted."""
     parser = argparse.ArgumentParser(description="What recording costs a run's steps.")
     parser.add_argument("--name", default="quickstart", help="the experiment (default %(default)s)")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file, too")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
-    with tempfile.TemporaryDirectory(prefix="bench-recording-") as folder:
-        code, steps, end_cpu_s = measure(Path(folder), options.name, options.overrides)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-recording-") as folder:
+            code, steps, end_cpu_s = measure(Path(folder), options.name, options.overrides)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     if code or len(steps) < 2:
         print(f"the run ended with exit code {code} after {len(steps)} steps: nothing is measured", file=sys.stderr)
         return code or 1
@@ -76,17 +81,18 @@ def measure(folder: Path, name: str, overrides: Sequence[str]) -> tuple[int, lis
     run = subprocess.Popen([sys.executable, str(ROOT / "experiments/run.py"), *words], env=environment)
     watched, cpu_s, steps = psutil.Process(run.pid), 0.0, list[Recorded]()
     journal = Journal(folder / "run/logs/attempt-1.jsonl")
-    while run.poll() is None:
-        # Of a process that has just ended there is no more to read.
-        if watched.status() != psutil.STATUS_ZOMBIE:
-            cpu_s = sum(watched.cpu_times()[:2])
-        entries = journal.entries() if journal.path.exists() else []
-        steps += [
-            Recorded(time.time(), cpu_s, entry.metrics[seconds_metric(RECORD)])
-            for entry in entries
-            if STEP in entry.metrics
-        ]
-        time.sleep(0.05)
+    with ended_on_error(run):
+        while run.poll() is None:
+            # Of a process that has just ended there is no more to read.
+            if watched.status() != psutil.STATUS_ZOMBIE:
+                cpu_s = sum(watched.cpu_times()[:2])
+            entries = journal.entries() if journal.path.exists() else []
+            steps += [
+                Recorded(time.time(), cpu_s, entry.metrics[seconds_metric(RECORD)])
+                for entry in entries
+                if STEP in entry.metrics
+            ]
+            time.sleep(0.05)
     return run.returncode, steps, cpu_s
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from rich.table import Table
 
+from analysis.bench.child import ended_on_error
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.provenance import provenance
@@ -104,8 +105,9 @@ def one_start(folder: Path, run: str, name: str, overrides: Sequence[str], words
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size):
-            time.sleep(0.1)
+        with ended_on_error(process):
+            while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+                time.sleep(0.1)
         # The step that begins now is finished and saved.
         process.send_signal(signal.SIGTERM)
         code = process.wait()
