@@ -71,16 +71,17 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="keep the runs' folders here (default: a temporary folder)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every arm")
     output.add_json(parser)
-    given = parser.parse_args()
-    result: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {"arms": []}
+    options = parser.parse_args()
+    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {"arms": []}
     here = hardware()
     if {key: result.get(key, value) for key, value in here.items()} != here:
         print(
-            f"{given.out} was measured on {result['gpu']} x {result['gpu_count']}: give another --out", file=sys.stderr
+            f"{options.out} was measured on {result['gpu']} x {result['gpu_count']}: give another --out",
+            file=sys.stderr,
         )
         return 2
     try:
-        arms = read_arms(given.arms, given.overrides)
+        arms = read_arms(options.arms, options.overrides)
         hashes = {arm.name: config_hash(arm) for arm in arms}
         require_steps(arms)
     except ConfigError as error:
@@ -96,7 +97,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         peak = {"peak_flops": peak_flops(Path(folder) / "peak.json")} if due and here["gpu_count"] else {}
         for arm in due:
-            found = measure(arm, (given.work or Path(folder)).resolve() / arm.name)
+            found = measure(arm, (options.work or Path(folder)).resolve() / arm.name)
             others = [other for other in result["arms"] if other["name"] not in arm.entries]
             entries = []
             for name, figured in zip(arm.entries, found, strict=False):
@@ -107,9 +108,9 @@ def main() -> int:
             order = [name for each in arms for name in each.entries]
             result["arms"] = sorted([*others, *entries], key=lambda entry: order.index(entry["name"]))
             compare_with_first(result["arms"], {name for each in arms for name in each.entries[1:]})
-            write(given.out, result)
-    output.console(given).print(step_table(result))
-    output.write_json(given, result)
+            write(options.out, result)
+    output.console(options).print(step_table(result))
+    output.write_json(options, result)
     return int(any("failed" in entry for entry in result["arms"]))
 
 

@@ -70,11 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the answers")
     output.add_json(parser)
     output.add_html(parser)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        output.check_folders(given)
-        run = runs.resolve(given.run, open_store())
-        results = measured(run, given, output.console(given))
+        output.check_folders(options)
+        run = runs.resolve(options.run, open_store())
+        results = measured(run, options, output.console(options))
     except (RunError, LiftRefused, DatasetError, ExportError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -84,26 +84,26 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command continues from here", file=sys.stderr)
         return 130
-    output.write_json(given, {label: result.as_json() for label, result in results.items()})
-    if given.html:
+    output.write_json(options, {label: result.as_json() for label, result in results.items()})
+    if options.html:
         from analysis.lifts import page as lift_page
 
-        given.html.write_text(lift_page.page(list(results.values())), encoding="utf-8")
+        options.html.write_text(lift_page.page(list(results.values())), encoding="utf-8")
     return 0
 
 
-def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict[str, lift_report.Result]:
+def measured(run: runs.Run, options: argparse.Namespace, console: Console) -> dict[str, lift_report.Result]:
     """Measure each of the files, print and record each result, and return them by label."""
     config = OmegaConf.create(runs.config(run))
     if not config:
         raise LiftRefused(f"run {run.id} ({run.status}) recorded no config.yaml: nothing says what its models were")
     directory = Path(run.tags.get(CHECKPOINTS, "/of/no/run"))
-    if given.out is None and not directory.is_dir():
+    if options.out is None and not directory.is_dir():
         raise LiftRefused(f"run {run.id}: its directory {directory} is gone: give --out DIR to keep the answers in")
-    out = (given.out or directory / "lift").resolve()
-    checkpoint = chosen(given.checkpoint, directory)
+    out = (options.out or directory / "lift").resolve()
+    checkpoint = chosen(options.checkpoint, directory)
     solvers = [solver_of(config)]
-    if given.solver and (other := other_solver(given.solver, given.solver_key_env)) not in solvers:
+    if options.solver and (other := other_solver(options.solver, options.solver_key_env)) not in solvers:
         solvers.append(other)
     planner = str(config.actor_rollout_ref.model.path)
     for model in {planner, *(solver for solver in solvers if isinstance(solver, str))}:
@@ -111,14 +111,14 @@ def measured(run: runs.Run, given: argparse.Namespace, console: Console) -> dict
             raise LiftRefused(f"model {model} is not on this machine: fetch it, or name another run or --solver")
     if len({name_of(solver) for solver in solvers}) < len(solvers):
         raise LiftRefused(
-            f"--solver {given.solver}: it has the name of the run's own solver: rename its folder, or have its server "
+            f"--solver {options.solver}: it has the name of the run's own solver: rename its folder, or have its server "
             "give its model another name"
         )
-    plan = Plan(config, {}, solvers, given.samples, out)
+    plan = Plan(config, {}, solvers, options.samples, out)
     for solver in solvers:
         if isinstance(solver, Elsewhere) and (faults := unfit(solver, config, plan.temperatures[1])):
             raise LiftRefused("\n".join(faults))
-    sets = problem_sets(config, run, given)
+    sets = problem_sets(config, run, options)
     if (version := run.tags.get("guidelines.prompts", PROMPTS_VERSION)) != PROMPTS_VERSION:
         console.print(f"note: the run had prompts {version}; it is asked with today's, {PROMPTS_VERSION}", style="dim")
     planners = {UNTRAINED: planner}
@@ -153,7 +153,7 @@ def other_solver(text: str, key_env: str | None) -> str | Elsewhere:
         raise LiftRefused(f"--solver: {error}") from error
 
 
-def problem_sets(config: DictConfig, run: runs.Run, given: argparse.Namespace) -> list[Problems]:
+def problem_sets(config: DictConfig, run: runs.Run, options: argparse.Namespace) -> list[Problems]:
     """Return the problems of every file, without those that the run was trained on.
 
     Raises:
@@ -163,14 +163,14 @@ def problem_sets(config: DictConfig, run: runs.Run, given: argparse.Namespace) -
     seen = trained_on(config)
     graded = runs.rows(run, "train", ["problem_id"])
     seen |= set(graded["problem_id"].dropna())
-    if not given.data:
-        own = load(str(config.data.val_files), config, seen, given.problems)
+    if not options.data:
+        own = load(str(config.data.val_files), config, seen, options.problems)
         return [Problems("validation", own.source, own.problems, own.left_out)]
-    found = [load(source, config, seen, given.problems) for source in given.data]
+    found = [load(source, config, seen, options.problems) for source in options.data]
     found = [Problems(re.sub(r"[^\w.-]", "-", p.label), p.source, p.problems, p.left_out) for p in found]
     if len({problems.label for problems in found}) < len(found):
         raise LiftRefused(
-            f"--data {' '.join(given.data)}: two files have one name, which the results go by: rename one"
+            f"--data {' '.join(options.data)}: two files have one name, which the results go by: rename one"
         )
     return found
 

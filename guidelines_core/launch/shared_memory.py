@@ -17,7 +17,7 @@ SHARED = Path("/dev/shm")
 RECORD = "segments"
 """The file, in an attempt's folder, that lists its segments: a line `INODE NAME` each."""
 
-LOOKS = 4
+SCANS = 4
 """How often a new segment is looked up in the run's mappings before it counts as another program's."""
 
 
@@ -61,9 +61,9 @@ class Watch:
         self._record = folder / RECORD
         self._processes = processes
         self._settled = present()
-        self._looks: Counter[Segment] = Counter()
+        self._scans: Counter[Segment] = Counter()
 
-    def look(self) -> None:
+    def scan(self) -> None:
         """Record new segments; reads the processes' mappings only if there is a new segment."""
         new = present() - self._settled
         if not new:
@@ -72,8 +72,8 @@ class Watch:
         if own and self._record.parent.is_dir():
             with self._record.open("a", errors="surrogateescape") as record:
                 record.writelines(f"{segment.inode} {segment.name}\n" for segment in sorted(own))
-        self._looks.update(new)
-        self._settled |= own | {segment for segment in new if self._looks[segment] >= LOOKS}
+        self._scans.update(new)
+        self._settled |= own | {segment for segment in new if self._scans[segment] >= SCANS}
 
 
 def recorded(folder: Path) -> set[Segment]:

@@ -37,7 +37,7 @@ def main(command: list[str]) -> int:
         return code if code >= 0 else 128 - code
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        segments.look()
+        segments.scan()
         end_descendants()
         shared_memory.remove(shared_memory.recorded(folder))
         shutil.rmtree(folder, ignore_errors=True)
@@ -49,7 +49,7 @@ def _wait(process: subprocess.Popen[bytes], segments: shared_memory.Watch) -> in
         try:
             return process.wait(SCAN_S)
         except subprocess.TimeoutExpired:
-            segments.look()
+            segments.scan()
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class PrelaunchedDriver:
 
     def end(self) -> None:
         """End the driver's processes, remove their files, and stop adopting orphans if this process did not before."""
-        self._segments.look()
+        self._segments.scan()
         processes.clear([self.folder])
         self.process.wait()
         processes.adopt_orphans(self._adopted_before)

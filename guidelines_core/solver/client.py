@@ -19,7 +19,7 @@ from guidelines_core.solver.servers import CONNECT_S, Servers, base_url, network
 BACKOFF = tenacity.wait_exponential_jitter(multiplier=0.5, max=5)
 """The wait before another try: 0.5 s, 1 s, 2 s, 4 s, each with up to 1 s of random jitter, then 5 s."""
 
-KEPT = 4096
+CACHED_REQUESTS = 4096
 """The number of answered requests whose solutions are cached."""
 
 
@@ -82,7 +82,7 @@ class Solver:
         )
         self._key = key
         self._servers = Servers(addresses)
-        self._asked: dict[str, asyncio.Task[list[Solution]]] = {}
+        self._requests: dict[str, asyncio.Task[list[Solution]]] = {}
         self._waiting = 0
         self._step_ends = 0.0
         self.counts: Counter[str] = Counter()
@@ -124,23 +124,23 @@ class Solver:
             self.counts["asked"] += 1
             return await self._answer(request)
         key = json.dumps(request)
-        task = self._asked.get(key)
+        task = self._requests.get(key)
         if task is None:
             self.counts["asked"] += 1
             task = asyncio.ensure_future(self._answer(request))
-            self._asked[key] = task
+            self._requests[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         else:
             self.counts["cache_hits"] += 1
         return await asyncio.shield(task)
 
     def _forget(self, key: str, done: asyncio.Task[list[Solution]]) -> None:
-        """Drop a failed request from the cache, so that it is sent again, and old answers beyond `KEPT`."""
+        """Drop a failed request from the cache, so that it is sent again, and old answers beyond `CACHED_REQUESTS`."""
         if done.cancelled() or done.exception() is not None:
-            del self._asked[key]
-        finished = [old for old, task in self._asked.items() if task.done()]
-        for old in finished[: max(0, len(self._asked) - KEPT)]:
-            del self._asked[old]
+            del self._requests[key]
+        finished = [old for old, task in self._requests.items() if task.done()]
+        for old in finished[: max(0, len(self._requests) - CACHED_REQUESTS)]:
+            del self._requests[old]
 
     async def _answer(self, request: dict[str, Any]) -> list[Solution]:
         """Return the solutions to a request within the step's deadline."""

@@ -25,12 +25,12 @@ class UrlWatch(Watch):
 
     def __init__(self, urls: Sequence[str], relocate: Callable[[list[str]], None], settings: Any) -> None:
         super().__init__(settings)
-        self._urls = self._asked = list(urls)
+        self._urls = self._in_use = list(urls)
         self._relocate = relocate
         self._key = key_of(settings.key_env)
         self._failures: dict[str, str] = {}
 
-    def _look(self) -> None:
+    def _probe(self) -> None:
         began = time.monotonic()
         failures = {}
         for url in self._urls:
@@ -40,19 +40,19 @@ class UrlWatch(Watch):
                 if url not in self._failures:
                     logger.warning("the solver at %s gives no token: %s", url, why)
         self._failures = failures
-        well = [url for url in self._urls if url not in failures]
-        if not well:
+        answering = [url for url in self._urls if url not in failures]
+        if not answering:
             self._down_since = self._down_since or began
         elif self._down_since is not None:
-            logger.warning("the solver is back after %.1f s, at %s", self._back(), ", ".join(well))
-        asked = well or self._urls
-        if asked != self._asked:
-            self._asked = asked
-            self._relocate(asked)
+            logger.warning("the solver is back after %.1f s, at %s", self._back(), ", ".join(answering))
+        in_use = answering or self._urls
+        if in_use != self._in_use:
+            self._in_use = in_use
+            self._relocate(in_use)
 
     def _lost(self, limit: str) -> str:
         said = "; ".join(f"{url}: {why}" for url, why in self._failures.items())
         return f"the solver gave no token within {limit}: {said}"
 
     def _metrics(self) -> dict[str, float]:
-        return {"solver/servers_left_out": float(len(self._urls) - len(self._asked))}
+        return {"solver/servers_left_out": float(len(self._urls) - len(self._in_use))}

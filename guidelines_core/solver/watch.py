@@ -72,7 +72,7 @@ class Watch(ABC):
 
     def _watch(self) -> None:
         while not self._ended.wait(self._settings.probe_every_s):
-            self._look()
+            self._probe()
 
     def _back(self) -> float:
         """Record that the solver answers again; return the seconds for which it was down."""
@@ -82,7 +82,7 @@ class Watch(ABC):
         return seconds
 
     @abstractmethod
-    def _look(self) -> None:
+    def _probe(self) -> None:
         """Probe the servers once."""
 
     @abstractmethod
@@ -120,7 +120,7 @@ class SolverWatch(Watch):
         self._restarts = 0
         return metrics
 
-    def _look(self) -> None:
+    def _probe(self) -> None:
         for rank in range(len(self._servers.server_addresses)):
             if not self._ended.is_set() and not self._alive(rank):
                 self._bring_back(rank)

@@ -27,10 +27,10 @@ class Liveness:
 
     def __init__(self, actors: Iterable[tuple[str, Any]]) -> None:
         self._actors = list(actors)
-        self._asked = [handle.__ray_ready__.remote() for _, handle in self._actors]
+        self._checks = [handle.__ray_ready__.remote() for _, handle in self._actors]
         self._next = 0.0
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raise if an actor has died; checks at most every `EVERY_S` seconds.
 
         Raises:
@@ -40,13 +40,13 @@ class Liveness:
             return
         self._next = time.monotonic() + EVERY_S
         for place, (name, handle) in enumerate(self._actors):
-            if not ray.wait([self._asked[place]], timeout=0)[0]:
+            if not ray.wait([self._checks[place]], timeout=0)[0]:
                 continue
             try:
-                ray.get(self._asked[place])
+                ray.get(self._checks[place])
             except ray.exceptions.RayActorError as error:
                 raise ProcessDiedError(f"the {name} died: {' '.join(str(error).split())[:300]}") from error
-            self._asked[place] = handle.__ray_ready__.remote()
+            self._checks[place] = handle.__ray_ready__.remote()
 
     def during(self, call: Callable[[], object]) -> None:
         """Run a call that waits for the actors and check them meanwhile; abandon the call if one has died.
@@ -66,5 +66,5 @@ class Liveness:
         # Python waits for a pool's threads when it ends.
         threading.Thread(target=make, daemon=True).start()
         while not wait([outcome], timeout=1.0).done:
-            self.look()
+            self.check()
         outcome.result()

@@ -66,7 +66,7 @@ class Recording(GradedRows):
         wait = buffer._wait_for_next_poll
 
         def look_and_wait(*args: Any) -> Any:
-            self._living.look()
+            self._living.check()
             if self._watch is not None:
                 self._watch.check()
             if self._gathering:

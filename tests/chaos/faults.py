@@ -54,35 +54,35 @@ def rows(seed: int, kills: int) -> dict[str, Callable[[Loop, Any], Row]]:
     }
 
 
-def kill(seed: str, loop: Loop, theirs: Any) -> Row:
+def kill(seed: str, loop: Loop, expected: Any) -> Row:
     """Kill one process of a run, drawn from `seed`, and resume."""
     draw = random.Random(seed)
     target, moment = draw.choice(list(TARGETS)), draw.choice(MOMENTS)
     loop.start()
-    struck = hit(loop, target, moment, draw)
+    killed = hit(loop, target, moment, draw)
     code = loop.wait()
     return {
         "what": f"SIGKILL to {target}",
         "when": moment,
-        **(struck or {}),
-        **resumed(loop, theirs, code, struck),
+        **(killed or {}),
+        **resumed(loop, expected, code, killed),
     }
 
 
-def taking_weights(loop: Loop, theirs: Any) -> Row:
+def taking_weights(loop: Loop, expected: Any) -> Row:
     """Kill the rollout server while the training process sends it weights, and resume."""
     loop.start()
     loop.until(lambda: loop.steps_done() == 2)
     (server,), (sender,) = loop.processes()["rollout server"], loop.processes()["actor"]
     # Ray puts an actor's current method into its process title.
-    struck = loop.until(lambda: "update_weights" in " ".join(sender.cmdline()), pause=0.0)
+    sending = loop.until(lambda: "update_weights" in " ".join(sender.cmdline()), pause=0.0)
     server.kill()
     code = loop.wait()
-    row = resumed(loop, theirs, code, struck)
+    row = resumed(loop, expected, code, sending)
     return {"what": "SIGKILL to rollout server", "when": "taking weights", **row}
 
 
-def broken(breakage: Callable[[Path], object], loop: Loop, theirs: Any) -> Row:
+def broken(breakage: Callable[[Path], object], loop: Loop, expected: Any) -> Row:
     """Kill a run after its fourth step's checkpoint, break that checkpoint, and resume."""
     loop.start()
     loop.until(lambda: loop.checkpoint() == 4)
@@ -91,12 +91,12 @@ def broken(breakage: Callable[[Path], object], loop: Loop, theirs: Any) -> Row:
     code = loop.wait()
     breakage(loop.directory / "global_step_4" / MODEL_SHARD)
     # The checkpoint's own steps are lost, besides those after it.
-    row = resumed(loop, theirs, code, may_lose=2 * SAVE_FREQ)
+    row = resumed(loop, expected, code, may_lose=2 * SAVE_FREQ)
     return {
         "what": "the newest checkpoint broken",
         "when": "between two starts",
         **row,
-        "well": row["well"] and loop.refused("global_step_4"),
+        "passed": row["passed"] and loop.refused("global_step_4"),
     }
 
 
@@ -115,7 +115,7 @@ def flip_a_bit(path: Path) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def server_restarted(loop: Loop, theirs: Any) -> Row:
+def server_restarted(loop: Loop, expected: Any) -> Row:
     """Kill the MLflow server that a run is recorded in after its second step, and start it again after its fourth."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -135,7 +135,7 @@ def server_restarted(loop: Loop, theirs: Any) -> Row:
             loop.until(lambda: loop.steps_done() >= 4)
             server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
             code = loop.wait()
-            return {"what": "MLflow server killed", "when": "from step 2 to 4", **undisturbed(loop, theirs, code)}
+            return {"what": "MLflow server killed", "when": "from step 2 to 4", **undisturbed(loop, expected, code)}
         finally:
             end_session(server)
 
@@ -146,7 +146,7 @@ def end_session(server: subprocess.Popen[bytes]) -> None:
     server.wait()
 
 
-def read_only_store(loop: Loop, theirs: Any) -> Row:
+def read_only_store(loop: Loop, expected: Any) -> Row:
     """Make the store read-only from the second step to the fourth.
 
     A mount cannot be made so while the database is open; a file that may not be changed refuses writers that have it
@@ -164,17 +164,17 @@ def read_only_store(loop: Loop, theirs: Any) -> Row:
     finally:
         subprocess.run(["chattr", "-R", "-i", str(store)], check=True)
     code = loop.wait()
-    row = undisturbed(loop, theirs, code)
+    row = undisturbed(loop, expected, code)
     return {
         "what": "store read-only",
         "when": "from step 2 to 4",
         **row,
         "unrecorded_meanwhile": unrecorded,
-        "well": row["well"] and unrecorded > 0,
+        "passed": row["passed"] and unrecorded > 0,
     }
 
 
-def clock_jumps(loop: Loop, theirs: Any) -> Row:
+def clock_jumps(loop: Loop, expected: Any) -> Row:
     """Set the clock of the run's Python processes an hour forward after its second step, then a day back."""
     offset = loop.folder / "offset"
     offset.write_text("0")
@@ -186,12 +186,12 @@ def clock_jumps(loop: Loop, theirs: Any) -> Row:
         offset.write_text(jump)
     code = loop.wait()
     times = [entry.logged_at for entry in loop.history() if entry.logged_at is not None]
-    row = undisturbed(loop, theirs, code)
+    row = undisturbed(loop, expected, code)
     jumped = max(times) - min(times) > 86400
-    return {"what": "clock jumps", "when": "after steps 2 and 3", **row, "well": row["well"] and jumped}
+    return {"what": "clock jumps", "when": "after steps 2 and 3", **row, "passed": row["passed"] and jumped}
 
 
-def full_disk(loop: Loop, theirs: Any) -> Row:
+def full_disk(loop: Loop, expected: Any) -> Row:
     """Give the checkpoint directory so small a disk that the second checkpoint fills it, then a larger one."""
     with own_disk(loop) as disk:
         loop.start()
@@ -200,14 +200,14 @@ def full_disk(loop: Loop, theirs: Any) -> Row:
         resize(disk, str(int(used * 1.4)))
         code = loop.wait()
         resize(disk, "2g")
-        row = resumed(loop, theirs, code)
+        row = resumed(loop, expected, code)
         full = " is full; " in row["reason"]
-        return {"what": "disk full", "when": "writing a checkpoint", **row, "well": row["well"] and full}
+        return {"what": "disk full", "when": "writing a checkpoint", **row, "passed": row["passed"] and full}
 
 
-def two_starts(loop: Loop, theirs: Any, times: int = 50) -> Row:
+def two_starts(loop: Loop, expected: Any, times: int = 50) -> Row:
     """Let two processes claim one directory in the same moment, many times over."""
-    del theirs
+    del expected
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["guidelines_core.runs.claim", "mlflow.store.tracking.sqlalchemy_store"])
     wrong = []
@@ -227,7 +227,7 @@ def two_starts(loop: Loop, theirs: Any, times: int = 50) -> Row:
         "when": "at the claim",
         "wrong": wrong,
         "recovered": not wrong,
-        "well": not wrong,
+        "passed": not wrong,
     }
 
 

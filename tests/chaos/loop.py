@@ -265,16 +265,16 @@ def final_metrics(loop: Loop) -> dict[str, dict[int, float]]:
     return found
 
 
-def same(ours: float, theirs: float) -> bool:
+def same(value: float, expected: float) -> bool:
     """Say whether two values are equal to 1e-5, relative or absolute, or both no numbers."""
-    return math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5) or (math.isnan(ours) and math.isnan(theirs))
+    return math.isclose(value, expected, rel_tol=1e-5, abs_tol=1e-5) or (math.isnan(value) and math.isnan(expected))
 
 
-def differences(ours: dict[str, dict[int, float]], theirs: dict[str, dict[int, float]]) -> list[str]:
+def differences(metrics: dict[str, dict[int, float]], expected: dict[str, dict[int, float]]) -> list[str]:
     """Return the metrics in which two runs differ by more than 1e-5, relative or absolute."""
     return sorted(
         name
-        for name in ours.keys() | theirs.keys()
-        if ours.get(name, {}).keys() != theirs.get(name, {}).keys()
-        or not all(same(ours[name][step], theirs[name][step]) for step in ours[name])
+        for name in metrics.keys() | expected.keys()
+        if metrics.get(name, {}).keys() != expected.get(name, {}).keys()
+        or not all(same(metrics[name][step], expected[name][step]) for step in metrics[name])
     )

@@ -32,14 +32,14 @@ def unbroken(folder: Path) -> dict[str, dict[int, float]]:
     return final_metrics(loop)
 
 
-def resumed(loop: Loop, theirs: Any, code: int, struck: object = True, may_lose: int = SAVE_FREQ) -> Row:
+def resumed(loop: Loop, expected: Any, code: int, happened: object = True, may_lose: int = SAVE_FREQ) -> Row:
     """Return the results of a run that just ended with exit code `code`, and of the same run resumed to its end."""
     left = loop.leftovers()
     status, reason, done = loop.status, loop.reason, loop.steps_done()
     halves = loop.unsealed()
     starts = loop.finish()
     refused = all(map(loop.refused, halves))
-    differing = differences(final_metrics(loop), theirs) if starts else ["not finished"]
+    differing = differences(final_metrics(loop), expected) if starts else ["not finished"]
     # If the run's own process was killed, the next start records the end first. A run that lost only its solver
     # restarts it and continues.
     truthful = {0: status == "FINISHED", -signal.SIGKILL: status != "FINISHED"}.get(
@@ -57,16 +57,16 @@ def resumed(loop: Loop, theirs: Any, code: int, struck: object = True, may_lose:
         "recovered": starts > 0 and loop.status == "FINISHED",
         "attempts_to_finish": starts,
         "differing_metrics": differing,
-        "well": bool(struck) and as_it_should,
+        "passed": bool(happened) and as_it_should,
     }
 
 
-def undisturbed(loop: Loop, theirs: Any, code: int) -> Row:
+def undisturbed(loop: Loop, expected: Any, code: int) -> Row:
     """Return the results of a run that the fault should not affect."""
-    differing = differences(final_metrics(loop), theirs)
+    differing = differences(final_metrics(loop), expected)
     client = MlflowClient(loop.uri)
-    twice = [name for name in theirs if len(client.get_metric_history(loop.run_id, name)) > len(theirs[name])]
-    well = code == 0 and loop.status == "FINISHED" and not differing and not twice
+    twice = [name for name in expected if len(client.get_metric_history(loop.run_id, name)) > len(expected[name])]
+    passed = code == 0 and loop.status == "FINISHED" and not differing and not twice
     return {
         "exit_code": code,
         "status": loop.status,
@@ -75,7 +75,7 @@ def undisturbed(loop: Loop, theirs: Any, code: int) -> Row:
         "recovered": code == 0,
         "differing_metrics": differing,
         "recorded_twice": twice,
-        "well": well,
+        "passed": passed,
     }
 
 

@@ -21,7 +21,7 @@ def pressure_rows() -> dict[str, Callable[[Loop, Any], Row]]:
     }
 
 
-def busy_solver(loop: Loop, theirs: Any) -> Row:
+def busy_solver(loop: Loop, expected: Any) -> Row:
     """Have the solver answer each request with HTTP status 429, then 503, and then slowly."""
     (loop.folder / "plan").write_text("busy")
     loop.overrides = {
@@ -34,18 +34,18 @@ def busy_solver(loop: Loop, theirs: Any) -> Row:
     loop.start()
     code = loop.wait()
     retried = [entry.metrics.get("solver/retries", 0) for entry in loop.history() if "solver/asked" in entry.metrics]
-    row = undisturbed(loop, theirs, code)
+    row = undisturbed(loop, expected, code)
     busy = len(retried) == STEPS and min(retried) > 0
     return {
         "what": "solver too busy",
         "when": "each request",
         **row,
         "retries": sum(retried),
-        "well": row["well"] and busy,
+        "passed": row["passed"] and busy,
     }
 
 
-def pruned_checkpoints(loop: Loop, theirs: Any) -> Row:
+def pruned_checkpoints(loop: Loop, expected: Any) -> Row:
     """Keep the newest checkpoint and the two best, and look all the while for a moment with less than was there."""
     kept = {"guidelines.checkpoints.keep_last": 1, "guidelines.checkpoints.keep_best": 2}
     loop.overrides = {**kept, "trainer.save_freq": 1, "trainer.test_freq": 1}
@@ -70,7 +70,7 @@ def pruned_checkpoints(loop: Loop, theirs: Any) -> Row:
     code = loop.wait()
     look()
     left = {checkpoint.step for checkpoint in sealed(loop.directory)}
-    well = code == 0 and not lost and left == to_be_there() and set(seen) == set(range(1, STEPS + 1))
+    passed = code == 0 and not lost and left == to_be_there() and set(seen) == set(range(1, STEPS + 1))
     return {
         "what": "keep_last 1, keep_best 2",
         "when": "at each step",
@@ -80,11 +80,11 @@ def pruned_checkpoints(loop: Loop, theirs: Any) -> Row:
         "kept": sorted(left),
         "lost_checkpoints": lost,
         "accuracies": {step: checkpoint.accuracy for step, checkpoint in sorted(seen.items())},
-        "well": well,
+        "passed": passed,
     }
 
 
-def disk_filled_at_once(loop: Loop, theirs: Any) -> Row:
+def disk_filled_at_once(loop: Loop, expected: Any) -> Row:
     """Let another file take all of the disk within the second in which the second checkpoint is begun."""
     with own_disk(loop) as disk:
         loop.start()
@@ -95,12 +95,12 @@ def disk_filled_at_once(loop: Loop, theirs: Any) -> Row:
         code = loop.wait()
         filler.unlink()
         resize(disk, "2g")
-        row = resumed(loop, theirs, code)
+        row = resumed(loop, expected, code)
         full = " is full; " in row["reason"]
-        return {"what": "disk filled by another", "when": "in a step", **row, "well": row["well"] and full}
+        return {"what": "disk filled by another", "when": "in a step", **row, "passed": row["passed"] and full}
 
 
-def job_requeued(loop: Loop, theirs: Any) -> Row:
+def job_requeued(loop: Loop, expected: Any) -> Row:
     """Ask the run to stop as a batch job's time limit does, and give the same command again, as the queue does."""
     loop.start("--resume")
     loop.until(lambda: loop.steps_done() >= 3)
@@ -108,6 +108,6 @@ def job_requeued(loop: Loop, theirs: Any) -> Row:
     loop.process.send_signal(signal.SIGTERM)
     code = loop.wait()
     saved = loop.checkpoint()
-    row = resumed(loop, theirs, code, may_lose=0)
+    row = resumed(loop, expected, code, may_lose=0)
     asked = code == 130 and row["status"] == "KILLED" and saved >= 3
-    return {"what": "SIGTERM, started again", "when": "in a step", **row, "well": row["well"] and asked}
+    return {"what": "SIGTERM, started again", "when": "in a step", **row, "passed": row["passed"] and asked}

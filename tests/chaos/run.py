@@ -5,7 +5,7 @@
 Each row is a tiny run of six steps (`loop.py`) with a checkpoint every second one, compared at its end with one
 that nothing happened to. Who is killed, and when, is drawn from the seed and the row's number. A row that the JSON
 holds is not run again, so the whole, forty minutes on two cores, can be done in several calls. Filling the disk
-mounts one, making a store read-only uses `chattr`: both need root. Exit codes: 0 every row is well, 1 one is not.
+mounts one, making a store read-only uses `chattr`: both need root. Exit codes: 0 every row passed, 1 one did not.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> int:
         results["unbroken"] = unbroken(arguments.folder / "unbroken")
         results["machine"] = provenance()
         save(arguments.out, results)
-    theirs = {name: {int(s): v for s, v in steps.items()} for name, steps in results.get("unbroken", {}).items()}
+    expected = {name: {int(s): v for s, v in steps.items()} for name, steps in results.get("unbroken", {}).items()}
     for name in todo:
         out.print(f"{name} …")
         folder = arguments.folder / name.replace(" ", "-")
@@ -55,14 +55,14 @@ def main() -> int:
         began = time.monotonic()
         loop = Loop(folder)
         try:
-            row = wanted[name](loop, theirs)
+            row = wanted[name](loop, expected)
         finally:
             loop.end()
         results["rows"][name] = {**row, "seconds": round(time.monotonic() - began)}
         save(arguments.out, results)
         shutil.rmtree(folder, ignore_errors=True)
     out.print(as_table(results["rows"]))
-    return 0 if all(row["well"] for row in results["rows"].values()) else 1
+    return 0 if all(row["passed"] for row in results["rows"].values()) else 1
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -88,7 +88,7 @@ def as_table(found: dict[str, Row]) -> Table:
     kills = [row for name, row in found.items() if name.startswith("kill ")]
     title = f"{sum(row['recovered'] for row in found.values())} of {len(found)} recovered"
     if kills:
-        title += f"; {sum(row['well'] for row in kills)} of {len(kills)} kills well in every column"
+        title += f"; {sum(row['passed'] for row in kills)} of {len(kills)} kills passed"
     table = Table(title=title, title_justify="left")
     for column in (
         "row", "what", "when", "after step", "status seen", "lost", "left", "half", "recovered", "metrics equal",
@@ -101,7 +101,7 @@ def as_table(found: dict[str, Row]) -> Table:
             str(row.get("steps_lost", "")), str(len(row.get("leftovers", []))),
             str(len(row.get("half_checkpoints", []))), "yes" if row["recovered"] else "NO",
             "" if differing is None else "no: " + ", ".join(differing[:3]) if differing else "yes",
-            style="" if row["well"] else "red",
+            style="" if row["passed"] else "red",
         )  # fmt: skip
     return table
 

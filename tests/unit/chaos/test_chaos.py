@@ -11,12 +11,12 @@ from tests.chaos.run import as_table
 
 
 def test_runs_differ_by_a_value_a_step_or_a_metric() -> None:
-    theirs = {"loss": {1: 0.5, 2: 100.0}, "reward": {1: 1.0}}
-    assert differences({"loss": {1: 0.5 + 1e-6, 2: 100.0005}, "reward": {1: 1.0}}, theirs) == []
-    assert differences({"loss": {1: 0.5 + 1e-4, 2: 100.0}, "reward": {1: 1.0}}, theirs) == ["loss"]
-    assert differences({"loss": {1: 0.5}, "reward": {1: 1.0}}, theirs) == ["loss"]
-    assert differences({"loss": {1: 0.5, 2: 100.0}}, theirs) == ["reward"]
-    assert differences({"loss": {1: float("nan"), 2: 100.0}, "reward": {1: 1.0}}, theirs) == ["loss"]
+    expected = {"loss": {1: 0.5, 2: 100.0}, "reward": {1: 1.0}}
+    assert differences({"loss": {1: 0.5 + 1e-6, 2: 100.0005}, "reward": {1: 1.0}}, expected) == []
+    assert differences({"loss": {1: 0.5 + 1e-4, 2: 100.0}, "reward": {1: 1.0}}, expected) == ["loss"]
+    assert differences({"loss": {1: 0.5}, "reward": {1: 1.0}}, expected) == ["loss"]
+    assert differences({"loss": {1: 0.5, 2: 100.0}}, expected) == ["reward"]
+    assert differences({"loss": {1: float("nan"), 2: 100.0}, "reward": {1: 1.0}}, expected) == ["loss"]
 
 
 def test_each_process_is_known_by_its_title() -> None:
@@ -34,13 +34,13 @@ def test_each_process_is_known_by_its_title() -> None:
         assert [target for target, matches in TARGETS.items() if matches(title)] == [name]
 
 
-def test_a_row_that_is_not_well_is_shown_as_such() -> None:
+def test_a_row_that_did_not_pass_is_red() -> None:
     row = {
         "what": "SIGKILL to actor",
         "when": "starting",
         "recovered": False,
         "differing_metrics": ["a"],
-        "well": False,
+        "passed": False,
     }
     assert as_table({"kill 0": row}).rows[0].style == "red"
 

@@ -64,10 +64,10 @@ def test_only_what_the_runs_processes_made_is_removed(tmp_path: Path, names: lis
     kept = foreign(held, mapped=True)
     makers = [holder(own), holder(odd)]
     held_by_us += [psutil.Process(maker.pid) for maker in makers]
-    watch.look()
+    watch.scan()
     for maker in makers:
         kill(maker)
-    watch.look()
+    watch.scan()
     assert {segment.name for segment in recorded(tmp_path)} == {own, odd}
     assert {segment.name for segment in remove(recorded(tmp_path))} == {own, odd}
     there = {segment.name for segment in shared_memory.present()}
@@ -89,7 +89,7 @@ def test_a_segment_of_a_process_whose_mappings_cannot_be_read_stays(
         return read(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    watch.look()
+    watch.scan()
     assert remove(recorded(tmp_path)) == []
     assert (shared_memory.SHARED / names[0]).exists()
     kill(process)
@@ -100,7 +100,7 @@ def test_a_later_segment_of_the_same_name_stays(tmp_path: Path, names: list[str]
     watch = Watch(tmp_path, lambda: makers)
     process = holder(names[0])
     makers.append(psutil.Process(process.pid))
-    watch.look()
+    watch.scan()
     kill(process)
     (shared_memory.SHARED / names[0]).unlink()
     foreign(names[3])  # takes the place that an inode number of its own could have had
@@ -118,18 +118,18 @@ def test_what_another_process_maps_is_not_removed(tmp_path: Path, names: list[st
 
 
 def test_mappings_are_read_only_when_something_is_new(tmp_path: Path, names: list[str]) -> None:
-    looks: list[float] = []
+    scans: list[float] = []
 
     def processes() -> list[psutil.Process]:
-        looks.append(time.monotonic())
+        scans.append(time.monotonic())
         return []
 
     watch = Watch(tmp_path, processes)
-    watch.look()
+    watch.scan()
     foreign(names[0])
-    for _ in range(3 * shared_memory.LOOKS):
-        watch.look()
-    assert len(looks) <= shared_memory.LOOKS + 1  # another program may make one meanwhile
+    for _ in range(3 * shared_memory.SCANS):
+        watch.scan()
+    assert len(scans) <= shared_memory.SCANS + 1  # another program may make one meanwhile
 
 
 def test_half_a_line_of_the_record_is_no_segment(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_watch_needs_no_folder_any_more(tmp_path: Path, names: list[str]) -> N
     process = holder(names[0])
     watch = Watch(tmp_path / "gone", lambda: [psutil.Process(process.pid), psutil.Process(os.getpid())])
     second = holder(names[1])
-    watch.look()
+    watch.scan()
     assert recorded(tmp_path / "gone") == set()
     kill(process)
     kill(second)

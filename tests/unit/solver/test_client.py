@@ -242,7 +242,7 @@ def test_what_failed_once_is_asked_anew(server: Server) -> None:
 
 
 def test_only_so_many_answers_are_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solver_module, "KEPT", 2)
+    monkeypatch.setattr(solver_module, "CACHED_REQUESTS", 2)
 
     async def run() -> int:
         solver = Solver(

@@ -31,15 +31,15 @@ def test_a_server_that_gives_no_token_is_left_out_until_it_does(servers: tuple[S
     first, second = servers
     told: list[list[str]] = []
     watch = watching(servers, told)
-    watch._look()
+    watch._probe()
     assert told == []
     first.failures = [500, 500]
-    watch._look()
-    watch._look()
+    watch._probe()
+    watch._probe()
     assert told == [[second.url]]
     watch.check()
     assert watch.take_metrics() == {"solver/servers_left_out": 1, "solver/down_s": 0}
-    watch._look()
+    watch._probe()
     assert told == [[second.url], [first.url, second.url]]
     assert watch.take_metrics()["solver/servers_left_out"] == 0
     assert set(first.keys) == {f"Bearer {KEY}"}
@@ -48,7 +48,7 @@ def test_a_server_that_gives_no_token_is_left_out_until_it_does(servers: tuple[S
 def test_a_server_that_is_too_busy_is_not_left_out(servers: tuple[Server, Server]) -> None:
     servers[0].failures = [429]
     told: list[list[str]] = []
-    watching(servers, told)._look()
+    watching(servers, told)._probe()
     assert told == []
 
 
@@ -57,13 +57,13 @@ def test_while_no_server_gives_a_token_all_are_asked_and_the_time_is_counted(ser
     told: list[list[str]] = []
     watch = watching(servers, told)
     first.failures = [500]
-    watch._look()
+    watch._probe()
     first.failures, second.failures = [500], [500]
-    watch._look()
+    watch._probe()
     assert told == [[second.url], [first.url, second.url]]
     watch.check()
     second.failures = [500]
-    watch._look()
+    watch._probe()
     assert 0 < watch.take_metrics()["solver/down_s"] < 60
     assert told[-1] == [first.url]
 
@@ -72,14 +72,14 @@ def test_a_solver_that_is_gone_for_too_long_is_lost_by_name(servers: tuple[Serve
     first, second = servers
     watch = watching(servers, [], restart_within_s=1e-9)
     first.echo_key, first.failures, second.failures = True, [401], [500]
-    watch._look()
+    watch._probe()
     with pytest.raises(SolverLostError) as error:
         watch.check()
     assert "within guidelines.solver.restart_within_s=1e-09" in str(error.value)
     assert f"{first.url}: HTTP status 401" in str(error.value)
     assert f"{second.url}: HTTP status 500" in str(error.value)
     assert KEY not in str(error.value)
-    watch._look()
+    watch._probe()
     watch.check()
 
 

@@ -36,12 +36,12 @@ def test_the_dead_are_named_and_the_busy_are_not_disturbed(cluster: None, monkey
     busy.work.remote()
     watch = liveness.Liveness([("busy worker", busy), ("agent loop worker", other)])
     for _ in range(5):
-        watch.look()
+        watch.check()
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="the agent loop worker died"):  # noqa: PT012, it takes Ray a moment
         for _ in range(200):
-            watch.look()
+            watch.check()
             time.sleep(0.1)
 
 
