@@ -111,8 +111,8 @@ def measured(run: runs.Run, options: argparse.Namespace, console: Console) -> di
             raise LiftRefused(f"model {model} is not on this machine: fetch it, or name another run or --solver")
     if len({name_of(solver) for solver in solvers}) < len(solvers):
         raise LiftRefused(
-            f"--solver {options.solver}: it has the name of the run's own solver: rename its folder, or have its server "
-            "give its model another name"
+            f"--solver {options.solver}: it has the name of the run's own solver: rename its folder, or have its "
+            "server give its model another name"
         )
     plan = Plan(config, {}, solvers, options.samples, out)
     for solver in solvers:
