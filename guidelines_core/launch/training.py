@@ -75,6 +75,7 @@ class PrelaunchedDriver:
         `launched_at` is the time of the run's launch, in seconds since 1970; by default now.
         """
         self.start = Start(time.time() if launched_at is None else launched_at)
+        self._ended = False
         self._adopted_before = processes.adopts_orphans()
         processes.adopt_orphans()
         self.folder = Path(tempfile.mkdtemp(prefix=processes.TEMPORARY, dir=temporary_root()))
@@ -122,11 +123,17 @@ class PrelaunchedDriver:
         return processes.of_attempts({str(self.folder)})
 
     def end(self) -> None:
-        """End the driver's processes, remove their files, and stop adopting orphans if this process did not before."""
+        """End the driver's processes, remove their files, and stop adopting orphans if this process did not before.
+
+        A second call does nothing.
+        """
+        if self._ended:
+            return
         self._segments.scan()
         processes.clear([self.folder])
         self.process.wait()
         processes.adopt_orphans(self._adopted_before)
+        self._ended = True
 
     def output(self) -> str:
         """Return the driver's output from before `train`."""

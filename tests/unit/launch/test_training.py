@@ -134,6 +134,8 @@ if sys.argv[2] == "without its supervisor":
 training.end()
 print(child.poll(), processes.adopts_orphans(), [each.pid == child.pid for each in psutil.Process().children()])
 print(driver.folder.exists())
+processes.clear = None
+driver.end()
 child.kill()
 """
 WAITS = """
