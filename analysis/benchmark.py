@@ -204,14 +204,17 @@ def with_derived_figures(arm: Arm, found: dict[str, Any], result: Mapping[str, A
 def derived(config: DictConfig, found: Mapping[str, Any], gpu_name: str) -> dict[str, Any]:
     """Return the figures derived from an arm's: tokens a second, padded rows, MFU by phase, estimate and floor.
 
-    The estimate is that of `hardware/timing.py` for the mean lengths that the arm had; `estimate_off` is its error as a
+    The estimate is that of `hardware/timing.py` for the lengths that the arm had; `estimate_off` is its error as a
     share of the measured step. FLOPs are those that the rollouts' tokens need (`hardware/shapes.py`). MFU refers to the
     peak measured in the same call, the floor to the peaks of `known/gpus.yaml`; unknown hardware has neither these nor
     an estimate.
     """
     metrics, seconds = found["metrics"], found["phases"]
     real, padded = padded_sequences(config)
-    lengths = Lengths(*(round(metrics[key]) for key in ("prompt_length/mean", "guideline/tokens", "solution/tokens")))
+    lengths = Lengths(
+        *(round(metrics[key]) for key in ("prompt_length/mean", "guideline/tokens", "solution/tokens")),
+        *(round(found[key]) for key in ("longest_guideline", "longest_solution")),
+    )
     more: dict[str, Any] = {
         "tokens_per_s": round(tokens_per_step(config, lengths) / found["s_per_step"]),
         "padded_share": round(1 - real / padded, 4),

@@ -22,8 +22,10 @@ def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, flo
 
     Returns:
         `rollout_s` from the generation's start to the last guideline; `solver_s` from the first question asked to the
-        last answer; `solver_unhidden_s`, what of that lies behind the last guideline; tokens/s of both.
+        last answer; `solver_unhidden_s`, what of that lies behind the last guideline; tokens/s of both; the tokens of
+        the longest guideline and of the longest solution.
     """
+    longest = rows[["guideline_tokens", "solution_tokens"]].max()
     rows = by_call(rows)
     asked = pd.to_datetime(rows["asked_at"]).map(pd.Timestamp.timestamp)
     answered = asked + rows["solver_s"]
@@ -38,6 +40,8 @@ def generation(rows: pd.DataFrame, phases: Mapping[str, float]) -> dict[str, flo
         "solver_s": solver_s,
         "solver_unhidden_s": unhidden_s,
         "solver_tokens_per_s": rows["solution_tokens"].sum() / solver_s,
+        "longest_guideline": longest["guideline_tokens"],
+        "longest_solution": longest["solution_tokens"],
     }
     # With a separate rollout, guidelines are awaited and not written within the step.
     if rollout_s > 0:

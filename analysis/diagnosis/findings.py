@@ -121,7 +121,8 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
             "together and are written at one rate."
         )
     metrics = {str(name): float(value) for name, value in history.loc[number].items()}
-    step = Step(number, metrics["timing_s/step"], phase_seconds(metrics), _lengths(metrics, config, notes),
+    step = Step(number, metrics["timing_s/step"], phase_seconds(metrics),
+                _lengths(metrics, graded[graded["step"] == number], config, notes),
                 calls=calls.get(number))  # fmt: skip
     if layout.solver_elsewhere(config) and step.calls is not None:
         waited = float(step.calls["answered"].max() - step.calls["asked"].max())
@@ -239,8 +240,8 @@ def _calls(rows: pd.DataFrame, history: pd.DataFrame, in_turns: bool) -> tuple[d
     return found, all_recorded
 
 
-def _lengths(metrics: Mapping[str, float], config: DictConfig, notes: list[str]) -> Lengths:
-    """Return the step's mean lengths; an unrecorded one is replaced by its limit, with a note."""
+def _lengths(metrics: Mapping[str, float], graded: pd.DataFrame, config: DictConfig, notes: list[str]) -> Lengths:
+    """Return a step's lengths, the longest ones by its graded rows; an unrecorded mean is its limit, with a note."""
     limits = {
         "prompt": config.data.max_prompt_length,
         "guideline": config.data.max_response_length,
@@ -253,6 +254,8 @@ def _lengths(metrics: Mapping[str, float], config: DictConfig, notes: list[str])
             notes.append(f"{metric} was not recorded: every {what} is taken to be {limits[what]} tokens, its limit.")
             value = limits[what]
         found[what] = max(1, round(value))
+    for what in ("guideline", "solution"):
+        found[f"longest_{what}"] = int(graded[f"{what}_tokens"].fillna(0).max() if len(graded) else 0)
     return Lengths(**found)
 
 

@@ -69,11 +69,13 @@ PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, 0, math.inf)
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of each prompt, guideline and solution."""
+    """Tokens of each prompt, guideline and solution, on average; and those of a step's longest, 0 if all are alike."""
 
     prompt: int
     guideline: int
     solution: int
+    longest_guideline: int = 0
+    longest_solution: int = 0
 
 
 def longest(config: DictConfig) -> Lengths:
@@ -165,7 +167,8 @@ def generation(
     """Return the seconds for `sequences` guidelines, and those for `samples` solutions to each, 0 if made elsewhere."""
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
     wrote = _decode(planner, gpu, efficiency, sequences, 1, layout.rollout_engines(config), rollout,
-                    rollout.max_num_seqs, lengths.prompt, lengths.guideline)  # fmt: skip
+                    rollout.max_num_seqs, lengths.prompt, lengths.guideline,
+                    lengths.longest_guideline)  # fmt: skip
     if solver is None:
         return wrote, 0.0
     read = lengths.prompt + lengths.guideline
@@ -174,7 +177,8 @@ def generation(
     requests = config.guidelines.solver.max_concurrency // config.reward.num_workers * config.reward.num_workers
     in_flight = math.ceil(requests * samples / engines)
     return wrote, _decode(solver, gpu, efficiency, sequences, samples, engines, solving,
-                          min(in_flight, solving.max_num_seqs), read, lengths.solution)  # fmt: skip
+                          min(in_flight, solving.max_num_seqs), read, lengths.solution,
+                          lengths.longest_solution)  # fmt: skip
 
 
 def _decode(
@@ -188,10 +192,11 @@ def _decode(
     at_once: int,
     read: int,
     new: int,
+    longest: int,
 ) -> float:
     """Return the seconds in which `engines` engines read prompts of `read` tokens and write `samples` answers to each.
 
-    An answer has `new` tokens. An engine writes at most `at_once` answers at a time.
+    An answer has `new` tokens, the longest has `longest`. An engine writes at most `at_once` answers at a time.
     """
     gpus_each = engine.tensor_model_parallel_size
     flops, bandwidth = gpu.flops * gpus_each, gpu.bandwidth * gpus_each
@@ -199,7 +204,7 @@ def _decode(
     each = read_by_each * samples
     waves = math.ceil(each / at_once)
     prefill = read_by_each * read * shape.forward_flops(read) / (flops * efficiency.prefill)
-    weights = waves * new * 2 * shape.parameters / (bandwidth * efficiency.weights)
+    weights = ((waves - 1) * new + max(new, longest)) * 2 * shape.parameters / (bandwidth * efficiency.weights)
     context = read + new / 2
     own = shape.forward_flops(context) / (flops * efficiency.decode) + shape.kv_bytes * context / bandwidth
     return float(prefill + weights + each * new * own)
@@ -260,6 +265,6 @@ def _shape(key: str, model: str) -> Shape:
     if shape is None:
         raise ConfigError(
             f"{key}={model}: its shape is not known: expected a folder with config.json, a model in the hub's "
-            "cache or one of guidelines_core/known/models.yaml; add it there"
+            "cache or one of guidelines_core/hardware/known/models.yaml; add it there"
         )
     return shape

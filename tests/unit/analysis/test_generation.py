@@ -35,6 +35,8 @@ def test_a_solver_beside_the_rollout_is_unhidden_behind_the_last_guideline_alone
             "solver_tokens_per_s": 240.0,
             "rollout_s": 5.5,
             "rollout_tokens_per_s": 400 / 5.5,
+            "longest_guideline": 100.0,
+            "longest_solution": 600.0,
         }
     )
 

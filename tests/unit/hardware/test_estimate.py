@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -81,6 +83,31 @@ def test_shapes_are_known_and_read_from_a_folder(tmp_path: Path) -> None:
     assert shape == Shape(576, 30, 9, 3, 64, 1536, 49152, True, 8192)
     assert shape.parameters == pytest.approx(134.5e6, rel=0.005)
     assert find_shape("nobody/nothing") is None
+
+
+@pytest.mark.parametrize("name", ["fast", "fast-tailed", "hybrid-2-shared", "hybrid-2-shared-tailed", "reference"])
+def test_a_step_on_two_gpus_takes_about_what_was_measured(name: str) -> None:
+    measured = json.loads((ROOT / "analysis/results/two-gpus-h200.json").read_text())["arms"]
+    arm = next(entry for entry in measured if entry["name"] == name)
+    words = [word for word in arm["overrides"] if "models/random-" not in word]
+    means = [round(arm["metrics"][key]) for key in ("prompt_length/mean", "guideline/tokens", "solution/tokens")]
+    lengths = Lengths(*means, round(arm["longest_guideline"]), round(arm["longest_solution"]))
+    seconds = estimated_step(compose(arm["experiment"], words, environ={}), gpus()["H200"], lengths, MEASURED)
+    assert seconds["step"] == pytest.approx(arm["s_per_step"], rel=0.22)
+
+
+@given(st.integers(1, 3072), st.integers(1, 3072))
+def test_a_longer_longest_text_never_makes_a_step_shorter(guideline: int, solution: int) -> None:
+    config = compose("numinamath30k-3b-300steps-mathverify-fast", ["layout=hybrid-2-shared"], environ={})
+    seconds = [
+        estimated_step(config, gpus()["H200"], lengths, MEASURED)["gen"]
+        for lengths in (
+            Lengths(100, 600, 600),
+            Lengths(100, 600, 600, guideline, solution),
+            Lengths(100, 600, 600, guideline + 100, solution + 100),
+        )
+    ]
+    assert seconds == sorted(seconds)
 
 
 def test_no_estimate_is_under_the_floor(reference: DictConfig) -> None:
