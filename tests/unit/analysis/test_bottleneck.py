@@ -313,7 +313,7 @@ def test_a_recorded_run_is_read_back(store: Path) -> None:
     assert (found.source, found.step.number, found.step.total) == (f"run {run_id}, FINISHED", 3, 20.0)
     assert found.step.seconds == {"gen": 4.0, "update_actor": 15.0, "other": 1.0}
     assert found.hardware == "2 CPU cores"
-    assert found.step.lengths == Lengths(config.data.max_prompt_length, 32, 48)
+    assert found.step.lengths == Lengths(config.data.max_prompt_length, 32, 48, 10, 100)
     assert found.whole["steps"] == 120.0
     assert found.slow is not None
     assert found.slow.of == 8
