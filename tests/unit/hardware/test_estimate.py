@@ -90,8 +90,8 @@ def test_a_step_on_two_gpus_takes_about_what_was_measured(name: str) -> None:
     measured = json.loads((ROOT / "analysis/results/two-gpus-h200.json").read_text())["arms"]
     arm = next(entry for entry in measured if entry["name"] == name)
     words = [word for word in arm["overrides"] if "models/random-" not in word]
-    means = [round(arm["metrics"][key]) for key in ("prompt_length/mean", "guideline/tokens", "solution/tokens")]
-    lengths = Lengths(*means, round(arm["longest_guideline"]), round(arm["longest_solution"]))
+    means = [arm["metrics"][key] for key in ("prompt_length/mean", "guideline/tokens", "solution/tokens")]
+    lengths = Lengths(*map(round, [*means, arm["longest_guideline"], arm["longest_solution"]]))
     seconds = estimated_step(compose(arm["experiment"], words, environ={}), gpus()["H200"], lengths, MEASURED)
     assert seconds["step"] == pytest.approx(arm["s_per_step"], rel=0.22)
 
