@@ -165,7 +165,9 @@ def _gone(uri: str) -> bool:
 
 
 def _has(uri: str, run_id: str) -> bool:
-    """Return whether a store has a run."""
+    """Return whether a store answers and has a run."""
+    if unreachable(uri):
+        return False
     try:
         MlflowClient(uri).get_run(run_id)
     except MlflowException:

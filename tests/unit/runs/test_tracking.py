@@ -18,6 +18,7 @@ from guidelines_core.runs.metric_names import meanings
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.stores import masked, tracking_uri
 from tests.support.problems import write_problems
+from tests.support.silent_server import silent_server
 
 
 @pytest.fixture
@@ -239,6 +240,19 @@ def test_a_store_that_is_gone_is_named(config: DictConfig, tmp_path: Path, monke
     (tmp_path / "mlflow.db").unlink()
     with pytest.raises(ClaimError, match=r"its store sqlite:.*mlflow\.db is gone: bring it back; or .*--resume --new"):
         claim(config, resume=True, new=False)
+
+
+def test_a_store_that_is_gone_is_named_though_the_configured_one_never_answers(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 0.5)
+    claim(config, resume=False, new=False).release()
+    (tmp_path / "mlflow.db").unlink()
+    with silent_server() as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
+        with pytest.raises(ClaimError, match=r"its store sqlite:.*mlflow\.db is gone: bring it back"):
+            claim(config, resume=True, new=False)
+        assert server.connections == 1
 
 
 GONE = {
