@@ -18,7 +18,10 @@ class SeededEngine(FSDPEngineWithLMHead):
     engine_config: Any
 
     def _build_lora_module(self, module: torch.nn.Module) -> Any:
-        """Add the adapters; torch's generators are afterwards as they were."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.engine_config.seed)
+        """Add the adapters; torch's generator is afterwards as it was.
+
+        PEFT draws on the CPU and moves the adapters then, so no GPU's generator is touched.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.engine_config.seed)
             return super()._build_lora_module(module)
