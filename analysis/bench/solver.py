@@ -1,10 +1,12 @@
 """Measures the seconds for a step's solutions: one request after the other, as in the reference run, and all at once.
 
-    python -m analysis.bench.solver --name NAME --out FILE [--sample 6] [--log FILE] [key=value …]
+    python -m analysis.bench.solver --name NAME --out FILE [--sample 6] [--log FILE] [--profile DIR] [key=value …]
 
 Starts vLLM's server once with the solver of experiment NAME and asks it through the project's own client. One after the
 other is measured on a sample and extrapolated to the step's requests; the JSON says so. Every solution is as long as
-`guidelines.solver.max_tokens` allows. Exit codes: 0 measured, 1 the server or a request failed, 2 refused.
+`guidelines.solver.max_tokens` allows. --profile writes the first `PROFILED_TOKENS` of all solutions once more, at once,
+under torch's profiler; DIR/profiler_out_0.txt is its table of operations and kernels. Exit codes: 0 measured, 1 the
+server or a request failed, 2 refused.
 """
 
 from __future__ import annotations
@@ -37,6 +39,9 @@ GUIDELINE_WORDS = 400
 
 READY_WITHIN_S = 420.0
 
+PROFILED_TOKENS = 32
+"""Tokens of each solution under the profiler, whose trace is 10 MB a token and more."""
+
 
 def main() -> int:
     """Start the server, measure both ways, write and print the figures; return the exit code."""
@@ -47,6 +52,7 @@ def main() -> int:
         "--sample", type=int, default=6, help="requests asked one after the other (default %(default)s)"
     )
     parser.add_argument("--log", type=Path, default=Path(os.devnull), help="what the server says goes here")
+    parser.add_argument("--profile", type=Path, help="write what torch's profiler sees of the engine to this folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
     try:
@@ -62,11 +68,15 @@ def main() -> int:
     began = time.monotonic()
     environment = {**os.environ, **{key: str(value) for key, value in config.guidelines.environment.items()}}
     with options.log.open("w") as log:
-        server = subprocess.Popen(server_command(config, address), env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            server_command(config, address, options.profile), env=environment, stdout=log, stderr=log
+        )
         try:
             wait_until_ready(server, address)
             start_s = time.monotonic() - began
             arms = asyncio.run(ask(config, address, chats, options.sample))
+            if options.profile:
+                asyncio.run(profile(config, address, chats[:requests]))
         except (RuntimeError, SolverError) as error:
             print(error, file=sys.stderr)
             return 1
@@ -99,8 +109,8 @@ def prompts(count: int, style: str) -> list[list[Message]]:
     return [solver_messages(problems[i], guidelines[i % len(guidelines)], style) for i in range(count)]
 
 
-def server_command(config: DictConfig, address: str) -> list[str]:
-    """Return the command that serves the experiment's solver as its run does."""
+def server_command(config: DictConfig, address: str, profiles: Path | None) -> list[str]:
+    """Return the command that serves the experiment's solver as its run does, and writes profiles to a folder."""
     rollout, solver = config.reward.reward_model.rollout, config.guidelines.solver
     host, port = address.split(":")
     command = [
@@ -110,9 +120,22 @@ def server_command(config: DictConfig, address: str) -> list[str]:
         "--max-num-batched-tokens", rollout.max_num_batched_tokens, "--seed", solver.seed or 0,
     ]  # fmt: skip
     if config.trainer.device == "cuda":
+        engine = rollout.engine_kwargs.vllm
+        compilation = {"cudagraph_capture_sizes": list(rollout.cudagraph_capture_sizes)}
+        compilation |= json.loads(engine.compilation_config)
         command += ["--gpu-memory-utilization", rollout.gpu_memory_utilization]
+        command += ["--logprobs-mode", rollout.logprobs_mode, "--compilation-config", json.dumps(compilation)]
+        if engine.kv_cache_memory_bytes is not None:
+            command += ["--kv-cache-memory-bytes", engine.kv_cache_memory_bytes]
     if rollout.enforce_eager:
         command.append("--enforce-eager")
+    if profiles:
+        settings = {
+            "profiler": "torch",
+            "torch_profiler_dir": str(profiles.resolve()),
+            "torch_profiler_with_stack": False,
+        }
+        command += ["--profiler-config", json.dumps(settings)]
     return [str(part) for part in command]
 
 
@@ -134,22 +157,33 @@ def wait_until_ready(server: subprocess.Popen[bytes], address: str) -> None:
     raise RuntimeError(f"the server was not ready after {READY_WITHIN_S:.0f} s: see --log")
 
 
+def client_of(config: DictConfig, address: str, concurrency: int, tokens: int) -> Solver:
+    """Return the project's client with so many requests in flight, for solutions of so many tokens."""
+    settings = config.guidelines.solver
+    return Solver(
+        [address], settings.model, max_tokens=tokens, max_concurrency=concurrency, deadline_s=settings.deadline_s,
+        step_deadline_s=settings.step_deadline_s, seed=settings.seed, ignore_eos=True,
+    )  # fmt: skip
+
+
+async def profile(config: DictConfig, address: str, chats: list[list[Message]]) -> None:
+    """Ask for the beginning of each solution, all at once, under the server's profiler."""
+    solver = client_of(config, address, len(chats), PROFILED_TOKENS)
+    async with httpx.AsyncClient(timeout=READY_WITHIN_S) as server:
+        (await server.post(f"http://{address}/start_profile")).raise_for_status()
+        await asyncio.gather(*(solver.solve(chat, temperature=config.guidelines.solver.temperature) for chat in chats))
+        (await server.post(f"http://{address}/stop_profile")).raise_for_status()
+
+
 async def ask(config: DictConfig, address: str, chats: list[list[Message]], sample: int) -> list[dict[str, Any]]:
     """Return the figures of asking one after the other and all at once; the last prompt warms up."""
     settings = config.guidelines.solver
     requests = len(chats) - sample - 1
     arms: list[dict[str, Any]] = []
 
-    def client(concurrency: int) -> Solver:
-        return Solver(
-            [address], settings.model, max_tokens=settings.max_tokens, max_concurrency=concurrency,
-            deadline_s=settings.deadline_s, step_deadline_s=settings.step_deadline_s, seed=settings.seed,
-            ignore_eos=True,
-        )  # fmt: skip
-
-    await client(1).solve(chats[-1], temperature=settings.temperature)
+    await client_of(config, address, 1, settings.max_tokens).solve(chats[-1], temperature=settings.temperature)
     for name, concurrency, asked in (("sequential", 1, chats[:sample]), ("in-flight", requests, chats[sample:-1])):
-        solver = client(concurrency)
+        solver = client_of(config, address, concurrency, settings.max_tokens)
         began = time.perf_counter()
         solutions = await asyncio.gather(*(solver.solve(chat, temperature=settings.temperature) for chat in asked))
         seconds = time.perf_counter() - began
