@@ -69,7 +69,7 @@ def rollout_engines(config: DictConfig) -> int:
 def gpus_per_engine(engine: DictConfig) -> int:
     """Return the GPUs that one vLLM engine with these settings takes."""
     # Configurations of older runs lack the last key.
-    stages = engine.get("pipeline_model_parallel_size") or 1
+    stages = getattr(engine, "pipeline_model_parallel_size", 1)
     return max(1, int(engine.tensor_model_parallel_size * engine.data_parallel_size * stages))
 
 

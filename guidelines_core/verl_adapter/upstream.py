@@ -34,7 +34,7 @@ class Row:
     how: str
     why: str
     without: str
-    signature: str
+    signature: str | dict[str, str]
     digests: dict[str, str]
     next: str = ""
 
@@ -75,8 +75,9 @@ def difference(row: Row) -> str | None:
         now = installed(row)
     except (AttributeError, ModuleNotFoundError) as error:
         return f"{row.name} is gone ({error}). {remedy}"
-    if now.signature != row.signature:
-        return f"{row.name}: expected the signature {row.signature}, found {now.signature}. {remedy}"
+    signature = row.signature if isinstance(row.signature, str) else row.signature.get(now.distribution)
+    if now.signature != signature:
+        return f"{row.name}: expected the signature {signature}, found {now.signature}. {remedy}"
     expected = row.digests.get(now.distribution)
     if now.digest != expected:
         return f"{row.name}: expected the digest {expected} for {now.distribution}, found {now.digest}. {remedy}"

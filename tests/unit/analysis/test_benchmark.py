@@ -107,7 +107,8 @@ def test_what_follows_from_an_arms_figures() -> None:
     config = compose("numinamath30k-3b-300steps", ["layout=1p1"])
     metrics = {"prompt_length/mean": 165.0, "guideline/tokens": 600.0, "solution/tokens": 600.0}
     phases = {"old_log_prob": 2.0, "ref": 2.0, "update_actor": 6.0}
-    found = {"s_per_step": 20.0, "phases": phases, "metrics": metrics}
+    longest = {"longest_guideline": 600.0, "longest_solution": 600.0}
+    found = {"s_per_step": 20.0, "phases": phases, "metrics": metrics, **longest}
     plain = derived(config, found, "none")
     assert plain == {"tokens_per_s": 120 * 1365 // 20, "padded_share": 0.375}
     more = derived(config, found, "NVIDIA H200")
