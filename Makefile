@@ -62,7 +62,7 @@ quickstart: .venv/.installed-cpu
 test: lint
 	.venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 2 --dist loadfile
 ifeq ($(SET),cpu)
-	.venv/bin/python -m pytest tests/e2e
+	.venv/bin/python -m pytest tests/e2e -n 2
 else
 	@if nvidia-smi -L; then \
 		.venv/bin/python -m analysis.bench.start --name tiny --starts 1 layout=colocated-1; \

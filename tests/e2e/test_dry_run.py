@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.paths import ROOT
-from tests.support.warm_python import STARTS, warm_python
+from tests.support.warm_python import DRY_RUNS, warm_python
 
 pytestmark = pytest.mark.e2e
 
@@ -69,9 +69,9 @@ def dry_run(folder: Path, words: list[str], python: str) -> Ran:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    """Make every dry run, two at a time; the first imports what it needs itself."""
+    """Make every dry run, two at a time; that of this machine and that on a CPU import what they need themselves."""
     folders = [tmp_path_factory.mktemp("dry") for _ in COMMANDS]
-    pythons = [sys.executable, *[warm_python(STARTS)] * (len(COMMANDS) - 1)]
+    pythons = [sys.executable if name in ("here", "cpu") else warm_python(DRY_RUNS) for name in COMMANDS]
     with ThreadPoolExecutor(max_workers=2) as pool:
         return dict(zip(COMMANDS, pool.map(dry_run, folders, COMMANDS.values(), pythons), strict=True))
 

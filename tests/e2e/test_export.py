@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from guidelines_core.paths import ROOT
 from tests.e2e.conftest import Started
 from tests.support.tiny_run import STEPS, Run
+from tests.support.warm_python import engine_python
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +41,7 @@ def exported(unbroken: Started, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def export(run: Run, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "guidelines_core.models.export", *words],
+        [engine_python(), "-m", "guidelines_core.models.export", *words],
         cwd=ROOT,
         env={**os.environ, "MLFLOW_TRACKING_URI": run.uri},
         capture_output=True,
@@ -70,8 +70,8 @@ def test_transformers_computes_what_the_checkpoints_weights_say(unbroken: Starte
 
 def test_vllm_writes_what_transformers_writes(exported: Path) -> None:
     environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    environment |= {"OMP_NUM_THREADS": "2", "TORCH_COMPILE_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", GENERATE, str(exported), PROMPT]
+    environment |= {"OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1", "HF_HUB_OFFLINE": "1"}
+    command = [engine_python(), "-c", GENERATE, str(exported), PROMPT]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("TOKENS ")]

@@ -1,4 +1,4 @@
-"""The layouts of a machine with two or four GPUs, on as many logical slots of a CPU."""
+"""Layouts with rollout servers of their own, on logical slots of a CPU; `test_lost_rollouts.py` has the others."""
 
 from __future__ import annotations
 
@@ -8,21 +8,12 @@ import pytest
 
 from guidelines_core.runs.checkpoints import SEAL, last_checkpoint
 from tests.chaos.loop import CLOCKED, differences
-from tests.e2e.conftest import LOSING_PROMPTS, LOSING_STEPS, LOSSES, SPLIT, Started
-from tests.support.tiny_run import LOOPBACK, PROMPTS, ROLLOUTS, STEPS, Run, start, store
+from tests.e2e.conftest import LONG_STEPS, SPLIT, Started
+from tests.support.tiny_run import LOOPBACK, PROMPTS, STEPS, Run, start, store
 
 pytestmark = pytest.mark.e2e
 
 STALENESS = "training/off_policy/trajectory_staleness/max"
-
-
-def test_three_training_processes_roll_out_and_train_by_turns(losing: Started) -> None:
-    steps = losing.steps()
-    assert list(steps) == list(range(1, LOSING_STEPS))
-    assert steps[1]["actor/grad_norm"] > 1e-3
-    assert max(metrics["training/rollout_probs_diff_max"] for metrics in steps.values()) < 1e-4
-    shards = (losing.directory / f"global_step_{LOSING_STEPS - 1}").glob("actor/optim_world_size_3_rank_*.pt")
-    assert len(list(shards)) == 3
 
 
 def test_ctrl_c_ends_everything_soon_and_says_how_to_go_on(split: Started) -> None:
@@ -35,7 +26,7 @@ def test_ctrl_c_ends_everything_soon_and_says_how_to_go_on(split: Started) -> No
 
 
 def test_a_rollout_server_of_its_own_gives_the_same_run(split: Started, unbroken: Started) -> None:
-    assert 2 <= last_checkpoint(split.directory) < STEPS
+    assert last_checkpoint(split.directory) >= 2
     assert_same(split, unbroken)
 
 
@@ -43,7 +34,7 @@ def test_a_rollout_server_of_its_own_gives_the_same_run(split: Started, unbroken
 def test_a_rollout_server_of_its_own_gives_the_same_run_resumed(split: Started, unbroken: Started) -> None:
     resumed = start(split.directory.parent, *SPLIT, "--resume")
     assert resumed.exit_code == 0, resumed.output
-    assert len(split.steps()) == STEPS
+    assert len(split.steps()) == LONG_STEPS
     assert_same(split, unbroken)
 
 
@@ -65,29 +56,16 @@ def test_a_rollout_beside_the_solver_trains_a_step_behind_and_resumes_what_was_u
     assert len(set.union(*problems)) == PROMPTS * STEPS
 
 
-def test_two_training_processes_take_turns_with_a_solver_on_each_and_drop_what_has_no_verdict(tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", store(tmp_path))
-    losses = (*LOSSES, "trainer.total_training_steps=2", f"guidelines.data.size={2 * LOSING_PROMPTS}")
-    attempt = start(tmp_path, "layout=cpu-hybrid-2-shared", *losses, "trainer.test_freq=2")
-    assert attempt.exit_code == 0, attempt.output
-    done = run.steps()
-    assert list(done) == [1, 2]
-    assert done[1]["actor/grad_norm"] > 1e-3
-    assert max(metrics["training/rollout_probs_diff_max"] for metrics in done.values()) < 1e-4
-    assert len(list((run.directory / "global_step_2").glob("actor/optim_world_size_2_rank_*.pt"))) == 2
-    assert [metrics["reward/lost_rollouts"] for metrics in done.values()] == [1 / ROLLOUTS, pytest.approx(3 / 24)]
-    assert run.metric("validation/problems")[2] == 3
-    assert len(run.step_rows(1)) == LOSING_PROMPTS * (ROLLOUTS - 1)
-    assert sorted(run.step_rows(2).groupby("group").size()) == [1, *[ROLLOUTS] * (LOSING_PROMPTS - 1)]
-
-
 def assert_same(split: Started, unbroken: Started) -> None:
-    """Check that no rollout was stale and that every metric but clocks is the same."""
-    done = split.steps()
+    """Check that no rollout was stale and that every metric but clocks is the same in the steps that both have."""
+    done = {step: metrics for step, metrics in split.steps().items() if step <= STEPS}
     assert [metrics[STALENESS] for metrics in done.values()] == [0] * len(done)
     compared = {name for name in done[1] if not CLOCKED.search(name) and not name.startswith("global_seqlen/")}
     assert {"actor/loss", "actor/grad_norm", "critic/advantages/max", "reward/mean", "solution/tokens"} <= compared
+    steps = split.steps(), unbroken.steps()
+    # A verdict that none of a step's solutions got has no metric.
     ours, theirs = (
-        {name: {step: run.steps()[step][name] for step in done} for name in compared} for run in (split, unbroken)
+        {name: {step: of_run[step][name] for step in done if name in of_run[step]} for name in compared}
+        for of_run in steps
     )
     assert differences(ours, theirs) == []

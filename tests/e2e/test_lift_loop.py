@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from guidelines_core.models.merge import MergeError, merge
 from guidelines_core.paths import MODELS, ROOT
 from tests.e2e.conftest import Loop
 from tests.support.tiny_run import PROBLEMS, PROMPTS, STEPS
+from tests.support.warm_python import engine_python
 
 pytestmark = pytest.mark.e2e
 
@@ -39,7 +39,7 @@ def lift(loop: Loop, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
         *more,
     ]
     return subprocess.run(
-        [sys.executable, str(ROOT / "analysis/lift.py"), *words],
+        [engine_python(), str(ROOT / "analysis/lift.py"), *words],
         env={**os.environ, "MLFLOW_TRACKING_URI": loop.uri},
         capture_output=True,
         text=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +16,7 @@ from guidelines_core.data.dataset import prepare
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.paths import MODELS, ROOT
 from tests.support.tiny_run import PASS_RATES, PROBLEMS, problems
+from tests.support.warm_python import engine_python
 
 pytestmark = pytest.mark.e2e
 
@@ -33,7 +33,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words += ["--samples", "8", "--temperature", "1.0", "--max-tokens", "16"]
     words += ["--engine", json.dumps(engine_of(config, config.reward.reward_model.rollout))]
     done = subprocess.run(
-        [sys.executable, "-m", "guidelines_core.data.pass_rate", *words],
+        [engine_python(), "-m", "guidelines_core.data.pass_rate", *words],
         env={**os.environ, **config.guidelines.environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

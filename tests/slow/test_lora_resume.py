@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from tests.support.tensors import tensors
-from tests.support.tiny_run import ONE_THREAD, STEPS, Run, done, start, store
+from tests.support.tiny_run import STEPS, Run, done, start, store
 
 pytestmark = pytest.mark.slow
 
 LORA = (
-    ONE_THREAD,
     "actor_rollout_ref.model.lora_rank=4",
     "actor_rollout_ref.model.lora_alpha=16",
     "actor_rollout_ref.model.lora.merge=True",

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import mlflow.entities
@@ -17,6 +18,7 @@ import pandas as pd
 import psutil
 from mlflow import MlflowClient
 
+from guidelines_core.launch.shared_memory import Segment, mapped, present
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Entry, Journal, attempts, history
 from guidelines_core.runs.metric_names import recorded, shown
@@ -46,12 +48,6 @@ run.PrelaunchedDriver = lambda config, **more: PrelaunchedDriver(config, {driver
 sys.exit(run.main())
 """
 """run.py with another module than `guidelines_core.launch.driver` as the run's driver."""
-
-ONE_THREAD = "guidelines.environment.OMP_NUM_THREADS='1'"
-"""Halves the CPU time of a run: two threads wait for each other longer than they compute on a model of this size.
-
-Its steps are then so short that a stop may come after the last one.
-"""
 
 IDLE = "tests.support.idle_driver"
 """The driver of a start that ends before it trains: the run's own would do its imports for nothing."""
@@ -140,6 +136,8 @@ def command(folder: Path, *more: str, driver: str | None = None) -> list[str]:
         "guidelines.data.pass_rate": f"[{PASS_RATES[0]},{PASS_RATES[1]}]",
         "guidelines.prompts.style": "instruct",
         "guidelines.grader.leak": "zero",
+        # Two threads wait for each other longer than they compute on a model of this size.
+        "guidelines.environment.OMP_NUM_THREADS": "'1'",
         "actor_rollout_ref.rollout.temperature": 1.0,
         "guidelines.solver.model": "models/tiny-random",
         # In bfloat16 an answer depends on what else was in its batch.
@@ -234,6 +232,26 @@ def flip_a_bit(path: Path) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def segments() -> set[str]:
-    """Return the names of what lies in shared memory and is named as a run's things are."""
-    return {segment.name for pattern in SEGMENTS for segment in Path("/dev/shm").glob(pattern)}
+def abandoned() -> set[Segment]:
+    """Return what lies in shared memory, is named as a run's things are, and belongs to no process.
+
+    A process maps its segments; a semaphore of joblib has its owner's id in its name.
+    """
+    named = {segment for segment in present() if any(fnmatch(segment.name, pattern) for pattern in SEGMENTS)}
+    alive = {segment for segment in named if segment.name.startswith("sem.") and psutil.pid_exists(owner(segment))}
+    return named - alive - mapped(psutil.process_iter())
+
+
+def owner(semaphore: Segment) -> int:
+    """Return the id of the process that made a semaphore of joblib, `sem.loky-ID-…`."""
+    return int(semaphore.name.split("-")[1])
+
+
+def left_since(before: set[Segment], seconds: float = 20) -> set[Segment]:
+    """Return what is abandoned, was not before, and stays so long; a run beside this one removes its own as it ends."""
+    deadline = time.monotonic() + seconds
+    left = abandoned() - before
+    while left and time.monotonic() < deadline:
+        time.sleep(0.5)
+        left &= abandoned()
+    return left

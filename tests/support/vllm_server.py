@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 
 from guidelines_core.config.compose import compose
+from guidelines_core.launch.shared_memory import SHARED
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.paths import ROOT
 
@@ -30,8 +33,17 @@ class Served:
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        """Kill the server and its engine, which would outlive it, and remove their semaphores, unless it has ended."""
+        if self.process.poll() is None:
+            root = psutil.Process(self.process.pid)
+            processes = (root, *root.children(recursive=True))
+            for process in processes:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self.process.wait()
+            for process in processes:
+                for semaphore in SHARED.glob(f"sem.loky-{process.pid}-*"):
+                    semaphore.unlink()
 
 
 @contextmanager
@@ -53,12 +65,12 @@ def vllm_server(folder: Path, key: str, model: str = "tiny-solver") -> Iterator[
     log = folder / "solver.log"
     with log.open("w") as output:
         process = subprocess.Popen(list(map(str, command)), env=environment, stdout=output, stderr=output)
+    server = Served(f"http://127.0.0.1:{port}/v1", model, process)
     try:
         wait_until_ready(process, f"http://127.0.0.1:{port}/health", log)
-        yield Served(f"http://127.0.0.1:{port}/v1", model, process)
+        yield server
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
