@@ -58,9 +58,10 @@ quickstart: .venv/.installed-cpu
 	@.venv/bin/python experiments/run.py --name quickstart --resume
 	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
 
-# The end-to-end tests run on a CPU. With the GPU set, one step of a tiny model replaces them if there is a GPU.
+# The unit tests wait for a third of their time, so that three workers fill two cores. The end-to-end tests run on a
+# CPU. With the GPU set, one step of a tiny model replaces them if there is a GPU.
 test: lint
-	.venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 2 --dist loadfile
+	.venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 3 --dist loadfile
 ifeq ($(SET),cpu)
 	.venv/bin/python -m pytest tests/e2e -n 2
 else

@@ -96,11 +96,15 @@ def test_a_step_on_two_gpus_takes_about_what_was_measured(name: str) -> None:
     assert seconds["step"] == pytest.approx(arm["s_per_step"], rel=0.22)
 
 
-@given(st.integers(1, 3072), st.integers(1, 3072))
-def test_a_longer_longest_text_never_makes_a_step_shorter(guideline: int, solution: int) -> None:
-    config = compose("numinamath30k-3b-300steps-mathverify-fast", ["layout=hybrid-2-shared"], environ={})
+@pytest.fixture(scope="module")
+def in_turns() -> DictConfig:
+    return compose("numinamath30k-3b-300steps-mathverify-fast", ["layout=hybrid-2-shared"], environ={})
+
+
+@given(guideline=st.integers(1, 3072), solution=st.integers(1, 3072))
+def test_a_longer_longest_text_never_makes_a_step_shorter(in_turns: DictConfig, guideline: int, solution: int) -> None:
     seconds = [
-        estimated_step(config, gpus()["H200"], lengths, MEASURED)["gen"]
+        estimated_step(in_turns, gpus()["H200"], lengths, MEASURED)["gen"]
         for lengths in (
             Lengths(100, 600, 600),
             Lengths(100, 600, 600, guideline, solution),
