@@ -165,11 +165,11 @@ def _modelled(config: DictConfig, step: Step, model: Model) -> Iterator[Idea]:
 def _generating(config: DictConfig) -> Iterator[Idea]:
     """Yield the changes of the number of sequences at once."""
     sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-    asked = config.guidelines.solver.max_concurrency * config.reward.num_workers
+    asked, workers = layout.requests_in_flight(config), config.reward.num_workers
     if asked < sequences:
         how = "one after the other" if asked == 1 else f"{asked} at a time"
         yield Idea(
-            {"guidelines.solver.max_concurrency": max(AT_ONCE, sequences)},
+            {"guidelines.solver.max_concurrency": math.ceil(max(AT_ONCE, sequences) / workers) * workers},
             f"guidelines.solver.max_concurrency={config.guidelines.solver.max_concurrency}: a step's {sequences} "
             f"solver calls go {how}",
         )

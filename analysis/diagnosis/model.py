@@ -13,8 +13,8 @@ from guidelines_core.config.compose import changed
 from guidelines_core.hardware.shapes import Gpu, Shape
 from guidelines_core.hardware.timing import MEASURED, PEAK, Efficiency, Lengths, generation, phases
 
+_REQUESTS = "guidelines.solver.max_concurrency"
 _LIMITS = (
-    "guidelines.solver.max_concurrency",
     "actor_rollout_ref.rollout.max_num_seqs",
     "reward.reward_model.rollout.max_num_seqs",
 )
@@ -50,7 +50,8 @@ class Model:
         The limits on sequences at once are lifted, since the hardware has none.
         """
         sequences = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-        config = changed(config, dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config)))
+        limits = dict.fromkeys(_LIMITS, sequences * layout.solver_samples(config))
+        config = changed(config, {**limits, _REQUESTS: sequences * config.reward.num_workers})
         floor = self.phases(config, PEAK)
         if layout.solver_in_turns(config):
             parts = generation(config, self.planner, self.solver, self.gpu, self.lengths, PEAK, sequences,

@@ -130,7 +130,7 @@ def _solver(found: Diagnosis) -> list[str]:
             axes.yaxis.get_major_locator().set_params(integer=True)
         pages.legend(figure, each)
         moments, number = in_flight(calls)
-        limit = found.config.guidelines.solver.max_concurrency * found.config.reward.num_workers
+        limit = layout.requests_in_flight(found.config)
         many.step(np.r_[0, moments], np.r_[0, np.minimum(number, limit)], where="post", color=COLOURS[0])
         many.set(xlabel="s from the step's begin", ylabel="calls under way", title="calls under way at once", ylim=0)
         parts.append(pages.plot(figure, "The solver's calls of the step, each as a line, and how many were under way"))

@@ -150,7 +150,7 @@ def in_waves(config: DictConfig, wrote: float, solved: float) -> pd.DataFrame:
         wrote, solved: seconds for all guidelines, which end together, and then for all solutions.
     """
     count = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
-    at_once = min(count, config.guidelines.solver.max_concurrency * config.reward.num_workers)
+    at_once = min(count, layout.requests_in_flight(config))
     waves = np.arange(count) // at_once + 1
     answered = wrote + waves * solved / waves[-1]
     nothing = np.full(count, np.nan)

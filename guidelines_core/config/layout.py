@@ -121,6 +121,15 @@ def solver_samples(config: DictConfig) -> int:
     return int(getattr(config.guidelines.solver, "samples", None) or 1)
 
 
+def requests_in_flight(config: DictConfig) -> int:
+    """Return the requests to the solver that may be in flight: the reward workers share them (`reward/score.py`).
+
+    At least one for each worker; preflight refuses a smaller `max_concurrency`.
+    """
+    workers = config.reward.num_workers
+    return int(max(1, config.guidelines.solver.max_concurrency // workers) * workers)
+
+
 def guideline_tokens(config: DictConfig) -> int:
     """Return the longest guideline that the planner may write, in training or in validation."""
     return int(max(config.data.max_response_length, validation_guideline_tokens(config)))

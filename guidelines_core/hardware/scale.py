@@ -106,7 +106,7 @@ def terms(config: DictConfig, planner: Shape, solver: Shape, gpu: Gpu, lengths: 
 
     (wrote, solved), floors = generated(config, sequences), generated(config, 1)
     unlimited = solved
-    if settings.solver.max_concurrency < sequences:
+    if layout.requests_in_flight(config) < sequences:
         limit = {"guidelines.solver.max_concurrency": sequences * workers}
         unlimited = generated(changed(config, limit), sequences)[1]
     found = phases(config, planner, solver, gpu, lengths, MEASURED)

@@ -173,9 +173,7 @@ def generation(
         return wrote, 0.0
     read = lengths.prompt + lengths.guideline
     engines = layout.solver_engines(config)
-    # The reward workers share `max_concurrency` equally.
-    requests = config.guidelines.solver.max_concurrency // config.reward.num_workers * config.reward.num_workers
-    in_flight = math.ceil(requests * samples / engines)
+    in_flight = math.ceil(layout.requests_in_flight(config) * samples / engines)
     return wrote, _decode(solver, gpu, efficiency, sequences, samples, engines, solving,
                           min(in_flight, solving.max_num_seqs), read, lengths.solution,
                           lengths.longest_solution)  # fmt: skip
@@ -198,13 +196,15 @@ def _decode(
 
     An answer has `new` tokens, the longest has `longest`. An engine writes at most `at_once` answers at a time.
     """
-    gpus_each = engine.tensor_model_parallel_size
+    gpus_each = layout.gpus_per_engine(engine)
     flops, bandwidth = gpu.flops * gpus_each, gpu.bandwidth * gpus_each
+    # Stages of a pipeline read their weights one after the other, and data-parallel copies read all of them.
+    reading = gpu.bandwidth * engine.tensor_model_parallel_size
     read_by_each = math.ceil(prompts / engines)
     each = read_by_each * samples
     waves = math.ceil(each / at_once)
     prefill = read_by_each * read * shape.forward_flops(read) / (flops * efficiency.prefill)
-    weights = ((waves - 1) * new + max(new, longest)) * 2 * shape.parameters / (bandwidth * efficiency.weights)
+    weights = ((waves - 1) * new + max(new, longest)) * 2 * shape.parameters / (reading * efficiency.weights)
     context = read + new / 2
     own = shape.forward_flops(context) / (flops * efficiency.decode) + shape.kv_bytes * context / bandwidth
     return float(prefill + weights + each * new * own)

@@ -37,7 +37,9 @@ ON_A_CPU = [
 COMMANDS = {
     "here": ["--name", NAMES[0]],
     "4xH100": ["--name", NAMES[1], "--for", "4xH100"],
-    "2xH100": ["--name", NAMES[1], "--for", "2xH100"],
+    "2xH100": [
+        "--name", NAMES[1], "--for", "2xH100", "guidelines.solver.max_concurrency=4", "reward.num_workers=8",
+    ],
     "cpu": ["--name", NAMES[1], *ON_A_CPU],
     "wrong": [
         "--name", "quickstart", "reward.reward_manager.module.path=pkg://no.such.module", "data.train_batch_size=3",
@@ -91,9 +93,15 @@ def test_the_reference_lacks_the_gpus_alone(ran: dict[str, Ran]) -> None:
 def test_a_machine_that_is_named_must_hold_the_run(ran: dict[str, Ran]) -> None:
     large, small = ran["4xH100"], ran["2xH100"]
     assert (large.code, large.errors, [line for line in large.lines if "GPUs=" in line]) == (0, [], [])
-    (error,) = small.errors
     assert small.code == 2
-    assert error.startswith("error: GPUs=2: 4 are needed")
+    assert any(error.startswith("error: GPUs=2: 4 are needed") for error in small.errors)
+
+
+def test_too_few_requests_in_flight_are_estimated_and_refused(ran: dict[str, Ran]) -> None:
+    lines, errors = ran["2xH100"].lines, ran["2xH100"].errors
+    assert any(line.startswith("Cost: about") for line in lines)
+    assert any(line.startswith("error: guidelines.solver.max_concurrency=4: reward.num_workers=8") for line in errors)
+    assert len(errors) == 2
 
 
 def test_the_reference_passes_on_a_cpu_with_other_sizes(ran: dict[str, Ran]) -> None:

@@ -195,6 +195,30 @@ def test_on_the_references_figures_the_sequential_solver_comes_first() -> None:
     assert "Nothing overlaps" in " ".join(diagnosis_report.findings(found))
 
 
+def test_more_reward_workers_have_no_more_requests_in_flight() -> None:
+    """480 prompts and 32 workers: 512 requests are in flight, and the solver writes in four waves."""
+    overrides = ["layout=hybrid-4-shared", "reward.num_workers=32", "data.train_batch_size=480"]
+    config = compose("numinamath30k-3b-300steps-mathverify-fast", overrides, environ={})
+    count = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    waves = in_waves(config, 1.0, 4.0)
+    assert (count, waves["answered"].nunique()) == (1920, 4)
+    assert waves["answered"].value_counts().max() == 512
+    model = Model(*shapes_of(config), gpus()["H100"], Lengths(165, 600, 600))
+    found = best(config, step({**SECONDS, "reward": 20.0}), model, None, {})
+    (change,) = (change for change in found if "max_concurrency" in change.overrides[0])
+    assert change.overrides == ("guidelines.solver.max_concurrency=1920",)
+    assert "1920 solver calls go 512 at a time" in change.why
+
+
+def test_the_requests_to_try_are_enough_once_the_workers_share_them(reference: DictConfig) -> None:
+    config = changed(reference, {"guidelines.solver.max_concurrency": 100, "reward.num_workers": 7})
+    model = Model(*shapes_of(config), gpus()["H100"], Lengths(165, 600, 600))
+    found = best(config, step(), model, None, {})
+    assert ("guidelines.solver.max_concurrency=518",) in [change.overrides for change in found]
+    asked = changed(config, {"guidelines.solver.max_concurrency": 119})
+    assert model.floor(asked) == model.floor(changed(config, {"reward.num_workers": 1}))
+
+
 def test_a_measured_step_is_divided_up_as_it_was_measured() -> None:
     found = of_figures(KNOWN / "measured-step.yaml")
     assert (found.name, found.hardware, found.step.estimated) == ("numinamath30k-3b-300steps", "H200", False)

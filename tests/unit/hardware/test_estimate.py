@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from guidelines_core.hardware.timing import (
     PEAK,
     Lengths,
     estimated_step,
+    generation,
     padded_sequences,
     run_seconds,
     shapes_of,
@@ -145,6 +147,33 @@ def test_a_solver_that_is_asked_one_by_one_takes_the_time_of_so_many_solutions(r
     together, alone = (estimated_step(config, gpu, LENGTHS, MEASURED)["gen"] for config in (reference, one_by_one))
     # 120 solutions of 600 tokens at the 325 tokens a second that one request alone got
     assert alone - together == pytest.approx(120 * 600 / 325, rel=0.05)
+
+
+def test_fewer_requests_than_reward_workers_are_estimated_as_one_for_each(reference: DictConfig) -> None:
+    few, one_each = (
+        changed(reference, {"guidelines.solver.max_concurrency": count, "reward.num_workers": 8}) for count in (4, 8)
+    )
+    assert forecast(few, gpus()["H100"]) == forecast(one_each, gpus()["H100"])
+
+
+def test_an_engine_of_several_gpus_computes_with_all_and_reads_weights_with_its_tensor_parallel_ones(
+    reference: DictConfig,
+) -> None:
+    def decoding(weights: float, **sizes: int) -> float:
+        pool = "reward.reward_model"
+        engine = {f"{pool}.rollout.{name}_model_parallel_size": size for name, size in sizes.items()}
+        # All requests in flight, so that one engine needs no more waves than two.
+        config = changed(reference, {f"{pool}.n_gpus_per_node": 2, f"{pool}.rollout.max_num_seqs": 240, **engine})
+        efficiency = dataclasses.replace(MEASURED, weights=weights)
+        assert QWEN is not None
+        return generation(config, QWEN, QWEN, gpus()["H200"], LENGTHS, efficiency, 120, 1)[1]
+
+    two_engines = decoding(math.inf)
+    for sizes in ({"tensor": 2}, {"pipeline": 2}):
+        assert decoding(math.inf, **sizes) == pytest.approx(two_engines), sizes
+    reads = {name: decoding(0.42, **sizes) - two_engines for name, sizes in
+             {"two": {}, "tensor": {"tensor": 2}, "pipeline": {"pipeline": 2}}.items()}  # fmt: skip
+    assert reads["pipeline"] == pytest.approx(reads["two"]) == pytest.approx(2 * reads["tensor"])
 
 
 def test_memory_by_role(reference: DictConfig) -> None:

@@ -136,6 +136,15 @@ def test_reward_workers_share_the_requests_in_flight() -> None:
     assert alone == shared
 
 
+def test_requests_that_the_workers_cannot_share_make_a_wave_of_their_own() -> None:
+    config = changed(base(MODES[0]), {"guidelines.solver.max_concurrency": 120, "reward.num_workers": 7})
+    assert layout.requests_in_flight(config) == 119
+    config = changed(config, {"trainer.n_gpus_per_node": 1})
+    wave = 600 * 2 * SHAPE.parameters / H200.bandwidth / MEASURED.weights
+    found = terms(config, SHAPE, SHAPE, H200, LENGTHS)
+    assert found.generating["solutions: max_concurrency"] == pytest.approx(wave)
+
+
 def test_weights_and_gradients_pass_the_network_once_for_each_micro_batch() -> None:
     config = divided(MODES[0], (8,), 1)
     assert micro_batches(config, LENGTHS, None, 1) == 1

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from guidelines_core.config.layout import requests_in_flight
 from guidelines_core.reward.metrics import count_metrics
 from guidelines_core.reward.row import GradedRow, load
 from guidelines_core.reward.score import RewardUnavailable, Scorer
@@ -132,6 +134,13 @@ def test_workers_share_the_places_at_the_solver_fairly(server: Server) -> None:
 
     asyncio.run(many())
     assert server.most_in_flight == 2
+
+
+@pytest.mark.parametrize("workers", [1, 3, 4, 6])
+def test_as_many_requests_are_in_flight_as_the_estimate_says(server: Server, workers: int) -> None:
+    settings = {"guidelines": {"solver": SOLVER}, "reward": {"num_workers": workers}}
+    one = scorer(server.address, workers).client
+    assert one._places._value * workers == requests_in_flight(OmegaConf.create(settings))
 
 
 def test_a_new_solver_client_asks_at_the_new_address_and_knows_no_answer(server: Server) -> None:
