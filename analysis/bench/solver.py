@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import shlex
@@ -21,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from omegaconf import DictConfig
 from analysis.benchmark import hardware, write
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.data.word_problems import generate
+from guidelines_core.hardware.gpus import devices, known_gpu
+from guidelines_core.hardware.kv_cache import with_cache_sizes
 from guidelines_core.prompts import Message, solver_messages
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.solver.client import Solver, SolverError
@@ -56,7 +60,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
     try:
-        config = compose(options.name, options.overrides)
+        config = with_cache_sizes(compose(options.name, options.overrides), lambda: known_gpu(devices()))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
@@ -66,39 +70,46 @@ def main() -> int:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     began = time.monotonic()
-    environment = {**os.environ, **{key: str(value) for key, value in config.guidelines.environment.items()}}
-    with options.log.open("w") as log:
-        server = subprocess.Popen(
-            server_command(config, address, options.profile), env=environment, stdout=log, stderr=log
-        )
-        try:
+    try:
+        with served(config, address, options.log, options.profile) as server:
             wait_until_ready(server, address)
             start_s = time.monotonic() - began
             arms = asyncio.run(ask(config, address, chats, options.sample))
+            result = {
+                **hardware(),
+                "versions": provenance(),
+                "command": shlex.join(["python", "-m", "analysis.bench.solver", *sys.argv[1:]]),
+                "requests": requests,
+                "max_tokens": config.guidelines.solver.max_tokens,
+                "server_start_s": round(start_s, 1),
+                "arms": arms,
+                "ratio": round(arms[0]["s_per_step"] / arms[1]["s_per_step"], 1),
+            }
+            write(options.out, result)
+            print(json.dumps(result, indent=1))
             if options.profile:
                 asyncio.run(profile(config, address, chats[:requests]))
-        except (RuntimeError, SolverError) as error:
-            print(error, file=sys.stderr)
-            return 1
+    except (RuntimeError, SolverError, httpx.HTTPError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def served(config: DictConfig, address: str, log: Path, profiles: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the solver's server, which writes to `log`, and end it with the block."""
+    environment = {**os.environ, **{key: str(value) for key, value in config.guidelines.environment.items()}}
+    with log.open("w") as lines:
+        command = server_command(config, address, profiles)
+        server = subprocess.Popen(command, env=environment, stdout=lines, stderr=lines)
+        try:
+            yield server
         finally:
             server.terminate()
             try:
                 server.wait(20)
             except subprocess.TimeoutExpired:
                 server.kill()
-    result = {
-        **hardware(),
-        "versions": provenance(),
-        "command": shlex.join(["python", "-m", "analysis.bench.solver", *sys.argv[1:]]),
-        "requests": requests,
-        "max_tokens": config.guidelines.solver.max_tokens,
-        "server_start_s": round(start_s, 1),
-        "arms": arms,
-        "ratio": round(arms[0]["s_per_step"] / arms[1]["s_per_step"], 1),
-    }
-    write(options.out, result)
-    print(json.dumps(result, indent=1))
-    return 0
 
 
 def prompts(count: int, style: str) -> list[list[Message]]:
@@ -118,13 +129,13 @@ def server_command(config: DictConfig, address: str, profiles: Path | None) -> l
         "--port", port, "--served-model-name", solver.model, "--dtype", rollout.dtype,
         "--max-model-len", rollout.max_model_len, "--max-num-seqs", rollout.max_num_seqs,
         "--max-num-batched-tokens", rollout.max_num_batched_tokens, "--seed", solver.seed or 0,
+        "--gpu-memory-utilization", rollout.gpu_memory_utilization,
     ]  # fmt: skip
     if config.trainer.device == "cuda":
         engine = rollout.engine_kwargs.vllm
         compilation = {"cudagraph_capture_sizes": list(rollout.cudagraph_capture_sizes)}
-        compilation |= json.loads(engine.compilation_config)
-        command += ["--gpu-memory-utilization", rollout.gpu_memory_utilization]
-        command += ["--logprobs-mode", rollout.logprobs_mode, "--compilation-config", json.dumps(compilation)]
+        compilation |= json.loads(engine.compilation_config or "{}")
+        command += ["--compilation-config", json.dumps(compilation)]
         if engine.kv_cache_memory_bytes is not None:
             command += ["--kv-cache-memory-bytes", engine.kv_cache_memory_bytes]
     if rollout.enforce_eager:
