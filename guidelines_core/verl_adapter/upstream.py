@@ -76,9 +76,12 @@ def difference(row: Row) -> str | None:
     except (AttributeError, ModuleNotFoundError) as error:
         return f"{row.name} is gone ({error}). {remedy}"
     signature = row.signature if isinstance(row.signature, str) else row.signature.get(now.distribution)
+    expected = row.digests.get(now.distribution)
+    for entered, what in ((signature, "signature"), (expected, "digest")):
+        if entered is None:
+            return f"{row.name}: no {what} is entered for {now.distribution}, whose is {getattr(now, what)}. {remedy}"
     if now.signature != signature:
         return f"{row.name}: expected the signature {signature}, found {now.signature}. {remedy}"
-    expected = row.digests.get(now.distribution)
     if now.digest != expected:
         return f"{row.name}: expected the digest {expected} for {now.distribution}, found {now.digest}. {remedy}"
     return None

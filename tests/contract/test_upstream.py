@@ -36,7 +36,12 @@ def test_an_upstream_name_is_what_it_was(row: upstream.Row) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"digests": {}}, "expected the digest None for verl"),
+        ({"digests": {}}, r"no digest is entered for verl [\d.]+, whose is [0-9a-f]{12}\. "),
+        ({"signature": {}}, r"no signature is entered for verl [\d.]+, whose is \(self, "),
+        (
+            {"digests": {"verl 0.9.1": "000000000000"}},
+            r"expected the digest 000000000000 for verl .*, found [0-9a-f]{12}\. ",
+        ),
         ({"signature": "(self)"}, r"expected the signature \(self\)"),
         ({"name": f"{TRAINER}.no_such_method"}, "is gone"),
     ],

@@ -74,6 +74,7 @@ class ByRun(LoadFileScheduling):
         return next((" ".join(files) for files in ONE_WORKER if file in files), file)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     """Return the scheduler of the end-to-end tests; xdist's groups by mark need another pytest than 9.2."""
     return ByRun(config, log)

@@ -23,6 +23,9 @@ LORA = (
     "trainer.test_freq=-1",
     "trainer.val_before_train=False",
 )
+HELD = "tests.support.held_driver"
+"""The driver of the run that is interrupted."""
+
 COMPARED = (
     "actor/loss", "actor/kl_loss", "actor/grad_norm", "critic/advantages/max", "reward/mean", "guideline/tokens",
     "solution/tokens",
@@ -42,7 +45,7 @@ class Both:
 def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     folder, other = tmp_path_factory.mktemp("resumed"), tmp_path_factory.mktemp("unbroken")
     run = Run(folder / "run", store(folder))
-    start(folder, *LORA, stop_when=lambda: done(run.directory, 1), stop_by=signal.SIGTERM)
+    start(folder, *LORA, driver=HELD, stop_when=lambda: done(run.directory, 2), stop_by=signal.SIGTERM)
     before = len(run.steps())
     resumed, unbroken = start(folder, *LORA, "--resume"), start(other, *LORA)
     assert resumed.exit_code == 0, resumed.output
