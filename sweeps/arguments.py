@@ -49,8 +49,9 @@ def refuse(options: argparse.Namespace) -> None:
     # In parallel: each may take its whole deadline.
     with ThreadPoolExecutor() as pool:
         tracking, storage = pool.submit(unreachable, tracking_uri()), pool.submit(refuse_unreachable, options.storage)
-    if reason := tracking.result():
-        findings.append(f"MLFLOW_TRACKING_URI={masked(tracking_uri())}: {reason}; start that server, or unset it")
+    if away := tracking.result():
+        remedy = "start that server, or unset it"
+        findings.append(f"MLFLOW_TRACKING_URI={masked(tracking_uri())}: {away.or_else(remedy)}")
     if error := storage.exception():
         findings.append(str(error))
     if findings:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.paths import ROOT
-from guidelines_core.runs.stores import masked, unreachable
+from guidelines_core.runs.stores import StoreFailure, masked, unreachable
 from sweeps.attributes import ATTEMPT, POINT_SUGGESTED, REFERENCE
 
 DATABASE = ROOT / "optuna.db"
@@ -40,12 +40,13 @@ class Requeue(RetryHeartbeatStaleTrialCallback):
 def refuse_unreachable(given: str | None) -> None:
     """Raise a `ConfigError` if the database that `--storage` names cannot be reached or read."""
     url = given or f"sqlite:///{DATABASE}"
-    reason = "it is a web address" if url.startswith("http") else unreachable(url)
-    if reason:
-        raise ConfigError(
-            f"--storage {masked(url)}: {reason}; give a database's address, such as "
-            "postgresql://USER:PASSWORD@HOST/DATABASE, or leave it out for optuna.db at the repository's root"
+    failure = StoreFailure("it is a web address") if url.startswith("http") else unreachable(url)
+    if failure:
+        remedy = (
+            "give a database's address, such as postgresql://USER:PASSWORD@HOST/DATABASE, or leave it out for "
+            "optuna.db at the repository's root"
         )
+        raise ConfigError(f"--storage {masked(url)}: {failure.or_else(remedy)}")
 
 
 def open_storage(given: str | None) -> RDBStorage:

@@ -40,9 +40,9 @@ def record_findings(directory: Path, *, resume: bool, new: bool) -> Iterator[Fin
     """Yield a finding if the store does not answer, or lacks the run that is to be resumed."""
     store = expected_store(directory, resume=resume)
     if away := unreachable(store):
-        yield error("MLFLOW_TRACKING_URI", masked(store), f"it cannot be used: {away}",
-                    "restore it, or set MLFLOW_TRACKING_URI to a store that answers; unset, it is mlflow.db in the "
-                    "repository")  # fmt: skip
+        yield error("MLFLOW_TRACKING_URI", masked(store), f"it cannot be used: {away.reason}",
+                    away.remedy or "restore it, or set MLFLOW_TRACKING_URI to a store that answers; unset, it is "
+                    "mlflow.db in the repository")  # fmt: skip
     elif resume and not new and os.path.isfile(directory / CLAIM):
         claimed = read_claim(directory)
         if "***" not in claimed.tracking_uri and (fault := record_fault(claimed)):

@@ -146,7 +146,7 @@ def record_fault(claimed: Claim) -> str | None:
     if _gone(claimed.tracking_uri):
         return f"its store {claimed.tracking_uri} is gone: bring it back; or {anew}"
     if away := unreachable(claimed.tracking_uri):
-        return f"its store {masked(claimed.tracking_uri)} does not answer ({away}): bring it back"
+        return f"its store {masked(claimed.tracking_uri)} cannot be used: {away.or_else('bring it back')}"
     try:
         info = MlflowClient(claimed.tracking_uri).get_run(claimed.run_id).info
     except MlflowException as error:

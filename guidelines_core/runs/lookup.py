@@ -38,8 +38,9 @@ def open_store() -> MlflowClient:
         raise RunError(
             f"MLFLOW_TRACKING_URI={uri}: there is no such file, so no run; start one with experiments/run.py"
         )
-    if reason := unreachable(uri):
-        raise RunError(f"MLFLOW_TRACKING_URI={masked(uri)}: {reason}; start that server, or unset the variable")
+    if away := unreachable(uri):
+        remedy = "start that server, or unset the variable"
+        raise RunError(f"MLFLOW_TRACKING_URI={masked(uri)}: {away.or_else(remedy)}")
     return MlflowClient(uri)
 
 

@@ -10,12 +10,34 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from guidelines_core.paths import MLFLOW_DATABASE
 
 REACH_S = 5.0
 """How long a server or a database may take to answer when it is asked whether it can be reached."""
+
+
+@dataclass(frozen=True)
+class StoreFailure:
+    """Why a store cannot be used.
+
+    Attributes:
+        reason: a clause.
+        remedy: what to do; None without an answer or a connection, where it depends on what the store is needed for.
+    """
+
+    reason: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        """The reason, with the remedy if there is one."""
+        return f"{self.reason}; {self.remedy}" if self.remedy else self.reason
+
+    def or_else(self, remedy: str) -> str:
+        """Return the reason with its own remedy, or with `remedy` if it has none."""
+        return f"{self.reason}; {self.remedy or remedy}"
 
 
 def tracking_uri() -> str:
@@ -66,8 +88,8 @@ def follow_artifacts(uri: str) -> None:
                 )
 
 
-def unreachable(uri: str) -> str | None:
-    """Return why a store cannot be read, in one line; None if it answers, within `REACH_S` seconds either way.
+def unreachable(uri: str) -> StoreFailure | None:
+    """Return why a store cannot be read; None if it answers, within `REACH_S` seconds either way.
 
     Clients that retry need minutes to say so. A SQLite file that does not exist yet counts as reachable if it can be
     made; nothing is created or written.
@@ -82,9 +104,9 @@ def unreachable(uri: str) -> str | None:
     return _bounded(lambda: _database_failure(uri))
 
 
-def _bounded(ask: Callable[[], str | None]) -> str | None:
+def _bounded(ask: Callable[[], StoreFailure | None]) -> StoreFailure | None:
     """Return what `ask` returns, or that there was no answer within `REACH_S` seconds."""
-    answer: Future[str | None] = Future()
+    answer: Future[StoreFailure | None] = Future()
 
     def run() -> None:
         try:
@@ -97,11 +119,15 @@ def _bounded(ask: Callable[[], str | None]) -> str | None:
     try:
         return answer.result(REACH_S)
     except TimeoutError:
-        return f"no answer within {REACH_S:g} s"
+        return _no_answer()
 
 
-def _server_failure(uri: str) -> str | None:
-    """Return why no MLflow server answers one request at `uri`, sent as MLflow's client sends it."""
+def _no_answer() -> StoreFailure:
+    return StoreFailure(f"no answer within {REACH_S:g} s")
+
+
+def _server_failure(uri: str) -> StoreFailure | None:
+    """Return why the server at `uri` does not carry out one request of MLflow's, sent as MLflow's client sends it."""
     from mlflow.exceptions import MlflowException
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
@@ -120,19 +146,28 @@ def _server_failure(uri: str) -> str | None:
     except MlflowException as error:
         text = str(error)
         if "timed out" in text:
-            return f"no answer within {REACH_S:g} s"
+            return _no_answer()
         system = re.search(r"\[Errno -?\d+\] [\w ]+", text)
         cause = system[0] if system else text.partition("Caused by ")[2].removesuffix(")")[:200]
-        return f"no connection: {cause or 'it cannot be made'}"
-    if answer.status_code in (401, 403):
-        return (
-            f"it refuses access with HTTP status {answer.status_code}: expected other credentials in "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in MLFLOW_TRACKING_TOKEN"
+        return StoreFailure(f"no connection: {cause or 'it cannot be made'}")
+    return _answer_failure(answer.status_code, answer.text)
+
+
+def _answer_failure(status: int, body: str) -> StoreFailure | None:
+    """Return what the answer to a search for MLflow experiments says against the server."""
+    if status in (401, 403):
+        return StoreFailure(
+            f"it refuses access with HTTP status {status}",
+            "set other credentials in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or in "
+            "MLFLOW_TRACKING_TOKEN",
         )
-    if answer.status_code >= 400:
-        return f"no MLflow server answers there: HTTP status {answer.status_code}"
-    if not _is_json(answer.text):
-        return "no MLflow server answers there: the answer is no JSON"
+    nothing = "start an MLflow server there, or give the address of one"
+    if status == 404:
+        return StoreFailure("no MLflow server answers there: HTTP status 404", nothing)
+    if status >= 400:
+        return StoreFailure(f"it answers with HTTP status {status}", "try again later, or read that server's log")
+    if not _is_json(body):
+        return StoreFailure("no MLflow server answers there: the answer is no JSON", nothing)
     return None
 
 
@@ -144,20 +179,22 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _file_failure(file: Path) -> str | None:
+def _file_failure(file: Path) -> StoreFailure | None:
     """Return why the SQLite file `file` cannot be read, or cannot be made."""
     if not file.exists():
         folder = file.absolute().parent
-        return None if folder.is_dir() and os.access(folder, os.W_OK) else f"{folder} is no folder to write to"
+        if folder.is_dir() and os.access(folder, os.W_OK):
+            return None
+        return StoreFailure(f"{folder} is no folder to write to", "make it one, or give another file")
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=REACH_S)) as connection:
             connection.execute("SELECT name FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
-        return f"SQLite cannot read it: {error}"
+        return StoreFailure(f"SQLite cannot read it: {error}", "restore the file, or give another")
     return None
 
 
-def _database_failure(uri: str) -> str | None:
+def _database_failure(uri: str) -> StoreFailure | None:
     """Return why the database at `uri` refuses a connection, or why the address cannot be read."""
     from sqlalchemy import create_engine
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -165,15 +202,16 @@ def _database_failure(uri: str) -> str | None:
     try:
         engine = create_engine(uri)
     except NoSuchModuleError:
-        return f"there is no kind of database called {uri.partition(':')[0]!r}"
+        kind = uri.partition(":")[0]
+        return StoreFailure(f"there is no kind of database called {kind!r}", "give sqlite, postgresql or the like")
     except (ArgumentError, ValueError):  # SQLAlchemy leaves the conversion of the port to Python
-        return "it cannot be read as an address; expected KIND://USER:PASSWORD@HOST:PORT/DATABASE"
+        return StoreFailure("it cannot be read as an address", "give KIND://USER:PASSWORD@HOST:PORT/DATABASE")
     except ImportError as error:
-        return f"its driver is not installed: {error}"
+        return StoreFailure(f"its driver is not installed: {error}", "install it")
     try:
         engine.connect().close()
     except DBAPIError as error:
-        return f"no connection: {str(error.orig).strip().splitlines()[0]}"
+        return StoreFailure(f"no connection: {str(error.orig).strip().splitlines()[0]}")
     finally:
         engine.dispose()
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from guidelines_core.preflight.place import place_findings, record_findings
+from tests.support.answering_server import answering_server
 from tests.support.silent_server import silent_server
 
 
@@ -66,6 +67,14 @@ def test_a_store_that_does_not_answer_is_refused_after_one_try(tmp_path: Path, m
         (found,) = record_findings(tmp_path / "new", resume=False, new=False)
         assert found.key == "MLFLOW_TRACKING_URI"
         assert server.connections == 2
+
+
+def test_a_store_that_refuses_the_credentials_needs_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering_server(403) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        (found,) = record_findings(tmp_path / "new", resume=False, new=False)
+    assert found.reason == "it cannot be used: it refuses access with HTTP status 403"
+    assert found.remedy.startswith("set other credentials in MLFLOW_TRACKING_USERNAME")
 
 
 def test_a_run_whose_store_is_gone_is_found_before_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

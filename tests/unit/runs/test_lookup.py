@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from guidelines_core.runs.claim_file import CLAIM
 from guidelines_core.runs.lookup import PARENT, RunError, find_run, open_store
+from tests.support.answering_server import answering_server
 from tests.support.silent_server import silent_server
 
 EXPERIMENT = "query-conditioned-guidelines"
@@ -119,3 +120,10 @@ def test_a_server_that_never_answers_is_a_refusal_after_one_try(monkeypatch: pyt
         with pytest.raises(RunError, match=r"no answer within 0\.5 s; start that server, or unset the variable"):
             open_store()
         assert server.connections == 1
+
+
+def test_a_server_that_refuses_the_credentials_is_not_to_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering_server(401) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(RunError, match=r"HTTP status 401; set other credentials in [^;]*$"):
+            open_store()

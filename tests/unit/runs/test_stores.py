@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from guidelines_core.runs import stores
-from guidelines_core.runs.stores import unreachable
+from guidelines_core.runs.stores import StoreFailure, unreachable
+from tests.support.answering_server import answering_server
 from tests.support.silent_server import silent_server
 
 
@@ -21,27 +21,6 @@ def closed() -> int:
     """A port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@pytest.fixture
-def answering(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of a server that answers every request with the status and body that the test names."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = request.param
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.mark.parametrize("kind", ["http", "postgresql"])
@@ -55,7 +34,7 @@ def test_a_refused_connection_is_said_at_once(kind: str, closed: int) -> None:
 def test_a_server_that_never_answers_costs_one_bounded_try(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "REACH_S", 0.5)
     with silent_server() as server:
-        assert unreachable(f"{kind}://127.0.0.1:{server.port}/store") == "no answer within 0.5 s"
+        assert unreachable(f"{kind}://127.0.0.1:{server.port}/store") == StoreFailure("no answer within 0.5 s")
         assert server.connections == 1
 
 
@@ -69,18 +48,20 @@ def test_a_server_that_closes_the_connection_is_asked_once(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answering", "reason"),
+    ("answer", "reason"),
     [
         ((200, b"{}"), None),
         ((200, b"<html>"), "no MLflow server answers there: the answer is no JSON"),
-        ((401, b""), "it refuses access with HTTP status 401: expected other credentials in MLFLOW_TRACKING_USERNAME"),
-        ((404, b""), "no MLflow server answers there: HTTP status 404"),
-        ((503, b""), "no MLflow server answers there: HTTP status 503"),
+        ((401, b""), "it refuses access with HTTP status 401; set other credentials in MLFLOW_TRACKING_USERNAME"),
+        ((403, b""), "it refuses access with HTTP status 403; set other credentials in MLFLOW_TRACKING_USERNAME"),
+        ((404, b""), "no MLflow server answers there: HTTP status 404; start an MLflow server there"),
+        ((429, b""), "it answers with HTTP status 429; try again later"),
+        ((503, b""), "it answers with HTTP status 503; try again later"),
     ],
-    indirect=["answering"],
 )
-def test_what_a_server_answers_says_whether_it_can_be_used(answering: str, reason: str | None) -> None:
-    found = unreachable(answering)
+def test_what_a_server_answers_says_whether_it_can_be_used(answer: tuple[int, bytes], reason: str | None) -> None:
+    with answering_server(*answer) as uri:
+        found = unreachable(uri)
     assert found is None if reason is None else str(found).startswith(reason)
 
 

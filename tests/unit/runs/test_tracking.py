@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import compose
 from guidelines_core.runs import tracking
-from guidelines_core.runs.claim import claim
+from guidelines_core.runs.claim import claim, record_fault
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.description import NOTE, about
 from guidelines_core.runs.metric_names import meanings
 from guidelines_core.runs.provenance import provenance
 from guidelines_core.runs.stores import masked, tracking_uri
+from tests.support.answering_server import answering_server
 from tests.support.problems import write_problems
 from tests.support.silent_server import silent_server
 
@@ -253,6 +255,21 @@ def test_a_store_that_is_gone_is_named_though_the_configured_one_never_answers(
         with pytest.raises(ClaimError, match=r"its store sqlite:.*mlflow\.db is gone: bring it back"):
             claim(config, resume=True, new=False)
         assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "set other credentials in "), (404, "start an MLflow server there, or give the ")]
+)
+def test_a_runs_store_that_answers_with_a_refusal_has_its_own_remedy(
+    config: DictConfig, status: int, remedy: str
+) -> None:
+    run = claim(config, resume=False, new=False)
+    run.release()
+    with answering_server(status) as uri:
+        fault = str(record_fault(replace(run.claim, tracking_uri=uri)))
+    assert fault.startswith(f"its store {uri} cannot be used: ")
+    assert f"HTTP status {status}; {remedy}" in fault
+    assert "bring it back" not in fault
 
 
 GONE = {

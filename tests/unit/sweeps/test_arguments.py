@@ -15,6 +15,7 @@ from sweeps.arguments import range_findings, refuse
 from sweeps.axes import BATCH, LAYOUT, RESPONSE
 from sweeps.machine import Machine
 from sweeps.space import Space
+from tests.support.answering_server import answering_server
 from tests.support.silent_server import silent_server
 
 RIGHT = {"trials": 1, "steps": 1, "warm_up": 0, "workers": 1, "truncated": 0.05, "export": None, "storage": None}
@@ -55,8 +56,16 @@ def test_every_finding_is_said_and_each_dead_store_costs_one_try(monkeypatch: py
         "MLFLOW_TRACKING_URI",
         "--storage",
     ]
-    assert all("no answer within 0.5 s" in line for line in lines[1:])
+    assert all("no answer within 0.5 s; " in line for line in lines[1:])
+    assert lines[1].endswith("start that server, or unset it")
     assert "secret" not in str(refused.value)
+
+
+def test_a_server_that_refuses_the_credentials_is_not_to_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering_server(401) as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(ConfigError, match=r"HTTP status 401; set other credentials in [^;]*$"):
+            refuse(arguments())
 
 
 @pytest.mark.parametrize(

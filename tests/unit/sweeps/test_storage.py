@@ -19,15 +19,15 @@ def closed_port() -> int:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("postgresql://me:secret@127.0.0.1:{port}/optuna", "refused"),
-        ("postgresql://me:secret@host:port/optuna", "cannot be read as an address"),
-        ("optuna.db", "cannot be read as an address"),
-        ("http://host:5000", "it is a web address"),
-        ("sqlite:////no/such/folder/optuna.db", "is no folder to write to"),
+        ("postgresql://me:secret@127.0.0.1:{port}/optuna", "refused.*; give a database's address"),
+        ("postgresql://me:secret@host:port/optuna", "cannot be read as an address; give KIND://"),
+        ("optuna.db", "cannot be read as an address; give KIND://"),
+        ("http://host:5000", "it is a web address; give a database's address"),
+        ("sqlite:////no/such/folder/optuna.db", "is no folder to write to; make it one"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_refused(given: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=f"--storage .*{reason}.*; give a database's address") as refused:
+    with pytest.raises(ConfigError, match=f"--storage .*{reason}") as refused:
         refuse_unreachable(given.format(port=closed_port()))
     assert "secret" not in str(refused.value)
 
