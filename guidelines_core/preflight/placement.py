@@ -68,9 +68,11 @@ def _hybrid_findings(config: DictConfig) -> Iterator[Finding]:
     elif not config.actor_rollout_ref.hybrid_engine:
         yield error(HYBRID, False, f"{mode} rolls out on the training GPUs",
                     "leave it True, or take layout=split-1p2p1")  # fmt: skip
-    if rollout.n_gpus_per_node != config.trainer.n_gpus_per_node:
+    # verl divides an engine into servers by this value (`rollout/replica.py`); it matters only below the engine's size.
+    whole, gpus = layout.gpus_per_engine(rollout), config.trainer.n_gpus_per_node
+    if min(rollout.n_gpus_per_node, whole) != min(gpus, whole):
         yield error(f"{ROLLOUT}.n_gpus_per_node", rollout.n_gpus_per_node,
-                    f"{mode} rolls out on the {config.trainer.n_gpus_per_node} training GPUs of a node",
+                    f"{mode} rolls out on the {gpus} training GPUs of a node, an engine on {min(gpus, whole)} of them",
                     "leave it out, or take layout=split-1p2p1")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A layout that is not refused has GPUs for every engine, as verl takes them from its pools."""
+"""A layout is refused if and only if an engine would have no GPUs or others than it says, as verl takes them."""
 
 from __future__ import annotations
 
@@ -100,11 +100,34 @@ def built(config: DictConfig) -> tuple[int, int, int]:
     return len(planners), len(solvers), used
 
 
+def placed_as_its_layout_says(config: DictConfig) -> bool:
+    """Return whether what verl builds is what the layout says."""
+    expected = layout.rollout_engines(config), layout.solver_engines(config), layout.gpus_needed(config)
+    try:
+        return built(config) == expected
+    except (AssertionError, IndexError, ZeroDivisionError):
+        return False
+
+
+def refused_all_the_same(config: DictConfig) -> set[str]:
+    """Return the keys that are refused though verl places the engines as the layout says."""
+    rollout, solver = config.actor_rollout_ref.rollout, config.reward.reward_model
+    if not layout.separate(config):
+        # Neither has an effect in these modes.
+        return {HYBRID, "guidelines.rollout_beside_solver"}
+    # `built` does not count memory.
+    keys = {f"{ROLLOUT}.gpu_memory_utilization"}
+    if rollout.nnodes * rollout.n_gpus_per_node == solver.nnodes * solver.n_gpus_per_node:
+        # Beside the solver: the solver's GPUs are on other nodes than these keys say.
+        keys |= {f"{ROLLOUT}.nnodes", f"{ROLLOUT}.n_gpus_per_node"}
+    return keys
+
+
 def check(config: DictConfig) -> None:
-    """Check that a configuration is refused or placed as its layout says."""
-    if not list(placement_findings(config)):
-        expected = layout.rollout_engines(config), layout.solver_engines(config), layout.gpus_needed(config)
-        assert built(config) == expected
+    """Check that a configuration is placed as its layout says, or refused for a reason."""
+    refused = {finding.key for finding in placement_findings(config)}
+    if not refused & refused_all_the_same(config):
+        assert placed_as_its_layout_says(config) == (not refused), refused
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -118,6 +141,14 @@ def test_a_layout_is_placed_as_it_says_and_refused_where_one_key_would_break_it(
             check(config)
 
 
+def test_the_planners_engines_beside_the_solver_are_on_its_nodes() -> None:
+    config = composed("split-1p1-shared").copy()
+    OmegaConf.update(config, f"{ROLLOUT}.n_gpus_per_node", 2)
+    OmegaConf.update(config, f"{POOL}.nnodes", 2)
+    assert {finding.key for finding in placement_findings(config)} <= refused_all_the_same(config)
+    assert placed_as_its_layout_says(config)
+
+
 @given(st.sampled_from(LAYOUTS), st.fixed_dictionaries(
     {key: st.sampled_from([1, 1, 2, 4]) for key in COUNTS} | {key: st.sampled_from([1, 1, 1, 2]) for key in SIZES}
 ))  # fmt: skip
@@ -125,7 +156,4 @@ def test_pools_and_engines_of_any_size_are_placed_or_refused(name: str, values: 
     config = composed(name).copy()
     for key, value in values.items():
         OmegaConf.update(config, key, value)
-    if not layout.separate(config):
-        # As in a composed configuration.
-        OmegaConf.update(config, f"{ROLLOUT}.n_gpus_per_node", config.trainer.n_gpus_per_node)
     check(config)
