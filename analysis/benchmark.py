@@ -5,7 +5,8 @@
 
 Each arm is a run of `experiments/run.py` with its own MLflow store and folder; a `tailed` arm has two workloads and two
 entries in the JSON (`analysis/bench/tailed.py`). An arm that the JSON already has with
-the same configuration is not run again. Exit codes: 0 every arm measured, 1 one failed, 2 refused.
+the same configuration is not run again. Exit codes: 0 every arm measured, 1 one failed, 2 refused,
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import os
 import shlex
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +29,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from analysis.bench.arms import Arm, config_hash, read_arms, require_steps
+from analysis.bench.child import exit_code, measured_process
 from analysis.bench.generation import generation_of_run, one_at_a_time
 from analysis.bench.gpu_load import load, sampled
 from analysis.bench.table import PHASES, step_table
@@ -142,8 +143,12 @@ def measure(arm: Arm, folder: Path) -> list[dict[str, Any]]:
     journal, log = (directory / "logs" / f"attempt-1.{suffix}" for suffix in ("jsonl", "log"))
     load_file = folder / "gpus.csv"
     began = time.time()
-    with sampled(load_file) if devices() else contextlib.nullcontext():
-        code = subprocess.call(command, env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"})
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    with (
+        sampled(load_file) if devices() else contextlib.nullcontext(),
+        measured_process(command, env=environment) as process,
+    ):
+        code = process.wait()
     if code != 0:
         said = failure_line(log) if log.exists() else "refused before it started"
         return [{"failed": f"exit code {code}: {said}"}]
@@ -249,4 +254,4 @@ def write(file: Path, result: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     replace_unprintable()
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -53,6 +53,7 @@ def requests(count: int) -> dict[str, float]:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(sender,), daemon=True)
     server.start()
+    sender.close()  # so that a server that fails ends the wait
     address = receiver.recv()
     try:
         return {str(each): round(asyncio.run(ask(address, count, each)), 5) for each in IN_FLIGHT}

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
-from analysis.bench.child import ended_on_error
+from analysis.bench.child import exit_code, measured_process
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.provenance import provenance
@@ -54,30 +54,21 @@ def main() -> int:
 def measure(folder: Path, overrides: list[str]) -> tuple[int, dict[str, float]]:
     """Return the exit code and the figures (seconds, GB, shares) of one quickstart run in `folder`."""
     began = time.time()
-    run = subprocess.Popen(
-        [
-            sys.executable,
-            str(ROOT / "experiments/run.py"),
-            "--name",
-            "quickstart",
-            f"trainer.default_local_dir={folder / 'run'}",
-            *overrides,
-        ],
-        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
-    )
+    words = ["--name", "quickstart", f"trainer.default_local_dir={folder / 'run'}", *overrides]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     first_step: list[float] = []
     journal = folder / "run" / "logs" / "attempt-1.jsonl"
 
-    def see_first_step() -> None:
+    def see_first_step(run: subprocess.Popen[bytes]) -> None:
         while run.poll() is None and not first_step:
             if journal.exists() and STEP in journal.read_text():
                 first_step.append(time.time() - began)
             time.sleep(0.1)
 
-    watcher = threading.Thread(target=see_first_step)
-    watcher.start()
     peak = 0.0
-    with ended_on_error(run):
+    with measured_process([sys.executable, str(ROOT / "experiments/run.py"), *words], env=environment) as run:
+        watcher = threading.Thread(target=see_first_step, args=(run,))
+        watcher.start()
         while run.poll() is None:
             peak = max(peak, tree_pss(run.pid))
             time.sleep(5)
@@ -131,4 +122,4 @@ def as_table(figures: dict[str, float]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

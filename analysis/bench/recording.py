@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
-from analysis.bench.child import ended_on_error
+from analysis.bench.child import exit_code, measured_process
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.phases import RECORD, seconds_metric
@@ -50,18 +49,14 @@ class Recorded:
 
 
 def main() -> int:
-    """Run, measure, print; return the run's exit code, 1 if it ended before its second step, 130 if interrupted."""
+    """Run, measure, print; return the run's exit code, 1 if it ended before its second step."""
     parser = argparse.ArgumentParser(description="What recording costs a run's steps.")
     parser.add_argument("--name", default="quickstart", help="the experiment (default %(default)s)")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file, too")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-recording-") as folder:
-            code, steps, end_cpu_s = measure(Path(folder), options.name, options.overrides)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    with tempfile.TemporaryDirectory(prefix="bench-recording-") as folder:
+        code, steps, end_cpu_s = measure(Path(folder), options.name, options.overrides)
     if code or len(steps) < 2:
         print(f"the run ended with exit code {code} after {len(steps)} steps: nothing is measured", file=sys.stderr)
         return code or 1
@@ -78,10 +73,10 @@ def measure(folder: Path, name: str, overrides: Sequence[str]) -> tuple[int, lis
     """Run experiment `name` in `folder`; return its exit code, its steps, and `run.py`'s CPU seconds at its end."""
     words = ["--name", name, f"trainer.default_local_dir={folder / 'run'}", *overrides]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    run = subprocess.Popen([sys.executable, str(ROOT / "experiments/run.py"), *words], env=environment)
-    watched, cpu_s, steps = psutil.Process(run.pid), 0.0, list[Recorded]()
+    cpu_s, steps = 0.0, list[Recorded]()
     journal = Journal(folder / "run/logs/attempt-1.jsonl")
-    with ended_on_error(run):
+    with measured_process([sys.executable, str(ROOT / "experiments/run.py"), *words], env=environment) as run:
+        watched = psutil.Process(run.pid)
         while run.poll() is None:
             # Of a process that has just ended there is no more to read.
             if watched.status() != psutil.STATUS_ZOMBIE:
@@ -130,4 +125,4 @@ def as_table(found: dict[str, float]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

@@ -24,7 +24,7 @@ from typing import Any
 
 from rich.table import Table
 
-from analysis.bench.child import ended_on_error
+from analysis.bench.child import exit_code, measured_process
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.journal import STEP, Journal
 from guidelines_core.runs.provenance import provenance
@@ -97,17 +97,13 @@ def one_start(folder: Path, run: str, name: str, overrides: Sequence[str], words
     journal = directory / "logs" / f"attempt-{attempt}.jsonl"
     said = folder / f"{run}-{attempt}.txt"
     began = time.time()
-    with said.open("w") as file:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        with ended_on_error(process):
-            while process.poll() is None and not (journal.exists() and journal.stat().st_size):
-                time.sleep(0.1)
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    with (
+        said.open("w") as file,
+        measured_process(command, env=environment, stdout=file, stderr=subprocess.STDOUT) as process,
+    ):
+        while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+            time.sleep(0.1)
         # The step that begins now is finished and saved.
         process.send_signal(signal.SIGTERM)
         code = process.wait()
@@ -160,4 +156,4 @@ def as_table(starts: dict[str, dict[str, Any]]) -> Table:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))
