@@ -1,11 +1,10 @@
 """What a configuration takes on given GPUs: memory by role, seconds by phase, hours, and the hardware's floor.
 
     python -m guidelines_core.hardware.estimate --name NAME [--gpu H100|H200|A100] [--flops F --bandwidth B \
-        --memory GIB] [--gpus N,N,…] [key=value …]
+        --memory GIB] [key=value …]
 
 Seconds come from `timing` and memory from `footprint`. The command also prints the estimate's error against the steps
-of `known/measured-step.yaml` and `known/measured-training.yaml`. With `--gpus` it prints instead what a step takes on
-so many GPUs in each of verl's modes, and what limits it (`scale`).
+of `known/measured-step.yaml` and `known/measured-training.yaml`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from rich.table import Table
 
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose
-from guidelines_core.hardware import scale_table
 from guidelines_core.hardware.footprint import checkpoint_bytes, checkpoints, memory
 from guidelines_core.hardware.shapes import KNOWN, Gpu, gpus
 from guidelines_core.hardware.timing import (
@@ -129,8 +127,21 @@ def estimate_errors(config: DictConfig, gpu: Gpu, lengths: Lengths, seconds: dic
     )
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+def add_gpu_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a kind of GPU or give another one's figures."""
+    parser.add_argument("--gpu", choices=sorted(gpus()), default="H100", help="(default %(default)s)")
+    parser.add_argument("--flops", type=float, help="bf16 FLOP/s of another GPU")
+    parser.add_argument("--bandwidth", type=float, help="its memory's B/s")
+    parser.add_argument("--memory", type=float, help="its memory in GiB")
+
+
+def chosen_gpu(options: argparse.Namespace) -> Gpu:
+    """Return the GPU that the arguments of `add_gpu_arguments` describe."""
+    figures = {name: getattr(options, name) for name in ("flops", "bandwidth", "memory") if getattr(options, name)}
+    gpu = gpus()[options.gpu]
+    if not figures:
+        return gpu
+    return replace(gpu, name=f"{options.gpu} with " + ", ".join(f"{k} {v:g}" for k, v in figures.items()), **figures)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -139,25 +150,14 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m guidelines_core.hardware.estimate", description="What a run will take."
     )
     parser.add_argument("--name", required=True, help="the experiment")
-    parser.add_argument("--gpu", choices=sorted(gpus()), default="H100", help="(default %(default)s)")
-    parser.add_argument("--flops", type=float, help="bf16 FLOP/s of another GPU")
-    parser.add_argument("--bandwidth", type=float, help="its memory's B/s")
-    parser.add_argument("--memory", type=float, help="its memory in GiB")
-    parser.add_argument("--gpus", type=_numbers, metavar="N,N", help="compare verl's modes on these numbers of GPUs")
+    add_gpu_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the composed configuration")
     options = parser.parse_intermixed_args(arguments)
-    figures = {name: getattr(options, name) for name in ("flops", "bandwidth", "memory") if getattr(options, name)}
-    gpu = gpus()[options.gpu]
-    if figures:
-        gpu = replace(gpu, name=f"{options.gpu} with " + ", ".join(f"{k} {v:g}" for k, v in figures.items()), **figures)
     try:
         config = compose(options.name, options.overrides)
         if config.trainer.device != "cuda":
             raise ConfigError(f"trainer.device={config.trainer.device}: only runs on GPUs are estimated; give layout=…")
-        if options.gpus:
-            scale_table.report(options.name, options.overrides, gpu, options.gpus, plain_console())
-        else:
-            report(config, gpu, plain_console())
+        report(config, chosen_gpu(options), plain_console())
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

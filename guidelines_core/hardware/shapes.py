@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def config_file(model: str) -> Path | None:
     return Path(cached) if isinstance(cached, str) else None
 
 
+@cache
 def _known(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((KNOWN / name).read_text(encoding="utf-8"))
     return loaded

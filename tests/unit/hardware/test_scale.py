@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from functools import lru_cache
 
 import pytest
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
+from analysis.divisions import MODES, Mode, splits
 from guidelines_core.config import layout
 from guidelines_core.config.compose import changed, compose
-from guidelines_core.hardware.estimate import main
 from guidelines_core.hardware.network import collective, micro_batches, training_seconds, weights_seconds
-from guidelines_core.hardware.scale import MODES, Mode, Scale, Terms, division, engines, fits, splits, terms
+from guidelines_core.hardware.scale import Terms, terms
 from guidelines_core.hardware.shapes import KNOWN, find_shape, gpus
 from guidelines_core.hardware.timing import MEASURED, Lengths, estimated_step
 from guidelines_core.paths import ROOT
-from guidelines_core.preflight import config_findings
+from tests.support.divided import base, divided
 
-FAST = "numinamath30k-3b-300steps-mathverify-fast"
 H200 = gpus()["H200"]
 LENGTHS = Lengths(165, 600, 600)
 FOUND = find_shape("Qwen/Qwen2.5-3B-Instruct")
 assert FOUND is not None
 SHAPE = FOUND
 NETWORK = ("network beyond that", "weights to the engines")
-
-
-@lru_cache
-def base(mode: Mode) -> DictConfig:
-    return compose(FAST, [f"layout={mode.layout}"], environ={})
-
-
-def divided(mode: Mode, split: tuple[int, ...], nodes: int, factor: int = 1) -> DictConfig:
-    config = changed(base(mode), division(base(mode), mode, split, nodes, factor))
-    return changed(config, engines(config))
 
 
 def step(mode: Mode, split: tuple[int, ...], nodes: int, factor: int = 1) -> Terms:
@@ -79,7 +65,6 @@ def test_no_step_is_shorter_than_its_tokens_one_after_the_other(
     tokens = (LENGTHS.guideline + LENGTHS.solution) * 2 * SHAPE.parameters / H200.bandwidth / MEASURED.weights
     assert found.step >= tokens
     assert all(seconds >= 0 for half in (found.generating, found.training) for seconds in half.values())
-    assert found.limit in {**found.generating, **found.training}
 
 
 @settings(deadline=None, max_examples=8)
@@ -87,10 +72,13 @@ def test_no_step_is_shorter_than_its_tokens_one_after_the_other(
 def test_with_the_same_batch_more_nodes_make_nothing_slower_but_the_network(
     chosen: tuple[Mode, tuple[int, ...]], nodes: tuple[int, int]
 ) -> None:
-    configs = [divided(*chosen, count) for count in nodes]
-    # verl pads the rollouts where the training GPUs do not divide them, and preflight refuses that.
-    assume(all(120 % layout.training_gpus(config) == 0 for config in configs))
-    few, many = (terms(config, SHAPE, SHAPE, H200, LENGTHS) for config in configs)
+    found = []
+    for count in nodes:
+        config = divided(*chosen, count)
+        # verl pads the rollouts where the training GPUs do not divide them, and preflight refuses that.
+        assume(120 % layout.training_gpus(config) == 0)
+        found.append(terms(config, SHAPE, SHAPE, H200, LENGTHS))
+    few, many = found
     for half in ("generating", "training"):
         for part, seconds in getattr(few, half).items():
             if part not in NETWORK:
@@ -108,6 +96,25 @@ def test_a_step_ahead_takes_the_longer_half_and_its_limit_is_there() -> None:
     halves = {"a": 1.0, "b": 4.0}, {"c": 4.5}
     assert (Terms(*halves, True, 0).step, Terms(*halves, True, 0).limit) == (5.0, "b")
     assert (Terms(*halves, False, 0).step, Terms(*halves, False, 0).limit) == (9.5, "c")
+
+
+seconds = st.floats(0, 100, allow_subnormal=False)
+
+
+@given(seconds, seconds, seconds, seconds, st.booleans())
+def test_no_other_part_would_shorten_the_step_more_than_its_limit(
+    a: float, b: float, c: float, d: float, ahead: bool
+) -> None:
+    found = Terms({"a": a, "b": b}, {"c": c, "d": d}, ahead, 0)
+
+    def without(part: str) -> float:
+        generating, training = (
+            {name: 0.0 if name == part else seconds for name, seconds in half.items()}
+            for half in (found.generating, found.training)
+        )
+        return Terms(generating, training, ahead, 0).step
+
+    assert all(without(found.limit) <= without(part) + 1e-9 for part in "abcd")
 
 
 def test_what_the_settings_limit_is_named_and_goes_away_with_them() -> None:
@@ -178,27 +185,6 @@ def test_weights_go_to_engines_apart_from_one_gpu_over_the_slowest_link_between(
     assert far > size / H200.network
 
 
-def test_a_nodes_gpus_are_divided_in_every_way_once() -> None:
-    assert splits(4, 1) == [(4,)]
-    assert splits(4, 2) == [(1, 3), (2, 2), (3, 1)]
-    assert splits(4, 3) == [(1, 1, 2), (1, 2, 1), (2, 1, 1)]
-    assert len(splits(8, 3)) == 21
-
-
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.layout)
-def test_what_fits_is_what_preflight_accepts(mode: Mode) -> None:
-    accepted = 0
-    for split in splits(8, mode.pools)[:7]:
-        for nodes in (1, 8):
-            config = divided(mode, split, nodes, nodes)
-            errors = [finding for finding in config_findings(config) if finding.severity == "error"]
-            assert fits(config, SHAPE, H200) == (not errors), (split, nodes, errors)
-            accepted += not errors
-    assert accepted
-    small = replace(H200, memory=10.0)
-    assert not fits(divided(mode, splits(8, mode.pools)[0], 1), SHAPE, small)
-
-
 def test_the_constants_are_what_was_measured() -> None:
     known = yaml.safe_load((KNOWN / "measured-host.yaml").read_text())
     host = json.loads((ROOT / "analysis/results/host.json").read_text())
@@ -209,58 +195,3 @@ def test_the_constants_are_what_was_measured() -> None:
     phases = next(arm["phases"] for arm in arms if arm["name"] == "fast")
     outside = phases.pop("step") - sum(phases.values())
     assert known["rollout_s"] == pytest.approx((phases["adv"] + phases["old_log_prob"] + outside) / 120, rel=0.01)
-
-
-def test_the_command_prints_modes_and_parts(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
-    assert main(["--name", FAST, "--gpu", "H200", "--gpus", "512"]) == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "no division's training GPUs divide the rollouts" in printed
-    for words in ("sync, in turns", "a batch that grows", "15,360", "384 + 128", "driver", "network, hidden"):
-        assert words in printed, words
-
-
-def test_the_documented_table_is_what_the_command_says() -> None:
-    """Two rows of `docs/cluster.md`, with the overrides of its command."""
-    documented = (ROOT / "docs/cluster.md").read_text()
-    scale = Scale(FAST, ["guidelines.solver.max_concurrency=16384", "reward.num_workers=32"], H200, LENGTHS)
-    for count, grown in ((8, False), (64, True)):
-        plans = {plan.mode.layout: plan for plan in scale.plans(count, grown)}
-        cells = []
-        for mode in MODES[:3]:
-            plan = plans.get(mode.layout)
-            seconds = "refused" if plan is None else f"{plan.terms.step:.1f}"
-            divided = "" if plan is None or mode.pools == 1 else f" ({plan.gpus})"
-            cells.append((f"**{seconds}**" if mode is MODES[2] else seconds) + divided)
-        rollouts = next(plan.rollouts for plan in plans.values())
-        assert f"| {count} | {rollouts:,} | {' | '.join(cells)} |" in documented
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--gpus", "12"], "--gpus 12: expected 2 to 8, or whole nodes"),
-        (["--gpus", "1"], "--gpus 1: expected 2 to 8"),
-        (
-            ["--gpus", "8", "layout=train-only-4", "guidelines.solver.url=http://a:1/v1"],
-            "expected a layout with a solver",
-        ),
-    ],
-)
-def test_the_command_refuses(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--name", FAST, *words]) == 2
-    assert expected in capsys.readouterr().err
-
-
-def test_a_batch_grows_from_the_experiments_own_gpus() -> None:
-    (plan, *_) = Scale(FAST, [], H200, LENGTHS).plans(16, grown=True)
-    assert (plan.prompts, plan.rollouts, plan.gpus) == (120, 480, "16")
-    (plan, *_) = Scale(FAST, [], H200, LENGTHS).plans(2, grown=True)
-    assert (plan.prompts, plan.gpus) == (30, "2")
-
-
-def test_no_number_is_a_usage_error() -> None:
-    with pytest.raises(SystemExit):
-        main(["--name", FAST, "--gpus", "many"])
