@@ -205,6 +205,11 @@ def gpus_needed(config: DictConfig) -> int:
     return sum(len(placement.gpus) * placement.nodes for placement in placements(config))
 
 
+def nodes_needed(config: DictConfig) -> int:
+    """Return the nodes that the role on the most nodes has GPUs on."""
+    return max(placement.nodes for placement in placements(config))
+
+
 def gpus_held(config: DictConfig) -> int:
     """Return the GPUs that a run holds from its launch to its end, and so pays for: none on a CPU."""
     return gpus_needed(config) if config.trainer.device == "cuda" else 0

@@ -19,16 +19,7 @@ def missing_gpus(config: DictConfig, found: Sequence[Device], *, named: bool = F
     """Return a finding if `found` are too few GPUs; with `named` they are those of a machine that the user named."""
     if config.trainer.device != "cuda":
         return None
-    nodes = max(config.trainer.nnodes, config.reward.reward_model.nnodes)
-    address = config.ray_kwargs.ray_init.address
-    if nodes > 1 and address == "local":
-        return error(
-            "ray_kwargs.ray_init.address",
-            address,
-            f"{nodes} nodes are needed, and a Ray cluster that the run starts has one",
-            "start Ray on every node and give auto or HOST:PORT",
-        )
-    needed = layout.gpus_needed(config)
+    address, needed = config.ray_kwargs.ray_init.address, layout.gpus_needed(config)
     if named:
         there, where = len(found), f"on {len(found)}x{found[0].name}"
     elif address == "local":

@@ -69,15 +69,20 @@ def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool)
 def cluster_findings(config: DictConfig, cores: int) -> Iterator[Finding]:
     """Yield a finding if the run's own Ray cluster has too few CPUs or GPUs: its actors would wait forever.
 
-    On a cluster that was there before, yield one if workers are to be forks of the run's process.
+    On several nodes, which no cluster of its own has, or a cluster that was there before, yield one if workers are to
+    be forks of the run's process.
 
     `cores` is the number of this machine's cores, by default the CPUs of the cluster.
     """
-    ray = config.ray_kwargs.ray_init
-    if ray.address != "local":
+    ray, nodes = config.ray_kwargs.ray_init, layout.nodes_needed(config)
+    if ray.address == "local" and nodes > 1:
+        yield error("ray_kwargs.ray_init.address", "local", f"{nodes} nodes are needed, and a Ray cluster that the run "
+                    "starts has one", "start Ray on every node and give auto or HOST:PORT")  # fmt: skip
+    if ray.address != "local" or nodes > 1:
         if config.guidelines.fork_processes:
-            yield error("guidelines.fork_processes", True, f"the workers of the Ray cluster at {ray.address} are not "
-                        "forks of this run's process", "give False")  # fmt: skip
+            where = f"on {nodes} nodes" if ray.address == "local" else f"at {ray.address}"
+            yield error("guidelines.fork_processes", True, f"the workers of the Ray cluster {where} are not forks of "
+                        "this run's process", "give False")  # fmt: skip
         return
     for name, given, there, needed in (
         ("num_cpus", ray.num_cpus, cores, layout.logical_cpus(config)),

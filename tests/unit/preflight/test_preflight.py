@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from functools import lru_cache
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError, compose, experiments
 from guidelines_core.hardware.gpus import Device, known_gpu, named_machine, parse_devices, visible
 from guidelines_core.hardware.shapes import find_shape
@@ -187,10 +189,20 @@ def test_missing_gpus_are_an_error_with_the_layouts_that_need_fewer() -> None:
 
 
 def test_more_nodes_need_a_cluster() -> None:
-    config = changed(REFERENCE, "layout=hybrid-3p1-x2", "ray_kwargs.ray_init.address=local")
-    finding = missing_gpus(config, parse_devices(ROWS, APPS))
-    assert finding is not None
-    assert finding.key == "ray_kwargs.ray_init.address"
+    local = ["layout=hybrid-3p1-x2", "ray_kwargs.ray_init.address=local"]
+    (finding,) = cluster_findings(composed(REFERENCE, *local), 2)
+    assert (finding.severity, finding.key) == ("error", "ray_kwargs.ray_init.address")
+    assert "give auto or HOST:PORT" in finding.remedy
+    both = cluster_findings(composed(REFERENCE, *local, "guidelines.fork_processes=True"), 2)
+    assert [found.key for found in both] == ["ray_kwargs.ray_init.address", "guidelines.fork_processes"]
+
+
+def test_the_documented_division_of_64_gpus_needs_the_cluster_alone() -> None:
+    documented = (ROOT / "docs/cluster.md").read_text()
+    (command,) = re.findall(r"--name (\S+) (layout=hybrid-4-shared \\\n.*?)\n```", documented, re.DOTALL)
+    config = compose(command[0], command[1].replace("\\\n", " ").split(), environ={})
+    assert layout.gpus_needed(config) == 64
+    assert errors([*config_findings(config), *cluster_findings(config, 64)]) == []
 
 
 def test_others_on_the_gpus_and_roles_that_do_not_fit_are_found() -> None:
