@@ -18,7 +18,7 @@ FAST = "numinamath30k-3b-300steps-mathverify-fast"
 MODE, BESIDE = "trainer.v1.trainer_mode", "guidelines.reference_beside_solver"
 FILTER, REFILL = "algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"
 URL, FORK, HYBRID = "guidelines.solver.url", "guidelines.fork_processes", "actor_rollout_ref.hybrid_engine"
-ROLLOUT_BESIDE, ROLLOUT_GPUS = "guidelines.rollout_beside_solver", "actor_rollout_ref.rollout.n_gpus_per_node"
+ROLLOUT_BESIDE = "guidelines.rollout_beside_solver"
 
 FEATURES: dict[str, dict[str, object]] = {
     "url": {URL: "http://host:8000/v1"},
@@ -65,8 +65,8 @@ def expected(layout: str, features: frozenset[str]) -> set[str]:
     if "colocate_async" in features and layout in IN_TURNS:
         keys.add(MODE)
     if "colocate_async" in features and layout in SPLIT:
-        # A split layout's own keys do not fit another trainer.
-        keys |= {ROLLOUT_BESIDE} if layout == "split-1p1-shared" else {HYBRID, ROLLOUT_GPUS}
+        # A split layout's own key does not fit another trainer.
+        keys |= {ROLLOUT_BESIDE} if layout == "split-1p1-shared" else {HYBRID}
     return keys
 
 
