@@ -109,7 +109,7 @@ BROKEN = [
     ([f"{R}.data_parallel_size=2"], f"{R}.data_parallel_size", "give 1"),
     ([f"{R}.tensor_model_parallel_size=0"], f"{R}.tensor_model_parallel_size", "give 1"),
     ([f"{S}.rollout.pipeline_model_parallel_size=2"], f"{S}.rollout.pipeline_model_parallel_size", "give 1"),
-    ([f"{R}.n_gpus_per_node=1"], f"{R}.n_gpus_per_node", "leave it out"),
+    ([f"{R}.n_gpus_per_node=1", f"{R}.tensor_model_parallel_size=3"], f"{R}.n_gpus_per_node", "leave it out"),
     ([f"{R}.disaggregation.enabled=true"], f"{R}.disaggregation.enabled", "leave it False"),
     (["distillation.enabled=true"], "distillation.enabled", "leave it False"),
     (["layout=split-1p1-shared", f"{R}.gpu_memory_utilization=0.6"], f"{R}.gpu_memory_utilization", "give 0.45"),
