@@ -12,7 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from xdist.scheduler import LoadFileScheduling
 
-from guidelines_core.launch.shared_memory import Segment
+from guidelines_core.launch.shared_memory import Segment, present
 from guidelines_core.runs.checkpoints import SEAL
 from tests.support.postgres import Server, binaries
 from tests.support.tiny_run import (
@@ -21,7 +21,6 @@ from tests.support.tiny_run import (
     STEPS,
     Attempt,
     Run,
-    abandoned,
     done,
     flip_a_bit,
     left_since,
@@ -115,7 +114,7 @@ class Elsewhere(Started):
 @pytest.fixture(scope="session")
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     folder = tmp_path_factory.mktemp("loop")
-    run, before = Run(folder / "run", store(folder)), abandoned()
+    run, before = Run(folder / "run", store(folder)), present()
     terminated = start(folder, *LOOP, driver=HELD, stop_when=lambda: done(run.directory, 2), stop_by=signal.SIGTERM)
     status = run.stored.info.status
     refused = start(folder, *LOOP, driver=IDLE)

@@ -248,7 +248,11 @@ def owner(semaphore: Segment) -> int:
 
 
 def left_since(before: set[Segment], seconds: float = 20) -> set[Segment]:
-    """Return what is abandoned, was not before, and stays so long; a run beside this one removes its own as it ends."""
+    """Return what is abandoned and stays so long, without what was there before.
+
+    A run beside this one removes its own as it ends. What was there before may have been given a living process's id as
+    owner, and lose it meanwhile.
+    """
     deadline = time.monotonic() + seconds
     left = abandoned() - before
     while left and time.monotonic() < deadline:
