@@ -28,7 +28,8 @@ def watch(training: Training, config: DictConfig, console: Console, reporter: Al
     total = config.trainer.total_training_steps
     began = time.monotonic()
     steps: list[dict[str, Any]] = []
-    with Live(console=console, refresh_per_second=4, transient=True) as live:
+    shown = ""
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             running = training.running
             for entry in training.new_steps():
@@ -43,7 +44,9 @@ def watch(training: Training, config: DictConfig, console: Console, reporter: Al
                     steps.append(entry["data"])
                     if not console.is_terminal:
                         console.print(progress_line(steps, total, time.monotonic() - began))
-            live.update(Text(progress_line(steps, total, time.monotonic() - began), overflow="ellipsis", no_wrap=True))
+            if (line := progress_line(steps, total, time.monotonic() - began)) != shown:
+                live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+                shown = line
             if not running:
                 return steps
             time.sleep(0.25)
