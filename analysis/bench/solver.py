@@ -44,7 +44,7 @@ GUIDELINE_WORDS = 400
 READY_WITHIN_S = 420.0
 
 PROFILED_TOKENS = 32
-"""Tokens of each solution under the profiler, whose trace is 10 MB a token and more."""
+"""Tokens of each solution under the profiler: few, since its trace grows with every operation."""
 
 
 def main() -> int:
