@@ -4,8 +4,9 @@
 
 Each row is a tiny run of six steps (`loop.py`) with a checkpoint every second one, compared at its end with one
 that nothing happened to. Who is killed, and when, is drawn from the seed and the row's number. A row that the JSON
-holds is not run again, so the whole, forty minutes on two cores, can be done in several calls. Filling the disk
-mounts one, making a store read-only uses `chattr`: both need root. Exit codes: 0 every row passed, 1 one did not.
+holds of this commit is not run again, so the whole, forty minutes on two cores, can be done in several calls. Filling
+the disk mounts one, making a store read-only uses `chattr`: both need root. Exit codes: 0 every row passed, 1 one did
+not.
 """
 
 from __future__ import annotations
@@ -38,14 +39,13 @@ def main() -> int:
     arguments = parse_arguments()
     # A call that is cut off ends its run, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"rows": {}}
+    results = results_of(provenance(), arguments.out)
     every = {**rows(arguments.seed, arguments.runs), **pressure_rows()}
     wanted = {name: act for name, act in every.items() if not arguments.only or name in arguments.only}
     todo = [name for name in wanted if name not in results["rows"]][: arguments.limit]
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if set(todo) - {TWO_STARTS} and "unbroken" not in results:
         results["unbroken"] = unbroken(arguments.folder / "unbroken")
-        results["machine"] = provenance()
         save(arguments.out, results)
     expected = {name: {int(s): v for s, v in steps.items()} for name, steps in results.get("unbroken", {}).items()}
     for name in todo:
@@ -75,6 +75,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "analysis/results/chaos.json")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "guidelines_chaos")
     return parser.parse_args()
+
+
+def results_of(machine: dict[str, str], path: Path) -> dict[str, Any]:
+    """Return the results in the JSON, without rows if it has none or those of another commit."""
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    commit = "mlflow.source.git.commit"
+    same = results.get("machine", {}).get(commit) == machine[commit]
+    return results if same else {"machine": machine, "rows": {}}
 
 
 def save(path: Path, results: dict[str, Any]) -> None:

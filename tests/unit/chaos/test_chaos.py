@@ -7,7 +7,7 @@ from guidelines_core.launch import processes, shared_memory
 from tests.chaos.faults import rows, two_starts
 from tests.chaos.loop import TARGETS, Loop, differences
 from tests.chaos.pressure import pressure_rows
-from tests.chaos.run import as_table
+from tests.chaos.run import as_table, results_of, save
 
 
 def test_runs_differ_by_a_value_a_step_or_a_metric() -> None:
@@ -72,3 +72,14 @@ def test_every_row_has_a_name_of_its_own() -> None:
 
 def test_of_two_starts_in_one_moment_one_gets_the_directory(tmp_path: Path) -> None:
     assert two_starts(Loop(tmp_path), None, times=3)["wrong"] == []
+
+
+def test_rows_of_another_commit_are_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "chaos.json"
+    now, before = ({"mlflow.source.git.commit": commit} for commit in ("b" * 40, "a" * 40))
+    assert results_of(now, path) == {"machine": now, "rows": {}}
+    found = {"machine": now, "unbroken": {}, "rows": {"kill 0": {"passed": True}}}
+    save(path, found)
+    assert results_of(now, path) == found
+    save(path, {**found, "machine": before})
+    assert results_of(now, path) == {"machine": now, "rows": {}}
