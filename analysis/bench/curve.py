@@ -37,6 +37,18 @@ METRICS = {
 }
 """The curve's metrics, and how the table calls them."""
 
+COSTS = (
+    "timing_s/gen",
+    "timing_s/ref",
+    "timing_s/update_actor",
+    "timing_s/update_weights",
+    "perf/mfu/actor",
+    "actor/perf/max_memory_allocated_gb",
+    "solver/latency_p50_s",
+    "training/rollout_probs_diff_mean",
+)
+"""What the JSON holds of each step beside the curve."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write the JSON and return the exit code."""
@@ -73,10 +85,10 @@ def learned(run: Path) -> dict[str, Any]:
 
 
 def curve(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return one row a trained step: `step` and those of `METRICS` that the run has."""
+    """Return one row a trained step: `step` and those of `METRICS` and `COSTS` that the run has."""
     trained = [{"step": entry.step, **entry.metrics} for entry in entries if STEP in entry.metrics]
     rows = pd.DataFrame(trained, columns=None if trained else ["step"])
-    found: pd.DataFrame = rows[["step", *(name for name in METRICS if name in rows)]]
+    found: pd.DataFrame = rows[["step", *(name for name in (*METRICS, *COSTS) if name in rows)]]
     return found
 
 

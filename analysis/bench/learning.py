@@ -26,9 +26,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from analysis.bench.curve import learned
+from analysis.bench.learning_table import same_steps, table
 from guidelines_core.paths import ROOT
 from guidelines_core.runs.claim_file import read_claim
 from guidelines_core.runs.provenance import provenance
@@ -71,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arms = with_arm(kept, measured)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps({"arms": arms}, indent=1) + "\n", encoding="utf-8")
-    plain_console().print(table(arms))
+    plain_console().print(table(arms), same_steps(arms))
     return 0
 
 
@@ -171,28 +170,6 @@ def with_arm(arms: Sequence[dict[str, Any]], arm: dict[str, Any]) -> list[dict[s
     if all(other["name"] != arm["name"] for other in arms):
         return [*arms, arm]
     return [arm if other["name"] == arm["name"] else other for other in arms]
-
-
-def table(arms: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the arms as a table: accuracies and leaks in percent, gains in points of accuracy with their intervals."""
-    drawn = Table("arm", caption="gain: over the untrained planner's guidelines, and over none")
-    for title in ("steps", "none", "untrained", "trained", "gain", "leaks"):
-        drawn.add_column(title, justify="right", no_wrap=title != "gain")
-    for arm in arms:
-        accuracy, leaks = arm["accuracy"], arm["leak_rate"]
-        drawn.add_row(
-            arm["name"],
-            str(arm["steps"]),
-            *(f"{100 * accuracy[kind]:.1f}" if kind in accuracy else "" for kind in ("none", "untrained", "trained")),
-            "\n".join(points(arm.get(name)) for name in ("trained_over_untrained", "trained_over_none")),
-            "" if leaks is None else f"{100 * leaks:.1f}",
-        )
-    return drawn
-
-
-def points(found: Mapping[str, float] | None) -> str:
-    """Return a difference with its interval, "" where it was not measured."""
-    return "" if found is None else f"{found['points']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
 
 
 if __name__ == "__main__":

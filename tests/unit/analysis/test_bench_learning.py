@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.bench import learning
+from analysis.bench import learning, learning_table
 from analysis.lifts.arms import NONE, TRAINED, UNTRAINED
 from analysis.lifts.stats import lift
 
@@ -51,7 +51,7 @@ def test_an_arm_replaces_the_one_of_its_name() -> None:
 def test_the_table_has_a_row_for_each_arm_with_intervals(measured: dict[str, Any]) -> None:
     arm = {"name": "k4", "steps": 34, "minutes": 11.5, **learning.summary(measured)}
     console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(learning.table([arm, {**arm, "name": "k1", "leak_rate": None, "trained_over_none": None}]))
+    console.print(learning_table.table([arm, {**arm, "name": "k1", "leak_rate": None, "trained_over_none": None}]))
     shown = console.export_text()
     assert "…" not in shown
     assert (shown.count("+37.5 ["), shown.count("+50.0 ["), shown.count(" 12.5 │\n")) == (2, 1, 1)
@@ -67,3 +67,21 @@ def test_a_run_that_takes_longer_is_asked_to_finish_its_step(tmp_path: Path) -> 
     )
     assert learning.train([str(script), "0"], os.environ, 60) == 7
     assert learning.train([str(script), "60"], os.environ, 3) == 130
+
+
+def test_arms_are_compared_over_the_steps_that_all_have() -> None:
+    memory = "actor/perf/max_memory_allocated_gb"
+    long, short = (
+        [{"step": step, "reward/mean": step / 100, "timing_s/step": 9.0 * (step == 1) + 2, memory: gb + step}
+         for step in range(1, steps + 1)]
+        for steps, gb in ((30, 10.0), (10, 20.0))
+    )  # fmt: skip
+    table = learning_table.same_steps([{"name": "long", "curve": long}, {"name": "short", "curve": short}])
+    assert table.title == "steps 1 to 10"
+    first, long_arm, short_arm = (list(column.cells) for column in table.columns)
+    assert dict(zip(first, zip(long_arm, short_arm, strict=True), strict=True)) == {
+        "reward of the first 8": ("0.045", "0.045"),
+        "reward of the last 8": ("0.065", "0.065"),
+        "step, s": ("2.0", "2.0"),
+        "actor's peak memory, GB": ("20.0", "30.0"),
+    }
