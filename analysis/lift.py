@@ -129,8 +129,7 @@ def measured(run: runs.Run, options: argparse.Namespace, console: Console) -> di
     plan = replace(plan, planners=planners)
     step = checkpoint.step if checkpoint else None
     results = {}
-    for problems in sets:
-        rows = measure(plan, problems.problems, console)
+    for problems, rows in zip(sets, measure(plan, [one.problems for one in sets], console), strict=True):
         found = lift(rows)
         result = lift_report.Result(run.name, run.id, step, problems, plan.temperatures, found, rows)
         lift_report.show(result, console)

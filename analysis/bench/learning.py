@@ -1,12 +1,13 @@
 """Does an experiment learn in a fixed time? Train it for some minutes, then measure the lift, as a table and as JSON.
 
-    python -m analysis.bench.learning --name NAME --arm ARM --minutes M --data FILE [--problems N] \
-        [--out FILE.json] [--keep DIR] [key=value …]
+    python -m analysis.bench.learning --name NAME --arm ARM --minutes M --data FILE [FILE …] \
+        [--problems N] [--out FILE.json] [--keep DIR] [key=value …]
 
 The experiment runs as it stands, with the overrides, until its last step or for M minutes from its launch; then SIGTERM
 lets it finish and save its step. The lift is measured with its last checkpoint on the problems of FILE, which no step
-and no choice of a checkpoint has seen. `--out` holds one entry for each ARM under `arms`: an arm of the same name is
-replaced, the others stay. Run, MLflow store and checkpoints lie in `--keep`, or in a folder that is removed.
+and no choice of a checkpoint has seen; that of a further FILE stands under `transfer`. `--out` holds one entry for each
+ARM under `arms`: an arm of the same name is replaced, the others stay. Run, MLflow store and checkpoints lie in
+`--keep`, or in a folder that is removed.
 
 Exit codes: 0 done, 1 the run or the lift failed, 130 interrupted.
 """
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help="the experiment")
     parser.add_argument("--arm", required=True, help="what this arm is called in the JSON")
     parser.add_argument("--minutes", type=float, required=True, help="from the launch until the last step begins")
-    parser.add_argument("--data", required=True, metavar="FILE", help="the problems of the lift")
-    parser.add_argument("--problems", type=int, metavar="N", help="only the first N of them")
+    parser.add_argument("--data", required=True, nargs="+", metavar="FILE", help="the problems of the lift")
+    parser.add_argument("--problems", type=int, metavar="N", help="only the first N of each")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON of the arms")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep run, store and checkpoints here")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="the experiment's overrides")
@@ -93,7 +94,7 @@ def one_arm(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     found = learned(directory)
     if not found["steps"]:
         raise ArmFailed(f"no step was trained in {options.minutes:g} minutes: give --minutes more")
-    lift = lifted(directory, environment, options.data, options.problems)
+    lift, *others = lifted(directory, environment, options.data, options.problems)
     return {
         "name": options.arm,
         "command": "python " + shlex.join(command),
@@ -104,6 +105,7 @@ def one_arm(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "steps": len(found["steps"]),
         "curve": found["steps"],
         "lift": lift,
+        "transfer": [{"data": Path(other["data"]).name, **summary(other), "lift": other} for other in others],
     }
 
 
@@ -121,8 +123,10 @@ def train(words: Sequence[str], environment: Mapping[str, str], seconds: float) 
         raise
 
 
-def lifted(directory: Path, environment: Mapping[str, str], data: str, problems: int | None) -> dict[str, Any]:
-    """Return the lift of the last checkpoint of the run in `directory`, as `analysis/lift.py` writes it.
+def lifted(
+    directory: Path, environment: Mapping[str, str], data: Sequence[str], problems: int | None
+) -> list[dict[str, Any]]:
+    """Return the lift of the run's last checkpoint on each file of `data`, as `analysis/lift.py` writes it.
 
     Raises:
         ArmFailed: it ended with an error.
@@ -134,7 +138,7 @@ def lifted(directory: Path, environment: Mapping[str, str], data: str, problems:
         "--checkpoint",
         "last",
         "--data",
-        data,
+        *data,
         "--json",
         str(file),
     ]
@@ -142,8 +146,7 @@ def lifted(directory: Path, environment: Mapping[str, str], data: str, problems:
     code = subprocess.run([sys.executable, *words], cwd=ROOT, env=dict(environment)).returncode
     if code != 0:
         raise ArmFailed(f"analysis/lift.py ended with exit code {code}")
-    (found,) = json.loads(file.read_text(encoding="utf-8")).values()
-    return dict(found)
+    return list(json.loads(file.read_text(encoding="utf-8")).values())
 
 
 def summary(lift: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,11 +30,12 @@ KINDS = (NONE, UNTRAINED, TRAINED)
 DESCRIBED = {NONE: "no guideline", UNTRAINED: "the untrained planner's", TRAINED: "the trained planner's"}
 
 
-def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.DataFrame:
-    """Return a row for each problem, sample, kind of guideline and solver; missing answers are generated.
+def measure(plan: Plan, sets: Sequence[Sequence[Problem]], console: Console) -> list[pd.DataFrame]:
+    """Return for each set of problems a row for each problem, sample, kind of guideline and solver.
 
-    Columns: solver, kind, problem_id, question, gold, source, sample, guideline, guideline_tokens, guideline_cut, leak,
-    solution, solution_tokens, solution_cut, correct (1.0, 0.0, or NaN where there is no verdict), reason.
+    Missing answers are generated; each model is started once for all sets. Columns: solver, kind, problem_id, question,
+    gold, source, sample, guideline, guideline_tokens, guideline_cut, leak, solution, solution_tokens, solution_cut,
+    correct (1.0, 0.0, or NaN where there is no verdict), reason.
 
     Raises:
         GenerationFailed: a model's process failed.
@@ -42,7 +43,8 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
     plan.out.mkdir(parents=True, exist_ok=True)
     style = plan.config.guidelines.prompts.style
     temperature, solver_temperature = plan.temperatures
-    ids = {f"{problem.problem_id}#{sample}": problem for problem in problems for sample in range(plan.samples)}
+    each = [{f"{one.problem_id}#{n}": one for one in problems for n in range(plan.samples)} for problems in sets]
+    ids = {key: problem for problems in reversed(each) for key, problem in problems.items()}
     names, guidelines = {NONE: NONE}, dict[str, Answers]({NONE: {}})
     for kind, model in plan.planners.items():
         rollout = plan.config.actor_rollout_ref.rollout
@@ -51,7 +53,7 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
         chats = {key: planner_messages(problem.question, style) for key, problem in ids.items()}
         task = Task(names[kind], f"guidelines of the {kind} planner", chats)
         guidelines[kind] = ask(plan, model, engine, asked, [task], console)[task.name]
-    parts = []
+    parts: list[list[pd.DataFrame]] = [[] for _ in each]
     for solver in plan.solvers:
         engine, asked = solver_request(plan, solver, solver_temperature)
         tasks = {}
@@ -68,9 +70,10 @@ def measure(plan: Plan, problems: Sequence[Problem], console: Console) -> pd.Dat
             )
         solutions = ask(plan, solver, engine, asked, list(tasks.values()), console)
         for kind, task in tasks.items():
-            rows = _rows(ids, guidelines[kind], solutions[task.name])
-            parts.append(rows.assign(solver=name_of(solver), kind=kind))
-    return graded(pd.concat(parts, ignore_index=True), plan.config, console)
+            for own, part in zip(each, parts, strict=True):
+                rows = _rows(own, guidelines[kind], solutions[task.name])
+                part.append(rows.assign(solver=name_of(solver), kind=kind))
+    return [graded(pd.concat(part, ignore_index=True), plan.config, console) for part in parts]
 
 
 def graded(rows: pd.DataFrame, config: DictConfig, console: Console) -> pd.DataFrame:

@@ -257,6 +257,8 @@ def test_data_that_is_no_data_is_refused(
 
 # -- engines and answers
 
+ROLLOUT = "actor_rollout_ref.rollout"
+
 
 def test_the_engines_are_the_runs_own(quickstart: DictConfig) -> None:
     planner = engine_of(quickstart, quickstart.actor_rollout_ref.rollout)
@@ -264,9 +266,21 @@ def test_the_engines_are_the_runs_own(quickstart: DictConfig) -> None:
     assert "worker_extension_cls" not in planner
     assert engine_of(quickstart, quickstart.reward.reward_model.rollout)["dtype"] == "bfloat16"
     gpu = compose("numinamath30k-3b-300steps", environ={})
-    assert set(engine_of(gpu, gpu.actor_rollout_ref.rollout)) == {
-        "dtype", "enforce_eager", "tensor_parallel_size", "gpu_memory_utilization",
+    assert engine_of(gpu, gpu.actor_rollout_ref.rollout) == {
+        "dtype": "bfloat16",
+        "enforce_eager": False,
+        "tensor_parallel_size": 1,
+        "gpu_memory_utilization": 0.9,
+        "max_num_seqs": 168,
+        "compilation_config": {
+            "mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY",
+            "cudagraph_capture_sizes": list(gpu.actor_rollout_ref.rollout.cudagraph_capture_sizes),
+        },
     }  # fmt: skip
+    plain = compose("numinamath30k-3b-300steps", [
+        f"{ROLLOUT}.cudagraph_capture_sizes=null", f"{ROLLOUT}.engine_kwargs.vllm.compilation_config=null",
+    ], environ={})  # fmt: skip
+    assert "compilation_config" not in engine_of(plain, plain.actor_rollout_ref.rollout)
 
 
 def test_one_sample_is_greedy_and_several_are_not(quickstart: DictConfig) -> None:

@@ -43,7 +43,7 @@ def at(server: Server) -> Elsewhere:
 
 def test_its_answers_are_kept_graded_and_asked_for_once(server: Server, config: DictConfig, tmp_path: Path) -> None:
     plan = Plan(config, {}, [at(server)], 2, tmp_path)
-    rows = measure(plan, PROBLEMS, Console(quiet=True))
+    (rows,) = measure(plan, [PROBLEMS], Console(quiet=True))
     # The server always writes 4.
     assert rows.groupby("gold")["correct"].mean().to_dict() == {"4": 1.0, "5": 0.0}
     assert set(rows["solver"]) == {"m"}
@@ -55,10 +55,21 @@ def test_its_answers_are_kept_graded_and_asked_for_once(server: Server, config: 
     (file,) = tmp_path.glob("solutions-none-*.jsonl")
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:-1]))
-    again = measure(plan, PROBLEMS, Console(quiet=True))
+    (again,) = measure(plan, [PROBLEMS], Console(quiet=True))
     assert len(server.requests) == 7
     assert again.equals(rows)
     assert KEY not in file.read_text()
+
+
+def test_a_problem_of_two_sets_is_asked_once_and_graded_in_each(
+    server: Server, config: DictConfig, tmp_path: Path
+) -> None:
+    sets = [PROBLEMS[:2], [Problem("2 + 3?", "4", "other"), PROBLEMS[2]]]
+    one, two = measure(Plan(config, {}, [at(server)], 1, tmp_path), sets, Console(quiet=True))
+    assert len(server.requests) == 3
+    assert one.set_index("question")["correct"].to_dict() == {"2 + 2?": 1.0, "2 + 3?": 0.0}
+    assert two.set_index("question")["correct"].to_dict() == {"2 + 3?": 1.0, "1 + 3?": 1.0}
+    assert two["source"].tolist() == ["other", "test"]
 
 
 def test_a_prompt_beyond_its_context_has_no_solution_and_another_refusal_ends_it(
@@ -66,12 +77,12 @@ def test_a_prompt_beyond_its_context_has_no_solution_and_another_refusal_ends_it
 ) -> None:
     plan = Plan(config, {}, [at(server)], 1, tmp_path)
     server.failures, server.said = [400], "This model's maximum context length is 64 tokens."
-    rows = measure(plan, PROBLEMS, Console(quiet=True))
+    (rows,) = measure(plan, [PROBLEMS], Console(quiet=True))
     assert "too_long" in set(rows["reason"])
     assert rows["correct"].isna().sum() == 1
     server.failures, server.said = [403], "no"
     with pytest.raises(GenerationFailed, match=r"/v1#m: the solver refused the request: HTTP status 403"):
-        measure(Plan(config, {}, [at(server)], 2, tmp_path), PROBLEMS, Console(quiet=True))
+        measure(Plan(config, {}, [at(server)], 2, tmp_path), [PROBLEMS], Console(quiet=True))
 
 
 def test_the_runs_own_solver_is_asked_where_it_is(config: DictConfig) -> None:
