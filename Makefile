@@ -10,11 +10,12 @@ SET := $(or $(shell cat .venv/.set 2>/dev/null),cpu)
 STAMP := .venv/.installed-$(SET)
 TORCH = $$(grep '^torch==' constraints/cpu.txt)
 
-.PHONY: help install install-gpu quickstart test test-slow lint ui bench-quickstart sweep-demo chaos
+.PHONY: help install install-gpu quickstart test unit e2e test-slow lint ui bench-quickstart sweep-demo chaos
 
 help:
 	@echo 'make quickstart        install, then train the two quickstarts (CPU)'
 	@echo 'make test              install, lint, unit tests, end-to-end tests'
+	@echo 'make unit, make e2e    the unit tests alone, the end-to-end tests alone'
 	@echo 'make test-slow         the long fuzz and fault runs'
 	@echo 'make lint              ruff, mypy, import-linter'
 	@echo 'make ui                the runs (MLflow) and the sweeps (optuna-dashboard) in a browser'
@@ -58,10 +59,17 @@ quickstart: .venv/.installed-cpu
 	@.venv/bin/python experiments/run.py --name quickstart --resume
 	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
 
-# The unit tests wait for a third of their time, so that three workers fill two cores. The end-to-end tests run on a
-# CPU. With the GPU set, one step of a tiny model replaces them if there is a GPU.
-test: lint
-	.venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 3 --dist loadfile
+# Each of the three waits for a part of its time, so that they run beside one another. The end-to-end tests last longest
+# and have priority.
+test: $(STAMP)
+	@echo 'Lint, unit tests and end-to-end tests run beside one another. Each shows its output at its end.'
+	@$(MAKE) -j3 -Otarget --no-print-directory lint unit e2e
+
+unit: $(STAMP)
+	nice .venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 3 --dist loadfile
+
+# They run on a CPU. With the GPU set, one step of a tiny model replaces them if there is a GPU.
+e2e: $(STAMP)
 ifeq ($(SET),cpu)
 	.venv/bin/python -m pytest tests/e2e -n 2
 else

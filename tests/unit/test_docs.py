@@ -17,7 +17,7 @@ TOP = "analysis|constraints|docs|experiments|guidelines_core|sweeps|tests"
 FILE = re.compile(rf"(?<![\w/.])((?:{TOP})/[\w./-]+\.\w+)")
 MODULE = re.compile(r"python -m ((?:\w+\.)+\w+)")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
-TARGET = re.compile(r"`make ([a-z-]+)|^make ([a-z-]+)", re.MULTILINE)
+TARGET = re.compile(r"`make ([a-z0-9-]+)|^make ([a-z0-9-]+)", re.MULTILINE)
 
 
 MADE = ("analysis/results/start-",)
