@@ -1,10 +1,11 @@
-"""verl's FSDP engine with LoRA adapters that begin as the same numbers in every start of a run."""
+"""verl's FSDP engine with LoRA adapters that begin as the same numbers in every start of a run, and are sent fast."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from verl.utils import fsdp_utils
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 
@@ -25,3 +26,15 @@ class SeededEngine(FSDPEngineWithLMHead):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.engine_config.seed)
             return super()._build_lora_module(module)
+
+
+def base_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of a sharded model's weights without its adapters, by name, each on the device that it is on.
+
+    verl keeps them while the adapters are merged, to send the merged weights to the rollout engine. Its own copies go
+    to main memory and back, which takes longer than the update: 5 s of each step for 1.5B on one H200.
+    """
+    return {name: weight.data.clone() for name, weight in module.named_parameters() if "lora_" not in name}
+
+
+fsdp_utils.backup_base_model_weights = base_weights
