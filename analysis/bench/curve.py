@@ -39,6 +39,7 @@ METRICS = {
 
 COSTS = (
     "timing_s/gen",
+    "timing_s/reward",
     "timing_s/ref",
     "timing_s/update_actor",
     "timing_s/update_weights",

@@ -22,7 +22,8 @@ WINDOW = 8
 
 MEDIANS = {
     "timing_s/step": "step, s",
-    "timing_s/gen": "guidelines and solutions, s",
+    "timing_s/gen": "rollouts, s",
+    "timing_s/reward": "rewards after them, s",
     "timing_s/ref": "reference log-probs, s",
     "timing_s/update_actor": "update, s",
     "timing_s/update_weights": "weights to the engine, s",
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def table(arms: Sequence[Mapping[str, Any]]) -> Table:
     """Return the arms as a table: accuracies and leaks in percent, gains in points of accuracy with their intervals."""
-    drawn = Table("arm", caption="gain: over the untrained planner's guidelines, and over none")
+    drawn = Table(caption="gain: over the untrained planner's guidelines, and over none")
+    drawn.add_column("arm", no_wrap=True)
     for title in ("steps", "none", "untrained", "trained", "gain", "leaks"):
         drawn.add_column(title, justify="right", no_wrap=title != "gain")
     for arm in arms:

@@ -22,10 +22,12 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     Roles as in `layout.placements`. Training holds 16 bytes a trained weight and 4 a frozen one, sharded, and the
     reference policy unless offloaded; on top, while a micro-batch is computed, the largest layer unsharded, the
     checkpointed activations and, without fused kernels, three copies of the logits in bf16 (the logits, their
-    log-softmax and their gradient), or, while Adam steps, a copy of the gradients unless fused. In the other turns of
-    its GPU the actor keeps 12 bytes a trained weight, 4 a frozen one, and the reference policy its own, unless
-    offloaded; vLLM takes its `gpu_memory_utilization` whatever the model. `analysis/results/update-h200.json` has
-    measured peaks; none is of a planner with LoRA.
+    log-softmax and their gradient), or, while Adam steps, a copy of the gradients unless fused, or, while LoRA adapters
+    are merged for the rollout engine, the weights without them (`verl_adapter/adapters.py`) and all weights unsharded.
+    In the other turns of its GPU the actor keeps 12 bytes a trained weight, 4 a frozen one, and the reference policy
+    its own, unless offloaded; vLLM takes its `gpu_memory_utilization` whatever the model. Measured peaks are in
+    `analysis/results/update-h200.json` and, of a planner with LoRA whose weights were kept in main memory while the
+    adapters were merged, 15.2 GiB, in `analysis/results/learning/gsm8k-1.5b.json`.
     """
     model, actor = config.actor_rollout_ref.model, config.actor_rollout_ref.actor
     workers = layout.training_gpus(config)
@@ -39,7 +41,9 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     trained = trained_parameters(config, planner)
     optimizer = 0 if (actor.optim.override_optimizer_config or {}).get("fused") else 4 * trained / workers
     frozen = 4 * (held_parameters(config, planner) - trained)
-    training = (16 * trained + frozen) / workers + reference_bytes(config, planner) + max(micro_batch, optimizer)
+    merging = 4 * planner.parameters * (1 + 1 / workers) if layout.lora_rank(config) else 0
+    largest = max(micro_batch, optimizer, merging)
+    training = (16 * trained + frozen) / workers + reference_bytes(config, planner) + largest
     offload = actor.fsdp_config
     resting = 4 * held_parameters(config, planner) * (not offload.param_offload) / workers
     resting += 8 * trained * (not offload.optimizer_offload) / workers
@@ -86,16 +90,12 @@ def host_memory(config: DictConfig, planner: Shape, solver: Shape | None) -> dic
     """
     actor, ref = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
     one = _offloaded(planner, 4, layout.training_gpus(config)) * config.trainer.n_gpus_per_node
-    lora = layout.lora_rank(config) > 0
     trained = trained_parameters(config, planner) / held_parameters(config, planner)
     reference = layout.loads_reference(config) and ref.fsdp_config.param_offload
     sleeps = layout.solver_in_turns(config) and config.reward.reward_model.rollout.free_cache_engine
     return {
         "actor": one * actor.fsdp_config.param_offload / GIB,
         "optimizer": 2 * one * trained * actor.fsdp_config.optimizer_offload / GIB,
-        # verl keeps the weights aside while the adapters are merged for the rollout engine
-        # (`merged_lora_context`, verl/utils/fsdp_utils.py).
-        "weights without adapters": 4 * planner.parameters * lora / GIB,
         "reference": (1 if ref.strategy == "fsdp2" else 2) * one * reference / GIB,
         "solver": _sleeping(solver) * layout.solver_engines(config) / GIB if sleeps and solver else 0.0,
         "processes": PROCESSES_GIB,

@@ -33,6 +33,8 @@ class Efficiency:
         forward: the same in old and reference log-probs, 2N a token: 7.3 s for 101,000 tokens.
         packed_update: as `update`, of packed rows with Liger's kernels and fused Adam: 4.76 s for 96,000 tokens.
         packed_forward: as `forward`, of the same: 1.38 s.
+        adapters: how many times longer the same work takes in the update of LoRA adapters: 3.6 s against 2.7 s of all
+            weights, which is 1.5 times the work (`analysis/results/learning/gsm8k-1.5b.json`).
         prefill: the same in vLLM's prefill. Not measured.
         decode: the same in vLLM's decoding, without reading weights and cache: 120 sequences of 3,072 tokens took 19.4
             s.
@@ -43,7 +45,7 @@ class Efficiency:
         switch: s in which a solver that shares the training GPUs wakes and goes back to sleep: 4.83 s of the phase
             `reward` against the 4.01 s of its requests (`analysis/results/one-gpu-h200.json`).
         other: s of a step outside the phases: 56.3 s against 55.9 s.
-        start: s from launch to the first step.
+        start: s from launch to the first step: 70 to 108 s (`analysis/results/two-gpus-h200.json`).
         disk: B/s of writing checkpoints. Not measured.
     """
 
@@ -51,6 +53,7 @@ class Efficiency:
     forward: float = 0.086
     packed_update: float = 0.39
     packed_forward: float = 0.45
+    adapters: float = 2.0
     prefill: float = 0.5
     decode: float = 0.4
     weights: float = 0.42
@@ -59,12 +62,12 @@ class Efficiency:
     poll: float = 0.05
     switch: float = 0.8
     other: float = 0.4
-    start: float = 324.0
+    start: float = 90.0
     disk: float = 1e9
 
 
 MEASURED = Efficiency()
-PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, 0, math.inf)
+PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, 0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,10 @@ def phases(
         "old_log_prob": log_probs
         / (config.guidelines.old_log_probs.check_every if layout.old_log_probs_from_rollout(config) else 1),
         # Forward and backward; frozen weights take no gradient of their own, a third of the work.
-        "update_actor": (2 if layout.lora_rank(config) else 3) * forward * actor.ppo_epochs / updating,
+        "update_actor": (2 * efficiency.adapters if layout.lora_rank(config) else 3)
+        * forward
+        * actor.ppo_epochs
+        / updating,
         "update_weights": 2 * planner.parameters / efficiency.sync,
     }
     if layout.uses_reference(config):
