@@ -80,7 +80,7 @@ class SolverConfig:
             where vLLM samples seeded requests one after the other (`v1/sample/ops/topk_topp_sampler.py`).
         max_concurrency: requests in flight, each for `samples` solutions.
         deadline_s: seconds for one request from when it is sent, retries included.
-        step_deadline_s: seconds for all requests of a step, from the first one.
+        step_deadline_s: seconds for a request from when it is asked, its wait for a place in flight included.
         probe_every_s: seconds between two probes of the solver, each a generation of one token.
         probe_s: seconds for a probe, after which the solver's server is restarted, or left out if it is elsewhere.
         restart_within_s: seconds for a restart, or until a server elsewhere answers again, after which the run saves

@@ -43,7 +43,7 @@ class Solver:
         max_tokens: upper limit of a solution, in tokens.
         max_concurrency: the largest number of requests in flight.
         deadline_s: seconds for one request from when it is among those in flight, retries included.
-        step_deadline_s: seconds for all requests of a step, from the first one.
+        step_deadline_s: seconds for a request from when it is asked, its wait for a place in flight included.
         seed: combined with a request's text, the seed of its sampling; None leaves the sampling to the server.
         ignore_eos: generate `max_tokens` for every solution.
         key: the servers' key; it is removed from error messages.
@@ -83,8 +83,6 @@ class Solver:
         self._key = key
         self._servers = Servers(addresses)
         self._requests: dict[str, asyncio.Task[list[Solution]]] = {}
-        self._waiting = 0
-        self._step_ends = 0.0
         self.counts: Counter[str] = Counter()
         self.most_in_flight = 0
 
@@ -143,20 +141,18 @@ class Solver:
             del self._requests[old]
 
     async def _answer(self, request: dict[str, Any]) -> list[Solution]:
-        """Return the solutions to a request within the step's deadline."""
-        now = asyncio.get_running_loop().time()
-        if self._waiting == 0:
-            self._step_ends = now + self._step_deadline_s
-        self._waiting += 1
+        """Return the solutions to a request within the step's deadline.
+
+        It counts from each request: a trainer whose rollout has its own GPUs asks for the next batch before the last
+        answers of this one, so a step has no first request.
+        """
         try:
-            return await asyncio.wait_for(self._in_turn(request), self._step_ends - now)
+            return await asyncio.wait_for(self._in_turn(request), self._step_deadline_s)
         except asyncio.TimeoutError:
             raise SolverError(
-                f"no solution within guidelines.solver.step_deadline_s={self._step_deadline_s} of the step's first "
-                "request: is the solver's server alive, or guidelines.solver.max_concurrency low?"
+                f"no solution within guidelines.solver.step_deadline_s={self._step_deadline_s}, the wait for a place "
+                "in flight included: is the solver's server alive, or guidelines.solver.max_concurrency low?"
             ) from None
-        finally:
-            self._waiting -= 1
 
     async def _in_turn(self, request: dict[str, Any]) -> list[Solution]:
         """Return the solutions to a request, retries included, once fewer than `max_concurrency` are in flight."""

@@ -265,6 +265,23 @@ def test_the_step_has_a_deadline_that_waiting_counts_for(server: Server) -> None
     assert "step_deadline_s=1.0" in str(late[0])
 
 
+def test_a_solver_that_is_never_idle_has_the_steps_deadline_for_each_request(server: Server) -> None:
+    """A trainer whose rollout has its own GPUs asks for the next batch before the last answers of this one."""
+
+    async def run() -> list[str]:
+        solver = Solver(
+            [server.address], "m", max_tokens=8, max_concurrency=8, deadline_s=9.0, step_deadline_s=2.0, seed=0
+        )
+        asked = []
+        for number in range(10):
+            asked.append(asyncio.ensure_future(solver.solve(solver_messages(f"q{number}", "g"), temperature=0.5)))
+            await asyncio.sleep(0.3)
+        return [type(found).__name__ for found in await asyncio.gather(*asked, return_exceptions=True)]
+
+    server.delay_s = 0.6
+    assert asyncio.run(run()) == ["list"] * 10
+
+
 def test_a_request_waits_for_its_place_without_losing_its_own_deadline(server: Server) -> None:
     server.delay_s = 0.3
     found = ask(server, count=4, max_concurrency=1, deadline_s=0.6)
