@@ -6,7 +6,6 @@ section `guidelines`.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from guidelines_core.config import layout
 from guidelines_core.config.overrides import override_findings
 from guidelines_core.config.ranges import bad_values
 from guidelines_core.config.schema import GuidelinesConfig
+from guidelines_core.config.verl_values import small_sizes, unlike_defaults, verl_folder
 from guidelines_core.data.manifest import SCHEMA_VERSION
 from guidelines_core.data.sources import digest
 from guidelines_core.digests import text_sha256
@@ -54,21 +54,13 @@ OmegaConf.register_new_resolver("repository", lambda file: str(anchored(file)), 
 ConfigStore.instance().store(name="guidelines_schema", node={"guidelines": GuidelinesConfig})
 
 
-def _verl_folder() -> Path:
-    """Return where verl is installed. `pkg://verl` would import it, and with it torch and Ray, which takes 5 s."""
-    spec = importlib.util.find_spec("verl")
-    if spec is None or spec.origin is None:
-        raise ImportError("verl is not installed: run `make install`")
-    return Path(spec.origin).parent
-
-
 def search_path(folder: Path) -> str:
     """Return the override that adds `folder` to Hydra's search path; its path may have any characters."""
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return f"hydra.searchpath=['file://{quoted}']"
 
 
-SEARCH_PATH = search_path(_verl_folder() / "trainer" / "config")
+SEARCH_PATH = search_path(verl_folder() / "trainer" / "config")
 
 
 BROKEN = (
@@ -160,10 +152,13 @@ def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, s
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError(f"{name} with {' '.join(overrides)}: {error}") from error
     OmegaConf.set_struct(config, False)
+    # First: what follows computes with the values.
+    if findings := list(unlike_defaults(config)):
+        raise ConfigError("\n".join(findings))
     called = config.trainer.experiment_name
     _apply_environment(config, environ)
     _anchor(config, name)
-    findings = [*_missing(config), *bad_values(config)]
+    findings = [*_missing(config), *small_sizes(config), *bad_values(config)]
     if called not in (plain.trainer.experiment_name, name):
         findings.append(
             f"trainer.experiment_name={called}: a run is called like its experiment, {name}; leave it out, or write "

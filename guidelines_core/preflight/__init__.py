@@ -42,7 +42,7 @@ class PreflightError(RuntimeError):
 def config_findings(config: DictConfig) -> list[Finding]:
     """Return the findings about the configuration that hold on every machine."""
     planner, solver = _shapes(config)
-    return [*size_findings(config), *engine_findings(config, planner, solver), *combination_findings(config)]
+    return [*size_findings(config), *engine_findings(config, planner, solver), *combination_findings(config, planner)]
 
 
 def _shapes(config: DictConfig) -> tuple[Shape | None, Shape | None]:

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config import layout
+from guidelines_core.hardware.shapes import Shape
 from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight.findings import Finding, error, warning
 
 FILTER, REFILL = "algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"
 
 
-def combination_findings(config: DictConfig) -> Iterator[Finding]:
+def combination_findings(config: DictConfig, planner: Shape | None) -> Iterator[Finding]:
     """Yield a finding for each feature that the trainer's mode, the layout or another feature excludes."""
-    yield from _lora_findings(config)
+    yield from _lora_findings(config, planner)
     yield from _reference_findings(config)
     yield from _in_turns_findings(config)
 
@@ -76,7 +77,7 @@ def _reference_findings(config: DictConfig) -> Iterator[Finding]:
         )
 
 
-def _lora_findings(config: DictConfig) -> Iterator[Finding]:
+def _lora_findings(config: DictConfig, planner: Shape | None) -> Iterator[Finding]:
     """Yield a finding for each setting that a planner with LoRA adapters needs in rollouts and in checkpoints."""
     model, key = config.actor_rollout_ref.model, "actor_rollout_ref.model"
     if model.lora.rank:
@@ -90,6 +91,13 @@ def _lora_findings(config: DictConfig) -> Iterator[Finding]:
         )
     if not layout.lora_rank(config):
         return
+    if planner is not None and model.lora_rank > planner.hidden:
+        yield error(
+            f"{key}.lora_rank",
+            model.lora_rank,
+            f"the planner's layers have {planner.hidden} dimensions, and adapters of a higher rank hold nothing more",
+            "give a rank such as 32",
+        )
     if not model.lora.merge:
         yield error(
             f"{key}.lora.merge",

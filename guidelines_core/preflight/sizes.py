@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from omegaconf import DictConfig
@@ -12,38 +13,22 @@ from guidelines_core.preflight.findings import Finding, error, warning
 
 ACTOR, ROLLOUT, REF = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.ref"
 
+LARGEST_LR = 1e-3
+"""The learning rate above which a warning is printed."""
+
 
 def size_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield a finding for every combination of sizes that verl would refuse, crash on or pad."""
     yield from _step_findings(config)
-    positive = {
-        "data.train_batch_size": config.data.train_batch_size,
-        "data.max_prompt_length": config.data.max_prompt_length,
-        "data.max_response_length": config.data.max_response_length,
-        f"{ACTOR}.ppo_mini_batch_size": config.actor_rollout_ref.actor.ppo_mini_batch_size,
-        f"{ROLLOUT}.n": config.actor_rollout_ref.rollout.n,
-        "trainer.n_gpus_per_node": config.trainer.n_gpus_per_node,
-        "trainer.nnodes": config.trainer.nnodes,
-    }
-    bad = [
-        error(key, value, "expected 1 or more", "give a whole number") for key, value in positive.items() if value < 1
-    ]
-    yield from bad
-    if not bad:
-        yield from _group_findings(config)
-        yield from _batch_findings(config)
+    yield from _group_findings(config)
+    yield from _batch_findings(config)
 
 
 def _step_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield findings about the number of steps, epochs and checkpoints."""
     trainer, data = config.trainer, config.data
     steps = trainer.total_training_steps
-    if steps is None or steps < 1:
-        yield error(
-            "trainer.total_training_steps", steps, "expected a number above 0", "give the number of steps to train"
-        )
-        return
-    reach = config.guidelines.data.size // max(1, data.train_batch_size) * trainer.total_epochs
+    reach = config.guidelines.data.size // data.train_batch_size * trainer.total_epochs
     if reach < steps:
         yield error(
             "trainer.total_epochs",
@@ -72,12 +57,15 @@ def _group_findings(config: DictConfig) -> Iterator[Finding]:
             f"all {rollout.n} rollouts of a prompt would be the same, with no advantage to learn from",
             "give a temperature above 0, such as 1.0",
         )
-    if config.actor_rollout_ref.actor.optim.lr <= 0:
-        yield error(
+    lr = config.actor_rollout_ref.actor.optim.lr
+    if lr <= 0:
+        yield error(f"{ACTOR}.optim.lr", lr, "the planner would not be trained", "give 1e-6")
+    elif lr > LARGEST_LR:
+        yield warning(
             f"{ACTOR}.optim.lr",
-            config.actor_rollout_ref.actor.optim.lr,
-            "the planner would not be trained",
-            "give 1e-6",
+            lr,
+            f"Adam changes each weight by about as much a step; above {LARGEST_LR} a model soon writes no text",
+            "give 1e-6, or 1e-5 with LoRA",
         )
 
 
@@ -147,8 +135,9 @@ def _batch_findings(config: DictConfig) -> Iterator[Finding]:
 def _micro_findings(key: str, micro: int | None, sequences: int, workers: int, of: str) -> Iterator[Finding]:
     """Yield a finding unless micro-batches divide a GPU's share of the sequences (`verl/workers/engine/utils.py`)."""
     share = sequences // workers
-    fitting = [str(size) for size in range(1, share + 1) if share % size == 0 and sequences % workers == 0]
-    near = sorted(fitting, key=lambda size: abs(int(size) - (micro or 8)))[:3]
+    small = [size for size in range(1, math.isqrt(share) + 1) if share % size == 0 and sequences % workers == 0]
+    fitting = sorted({*small, *(share // size for size in small)})
+    near = [str(size) for size in sorted(fitting, key=lambda size: abs(size - (micro or 8)))[:3]]
     remedy = f"give {' or '.join(near)}" if near else "change the mini-batch"
     if micro is None:
         yield error(key, micro, "verl needs a micro-batch size where use_dynamic_bsz is off", remedy)

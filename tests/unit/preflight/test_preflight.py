@@ -63,7 +63,6 @@ def test_no_experiment_has_an_error_of_its_own(name: str) -> None:
 BESIDE = "guidelines.reference_beside_solver"
 BROKEN = [
     (["data.train_batch_size=20"], f"{A}.ppo_mini_batch_size", "give 20 or a part of it"),
-    (["data.train_batch_size=0"], "data.train_batch_size", "give a whole number"),
     (["data.train_batch_size=31"], "data.train_batch_size", "give a multiple of 3"),
     ([f"{A}.ppo_micro_batch_size_per_gpu=7"], f"{A}.ppo_micro_batch_size_per_gpu", "give 8 or 4 or 2"),
     ([f"{A}.ppo_micro_batch_size_per_gpu=null"], f"{A}.ppo_micro_batch_size_per_gpu", "give 8 or 4 or 2"),
@@ -90,7 +89,6 @@ BROKEN = [
     ([f"{S}.n_gpus_per_node=0"], f"{S}.n_gpus_per_node", "give 1"),
     ([f"{S}.enable=false"], "guidelines.solver.url", "take a layout with a solver"),
     ([f"{S}.enable_resource_pool=false"], f"{S}.rollout.free_cache_engine", "give True"),
-    (["trainer.total_training_steps=0"], "trainer.total_training_steps", "number of steps"),
     (["trainer.total_training_steps=20000"], "trainer.total_epochs", "raise it or guidelines.data.size"),
     (["trainer.logger=[console]"], "trainer.logger", "give [console,file]"),
     (["trainer.use_v1=false"], "trainer.use_v1", "leave it True"),
@@ -120,6 +118,11 @@ BROKEN = [
      "leave it out"),
     (["guidelines.rollout_beside_solver=true"], "guidelines.rollout_beside_solver", "layout=split-1p1-shared"),
     (["actor_rollout_ref.model.lora_rank=8"], "actor_rollout_ref.model.lora.merge", "give True"),
+    (["actor_rollout_ref.model.lora_rank=2049", "actor_rollout_ref.model.lora.merge=true"],
+     "actor_rollout_ref.model.lora_rank", "such as 32"),
+    # Four billion sequences: the sizes that divide them are computed and not tried one by one.
+    (["data.train_batch_size=1200000000", f"{R}.log_prob_micro_batch_size_per_gpu=11"],
+     f"{R}.log_prob_micro_batch_size_per_gpu", "give 10 or 8 or 16"),
     (["actor_rollout_ref.model.lora.rank=8"], "actor_rollout_ref.model.lora.rank", "model.lora_rank"),
     (["actor_rollout_ref.model.lora_adapter_path=/a"], "actor_rollout_ref.model.lora_adapter_path", "merge it"),
 ]  # fmt: skip
