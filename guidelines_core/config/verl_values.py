@@ -59,7 +59,8 @@ def defaults() -> dict[str, Any]:
 
 def unlike_defaults(config: DictConfig) -> Iterator[str]:
     """Yield a sentence for every value that is null, not finite or of another type, where verl has a default."""
-    yield from _unlike(OmegaConf.to_container(config), defaults(), "")
+    values: Any = OmegaConf.to_container(config)
+    yield from _unlike(values, defaults(), "")
 
 
 def _unlike(values: Mapping[Any, Any], usual: Mapping[str, Any], prefix: str) -> Iterator[str]:

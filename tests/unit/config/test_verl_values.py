@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.config import compose as compose_module
 from guidelines_core.config.compose import ConfigError, compose, finished, unresolved
 from guidelines_core.config.verl_values import SIZES, defaults
 from guidelines_core.hardware.estimate import forecast
 from guidelines_core.hardware.kv_cache import with_cache_sizes
 from guidelines_core.hardware.shapes import gpus
+from guidelines_core.paths import CONF
 from guidelines_core.preflight import config_findings, layout_table
 
 FAST = "numinamath30k-3b-300steps-mathverify-fast"
@@ -61,11 +61,11 @@ def test_a_number_that_is_none_is_refused(override: str, expected: str) -> None:
 
 def test_the_yaml_of_an_experiment_is_held_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own").mkdir()
-    for file in compose_module.CONF.iterdir():
+    for file in CONF.iterdir():
         (tmp_path / "own" / file.name).symlink_to(file)
     text = "# @package _global_\ndefaults: [tiny, _self_]\ndata: {train_batch_size: }\ntrainer: {save_freq: often}\n"
     (tmp_path / "own" / "mine.yaml").write_text(text)
-    monkeypatch.setattr(compose_module, "CONF", tmp_path / "own")
+    monkeypatch.setattr("guidelines_core.config.compose.CONF", tmp_path / "own")
     with pytest.raises(ConfigError) as caught:
         compose("mine", environ={})
     assert str(caught.value).splitlines() == [
