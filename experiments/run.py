@@ -37,6 +37,7 @@ from guidelines_core.launch.start_record import (
 from guidelines_core.launch.stop import StopRequests, interrupt_on_signals
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, PreflightError, check, layout_table, prepare
+from guidelines_core.preflight.rows import unprepared
 from guidelines_core.runs.claim import claim
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
@@ -76,7 +77,8 @@ def start(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(OmegaConf.to_yaml(config), flush=True)
         err.print(layout_table(config, gpu()))
-        err.print(forecast(config, gpu()), highlight=False, soft_wrap=True)
+        for line in filter(None, (forecast(config, gpu()), unprepared(config))):
+            err.print(line, highlight=False, soft_wrap=True)
         findings = check(config, dry_run=True, resume=arguments.resume, new=arguments.new, machine=machine)
         show(findings)
         return 2 if any(finding.severity == "error" for finding in findings) else 0

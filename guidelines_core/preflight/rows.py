@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.data.manifest import Manifest
+from guidelines_core.data.manifest import MANIFEST, Manifest
 from guidelines_core.data.selection import length_unit
 from guidelines_core.preflight.findings import Finding, error, warning
 
@@ -62,6 +62,16 @@ def row_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:
     key, value = (LIMIT, data.max_prompt_length) if any(long.values()) else (SOURCE, config.guidelines.data.source)
     reason = "; ".join([*([f"{counted}, and those are left out"] if any(long.values()) else []), *too_few])
     yield error(key, value, reason, "; or ".join(remedies))
+
+
+def unprepared(config: DictConfig) -> str:
+    """Return what a dry run says of a data set that is not there yet, "" for one that is."""
+    if (Path(config.data.train_files).parent / MANIFEST).is_file():
+        return ""
+    return (
+        f"Data: made from {SOURCE}={config.guidelines.data.source} when the run starts; whether enough problems are "
+        "left for the steps is checked then"
+    )
 
 
 def _measurement_findings(config: DictConfig, manifest: Manifest) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from guidelines_core.data.manifest import Manifest
 from guidelines_core.models.bundled import ensure_model
 from guidelines_core.paths import ROOT
 from guidelines_core.preflight import PreflightError, prepare
-from guidelines_core.preflight.rows import row_findings
+from guidelines_core.preflight.rows import row_findings, unprepared
 
 MODEL = ROOT / "models" / "tiny-random"
 
@@ -96,3 +96,12 @@ def test_pass_rates_of_another_solver_are_said() -> None:
     [finding] = row_findings(config(), manifest(*enough, measured={**ours, "temperature": 0.7, "model": "other"}))
     assert finding.severity == "warning"
     assert "model other there, tiny-random here; temperature 0.7 there, 1.0 here" in str(finding)
+
+
+def test_a_dry_run_says_that_problems_are_not_counted_yet(tmp_path: Path) -> None:
+    file = tmp_path / "data/train.parquet"
+    words = (f"data.train_files={file}", "guidelines.data.source=mine.jsonl")
+    assert "guidelines.data.source=mine.jsonl when the run starts" in unprepared(config(*words))
+    file.parent.mkdir()
+    (file.parent / "manifest.json").touch()
+    assert unprepared(config(*words)) == ""
