@@ -195,7 +195,7 @@ def _batching(config: DictConfig) -> Iterator[Idea]:
         return
     actor, n = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout.n
     key = "actor_rollout_ref.actor.ppo_mini_batch_size"
-    sizes = [size for size in range(1, real // n + 1) if _fits(config, key, size)]
+    sizes = [size for size in range(1, real // n + 1) if padded_sequences(config, size) == (real, real)]
     if not sizes:
         return
     size = min(sizes, key=lambda size: (abs(math.log(size / actor.ppo_mini_batch_size)), -size))
@@ -205,11 +205,6 @@ def _batching(config: DictConfig) -> Iterator[Idea]:
         f"{real} rollouts are padded to {padded}: {1 - real / padded:.0%} of the sequences trained on are waste",
         f"{updates[1]} optimizer step{'s' * (updates[1] > 1)} for each batch instead of {updates[0]}",
     )
-
-
-def _fits(config: DictConfig, key: str, size: int) -> bool:
-    real, padded = padded_sequences(changed(config, {key: size}))
-    return real == padded
 
 
 def _on_gpus(config: DictConfig, step: Step, model: Model) -> Iterator[Idea]:

@@ -94,13 +94,14 @@ def typical_lengths(config: DictConfig) -> Lengths:
     return Lengths(**{name: min(tokens, limits[name]) for name, tokens in measured.items()})
 
 
-def padded_sequences(config: DictConfig) -> tuple[int, int]:
+def padded_sequences(config: DictConfig, mini: int | None = None) -> tuple[int, int]:
     """Return the rollouts of one update of the actor, and to how many verl pads them.
 
+    `mini` is the number of prompts of a mini-batch, by default the configuration's.
     `PPOTrainer._get_required_batch_multiple` (`verl/trainer/ppo/v1/trainer_base.py`); `separate_async` takes
     `parameter_sync_step` batches a step.
     """
-    n, mini = config.actor_rollout_ref.rollout.n, config.actor_rollout_ref.actor.ppo_mini_batch_size
+    n, mini = config.actor_rollout_ref.rollout.n, mini or config.actor_rollout_ref.actor.ppo_mini_batch_size
     prompts = config.data.train_batch_size
     if layout.separate(config):
         prompts //= config.trainer.v1.separate_async.parameter_sync_step
