@@ -44,7 +44,8 @@ def test_an_argument_out_of_range_is_refused(given: dict[str, Any], sentence: st
 
 
 def test_every_finding_is_said_and_each_dead_store_costs_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 0.5)
+    # Its drivers may still have to be imported, on a busy machine.
+    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 2.0)
     with silent_server() as tracking, silent_server() as storage:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{tracking.port}")
         with pytest.raises(ConfigError) as refused:
@@ -56,7 +57,7 @@ def test_every_finding_is_said_and_each_dead_store_costs_one_try(monkeypatch: py
         "MLFLOW_TRACKING_URI",
         "--storage",
     ]
-    assert all("no answer within 0.5 s; " in line for line in lines[1:])
+    assert all("no answer within 2 s; " in line for line in lines[1:])
     assert lines[1].endswith("start that server, or unset it")
     assert "secret" not in str(refused.value)
 
