@@ -16,6 +16,8 @@ from analysis.bench.workloads import OVERRIDES
 from analysis.benchmark import compare_with_first, derived, figures, with_derived_figures
 from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.paths import ROOT
+from tests.support.tiny_run import IDLE, WITH_DRIVER
+from tests.support.warm_python import STARTS, warm_python
 
 
 def test_figures_are_the_medians_of_the_steps_after_the_first() -> None:
@@ -82,8 +84,13 @@ def test_a_measured_arm_is_not_run_again_and_a_failed_one_is(
     # The source is a file that is not there: run.py refuses the arm before anything starts.
     arms.write_text(
         "experiment: quickstart\narms:\n- name: done\n- {name: slower, overrides: [data.seed=2]}\n"
-        "- {name: refused, overrides: [guidelines.data.source=no.jsonl, guidelines.fork_processes=false]}\n"
+        "- {name: refused, overrides: [guidelines.data.source=no.jsonl]}\n"
     )
+    script = tmp_path / "experiments/run.py"
+    script.parent.mkdir()
+    script.write_text(WITH_DRIVER.format(driver=IDLE))
+    monkeypatch.setattr(benchmark, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "executable", warm_python(STARTS))
     done, slower = (
         {"name": arm.name, "config_hash": config_hash(arm), "s_per_step": s, "phases": {"step": s}}
         for arm, s in zip(read_arms(arms), (2.0, 3.0), strict=False)
