@@ -18,6 +18,7 @@ from tests.support.postgres import Server, binaries
 from tests.support.tiny_run import (
     EXPERIMENT,
     IDLE,
+    ONCE,
     STEPS,
     Attempt,
     Run,
@@ -172,7 +173,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Started:
     """The run of `unbroken` on three processes, one of them for rollouts alone, interrupted after its second step."""
     folder = tmp_path_factory.mktemp("split")
     sealed = folder / "run/global_step_2" / SEAL
-    return Started(folder / "run", store(folder), start(folder, *SPLIT, stop_when=sealed.exists))
+    return Started(folder / "run", store(folder), start(folder, *SPLIT, driver=ONCE, stop_when=sealed.exists))
 
 
 @pytest.fixture(scope="session")
@@ -198,6 +199,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
             "guidelines.solver.restart_within_s=4",
             f"trainer.save_freq={LONG_STEPS}",
             "trainer.test_freq=-1",
+            driver=ONCE,
             stop_when=killed_after_its_steps,
         )
         yield Elsewhere(folder / "run", store(folder), attempt, server.url)

@@ -30,7 +30,7 @@ from tests.support.tiny_run import (
     SECRETS,
     STEPS,
     VALIDATION_TOKENS,
-    Run,
+    of_store,
 )
 
 pytestmark = pytest.mark.e2e
@@ -44,15 +44,9 @@ def test_no_process_of_the_run_is_left(loop: Loop) -> None:
     assert left == []
     # The last start of run.py ends before its supervisor does.
     deadline = time.monotonic() + 2 * GRACE_S
-    while (living := of_the_run(loop)) and time.monotonic() < deadline:
+    while (living := of_store(loop.uri)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert living == []
-
-
-def of_the_run(run: Run) -> list[list[str]]:
-    """Return the command lines of the processes whose environment names the run's store."""
-    processes = psutil.process_iter(["environ", "cmdline"])
-    return [p.info["cmdline"] for p in processes if run.uri in (p.info["environ"] or {}).values()]
 
 
 def test_every_port_is_on_loopback(loop: Loop) -> None:

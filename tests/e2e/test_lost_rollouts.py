@@ -12,7 +12,7 @@ import pytest
 from guidelines_core.runs.checkpoints import last_checkpoint
 from tests.e2e.conftest import LOSING_PROMPTS, LOSING_STEPS, LOSSES, Started
 from tests.support.recorded_config import assert_recorded
-from tests.support.tiny_run import ROLLOUTS, Run, start, store
+from tests.support.tiny_run import ONCE, ROLLOUTS, Run, start, store
 
 pytestmark = pytest.mark.e2e
 
@@ -60,7 +60,7 @@ def test_three_training_processes_roll_out_and_train_by_turns(losing: Started) -
 def test_two_training_processes_take_turns_with_a_solver_on_each_and_drop_what_has_no_verdict(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", store(tmp_path))
     losses = (*LOSSES, "trainer.total_training_steps=2", f"guidelines.data.size={2 * LOSING_PROMPTS}")
-    attempt = start(tmp_path, "layout=cpu-hybrid-2-shared", *losses, "trainer.test_freq=2")
+    attempt = start(tmp_path, "layout=cpu-hybrid-2-shared", *losses, "trainer.test_freq=2", driver=ONCE)
     assert attempt.exit_code == 0, attempt.output
     done = run.steps()
     assert list(done) == [1, 2]

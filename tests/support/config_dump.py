@@ -35,5 +35,7 @@ class Dumping:
 
 if __name__ == "__main__":
     from tests.support.config_dump import DumpingTaskRunner as Runner
+    from tests.support.once_driver import import_once
 
+    import_once()
     driver.main(Path(sys.argv[1]), Runner)

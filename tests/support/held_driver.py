@@ -44,5 +44,7 @@ class Held:
 
 if __name__ == "__main__":
     from tests.support.held_driver import HeldTaskRunner as Runner
+    from tests.support.once_driver import import_once
 
+    import_once()
     driver.main(Path(sys.argv[1]), Runner)

@@ -40,14 +40,19 @@ SEGMENTS = ("psm_*", "verl_weights_*", "sem.loky-*")
 """Names under /dev/shm of what Python, verl and joblib (in vLLM's engine) leave there when they are killed."""
 
 WITH_DRIVER = """
-import sys
+import multiprocessing.spawn, os, sys, types
 sys.path.insert(0, "experiments")
 import run
 from guidelines_core.launch.training import PrelaunchedDriver
+from guidelines_core.preflight import probe
 run.PrelaunchedDriver = lambda config, **more: PrelaunchedDriver(config, {driver!r}, **more)
+probe.sys = types.SimpleNamespace(executable=os.fsdecode(multiprocessing.spawn.get_executable()))
 sys.exit(run.main())
 """
-"""run.py with another module than `guidelines_core.launch.driver` as the run's driver."""
+"""run.py with another module than `guidelines_core.launch.driver` as the run's driver; its preflight is forked, too."""
+
+ONCE = "tests.support.once_driver"
+"""The driver of a start that is to take fewer CPU seconds than the run's own."""
 
 IDLE = "tests.support.idle_driver"
 """The driver of a start that ends before it trains: the run's own would do its imports for nothing."""
@@ -128,7 +133,10 @@ def problems(path: Path) -> Path:
 
 
 def command(folder: Path, *more: str, driver: str | None = None) -> list[str]:
-    """Return the command line of the tiny run, whose files all lie in `folder`."""
+    """Return the command line of the tiny run, whose files all lie in `folder`.
+
+    Without a `driver` it is what a user writes; with one, run.py is a fork of a process that has made its imports.
+    """
     overrides = {
         "guidelines.data.source": problems(folder / "odd.jsonl"),
         "guidelines.data.size": STEPS * PROMPTS,
@@ -161,7 +169,7 @@ def command(folder: Path, *more: str, driver: str | None = None) -> list[str]:
     }
     program = ["-c", WITH_DRIVER.format(driver=driver)] if driver else [str(ROOT / "experiments/run.py")]
     words = [f"{key}={value}" for key, value in overrides.items()]
-    python = warm_python(STARTS) if driver == IDLE else sys.executable
+    python = warm_python(STARTS) if driver else sys.executable
     return [python, *program, "--name", "quickstart", *words, *more]
 
 
@@ -174,12 +182,8 @@ def start(
     stop_by: int = signal.SIGINT,
 ) -> Attempt:
     """Run the command to its end, or send it `stop_by` as soon as `stop_when` holds."""
-    environment = {
-        **os.environ,
-        **SECRETS,
-        "MLFLOW_TRACKING_URI": uri or store(folder),
-        "COLUMNS": "200",
-    }
+    uri = uri or store(folder)
+    environment = {**os.environ, **SECRETS, "MLFLOW_TRACKING_URI": uri, "COLUMNS": "200"}
     process = subprocess.Popen(
         command(folder, *more, driver=driver),
         cwd=ROOT if driver else folder,
@@ -192,7 +196,7 @@ def start(
     addresses: frozenset[str] = frozenset()
     while stop_when is not None and process.poll() is None:
         if stop_when():
-            addresses = listening(process.pid)
+            addresses = listening(uri)
             process.send_signal(stop_by)
             began = time.monotonic()
             break
@@ -212,12 +216,16 @@ def done(directory: Path, step: int) -> bool:
     return journal.path.exists() and any(entry.step >= step for entry in journal.entries() if STEP in entry.metrics)
 
 
-def listening(pid: int) -> frozenset[str]:
-    """Return the addresses at which process `pid` and its descendants take TCP connections."""
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+def of_store(uri: str) -> list[psutil.Process]:
+    """Return the processes of the runs whose store is `uri`, which is in their environment."""
+    return [process for process in psutil.process_iter(["environ"]) if uri in (process.info["environ"] or {}).values()]
+
+
+def listening(uri: str) -> frozenset[str]:
+    """Return the addresses at which the processes of the runs whose store is `uri` take TCP connections."""
     return frozenset(
         connection.laddr.ip
-        for process in processes
+        for process in of_store(uri)
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     )

@@ -21,14 +21,13 @@ STARTS = (
     "guidelines_core.launch.resume",
     "guidelines_core.launch.start_record",
     "guidelines_core.launch.training",
-    "guidelines_core.preflight",
+    "guidelines_core.preflight.inside",
     "mlflow.store.tracking.sqlalchemy_store",
 )
-"""What `experiments/run.py` imports."""
+"""What `experiments/run.py` and its preflight import."""
 
 DRY_RUNS = (
     *STARTS,
-    "guidelines_core.preflight.inside",
     "guidelines_core.verl_adapter.reward_manager",
     "verl.trainer.main_ppo",
     "tests.support.warm_children",
