@@ -205,19 +205,21 @@ def notes(
 ) -> list[str]:
     """Return the limits of the tables, a sentence each."""
     lines = []
+    # A validation before the first step has metrics, at step 0.
+    steps = {name: int(table["reward/mean"].count()) if "reward/mean" in table else 0
+             for name, table in histories.items()}  # fmt: skip
     for name, run in runs.items():
         if run.status != "FINISHED":
             reason = run.tags.get("guidelines.end", "").split("\n")[0][:200]
             lines.append(f"{name} is {run.status}{f' ({reason})' if reason else ''}: its last values are not final.")
         if not configs[name]:
             lines.append(f"{name} has no config.yaml: what was set is not known.")
-        if histories[name].empty:
-            lines.append(f"{name} has no metrics: it ended before its first step.")
+        if not steps[name]:
+            lines.append(f"{name} has no step: it ended before its first one was recorded.")
         if not judged[name].pairs:
             lines.append(f"{name} has no graded rows: nothing is known of its solutions.")
         elif judged[name].validation.empty:
             lines.append(f"{name} was never validated: its accuracy is that of training alone.")
-    steps = {name: len(table) for name, table in histories.items()}
     if len(set(steps.values())) > 1:
         lines.append(
             "The runs are of different lengths: " + ", ".join(f"{n} {k} steps" for n, k in steps.items()) + "."

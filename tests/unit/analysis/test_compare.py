@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,9 +13,9 @@ from mlflow import MlflowClient
 
 from analysis import compare
 from analysis.bench.compare import ANSWERS, make_store, uri
-from analysis.stats.comparison import accuracies, paired
+from analysis.stats.comparison import accuracies, notes, paired
 from analysis.stats.summary import GPU_HOURS, curves, figures, gpus_of
-from analysis.stats.verdicts import by_problem, examples, judge, pairs_to_grade, tally
+from analysis.stats.verdicts import Judged, by_problem, examples, judge, pairs_to_grade, tally
 from analysis.store.differences import differing
 from analysis.store.runs import config, resolve, rows
 from guidelines_core.config.compose import compose
@@ -81,6 +83,26 @@ def test_the_whole_comparison_as_json_agrees_with_the_stored_rows(
     assert (tmp_path / "page.html").stat().st_size < 3e6
 
 
+def test_a_validation_before_the_first_step_is_no_step() -> None:
+    """Of two runs of two steps, one was validated before; a third ended after such a validation."""
+    validated, plain = (
+        pd.DataFrame({"reward/mean": values, "validation/accuracy": 0.5}, index=range(3 - len(values), 3))
+        for values in ([np.nan, 0.1, 0.2], [0.1, 0.2])
+    )
+    histories = {"validated": validated, "plain": plain}
+    named: Any = {name: SimpleNamespace(status="FINISHED") for name in (*histories, "ended")}
+    none = Judged(validation([], []), pd.DataFrame(), pd.DataFrame(), None, 1)
+
+    def said(histories: dict[str, pd.DataFrame]) -> str:
+        runs = {name: named[name] for name in histories}
+        return " ".join(notes(runs, dict.fromkeys(runs, {"a": 1}), histories, dict.fromkeys(runs, none)))
+
+    assert "step" not in said(histories)
+    words = said({**histories, "ended": validated.head(1)})
+    assert "ended has no step: it ended before its first one was recorded" in words
+    assert "different lengths: validated 2 steps, plain 2 steps, ended 0 steps" in words
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -111,7 +133,7 @@ def test_empty_and_failed_runs_are_compared_as_far_as_they_go(
     assert call(monkeypatch, "base", "empty", failed, "--json", "-", "--html", page) == 0
     said = json.loads(capsys.readouterr().out)
     words = " ".join(said["notes"])
-    assert "empty has no metrics" in words
+    assert "empty has no step: it ended before" in words
     assert "empty has no config.yaml" in words
     assert "failed is FAILED (verl ended with exit code 1)" in words
     assert "different lengths: base 12 steps, empty 0 steps, failed 1 steps" in words
