@@ -21,12 +21,13 @@ from rich.text import Text
 
 from guidelines_core.config.compose import ConfigError, experiments
 from guidelines_core.hardware.estimate import forecast
-from guidelines_core.hardware.gpus import devices, known_gpu, named_machine
+from guidelines_core.hardware.gpus import Device, devices, known_gpu, named_machine
 from guidelines_core.hardware.kv_cache import with_cache_sizes
+from guidelines_core.hardware.shapes import Gpu
 from guidelines_core.launch.alarms import AlarmReporter
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.console import summary, watch
-from guidelines_core.launch.resume import ResumeError, requested_changes, resume
+from guidelines_core.launch.resume import ResumeError, finished, preview, requested_changes, resume
 from guidelines_core.launch.start_record import (
     StartRecord,
     UnknownRunError,
@@ -75,13 +76,7 @@ def start(arguments: argparse.Namespace) -> int:
     composed, record = compose(arguments.name, arguments.overrides)
     config = with_cache_sizes(composed, gpu)
     if arguments.dry_run:
-        print(OmegaConf.to_yaml(config), flush=True)
-        err.print(layout_table(config, gpu()))
-        for line in filter(None, (forecast(config, gpu()), unprepared(config))):
-            err.print(line, highlight=False, soft_wrap=True)
-        findings = check(config, dry_run=True, resume=arguments.resume, new=arguments.new, machine=machine)
-        show(findings)
-        return 2 if any(finding.severity == "error" for finding in findings) else 0
+        return dry_run(config, arguments, machine, gpu())
     with PrelaunchedDriver(config, launched_at=psutil.Process().create_time()) as driver:
         findings = check(config, dry_run=False, resume=arguments.resume, new=arguments.new)
         show(findings)
@@ -90,16 +85,34 @@ def start(arguments: argparse.Namespace) -> int:
             run = claim(config, resume=arguments.resume, new=arguments.new)
             if run.status == "FINISHED":
                 Recorder(run).copy()
-                out.print(
-                    f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new starts another.",
-                    soft_wrap=True,
-                )
+                out.print(finished(run), highlight=False, soft_wrap=True)
                 for line in chain(*requested_changes(config, run)):
                     out.print(f"not applied: {line}", highlight=False, soft_wrap=True)
                 return 0
             checkpoint, notes = resume(config, run) if arguments.resume else (None, [])
             attempt = attempt_config(config, Launch(run.claim.run_name, run.directory, checkpoint))
             return train(attempt, run, driver, notes, stop, record)
+
+
+def dry_run(config: DictConfig, arguments: argparse.Namespace, machine: list[Device] | None, gpu: Gpu) -> int:
+    """Print the configuration, the layout, the forecast and what a start would refuse; return the exit code."""
+    print(OmegaConf.to_yaml(config), flush=True)
+    err.print(layout_table(config, gpu))
+    for line in filter(None, (forecast(config, gpu), unprepared(config))):
+        err.print(line, highlight=False, soft_wrap=True)
+    findings = check(config, dry_run=True, resume=arguments.resume, new=arguments.new, machine=machine)
+    show(findings)
+    if any(finding.severity == "error" for finding in findings):
+        return 2
+    refused, notes = preview(config, resume=arguments.resume, new=arguments.new)
+    # The run's machine, if it is another one, need not have this directory.
+    elsewhere = machine is not None or any(finding.key == "GPUs" for finding in findings)
+    for line in refused:
+        severity, style = ("warning", "yellow") if elsewhere else ("error", "red")
+        err.print(f"{severity}: {line}", style=style, highlight=False, soft_wrap=True)
+    for line in notes:
+        err.print(line, highlight=False, soft_wrap=True)
+    return 2 if refused and not elsewhere else 0
 
 
 def show(findings: list[Finding]) -> None:

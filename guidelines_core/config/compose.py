@@ -140,21 +140,7 @@ def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, s
     Raises:
         ConfigError: the name, a key or a value is wrong.
     """
-    if name not in _names():
-        raise ConfigError(f"no experiment is called {name!r}: expected one of {', '.join(_names())}")
-    with initialize_config_dir(str(CONF), version_base=None):
-        plain = _plain(name)
-        findings = list(override_findings(plain, overrides))
-        if findings:
-            raise ConfigError("\n".join(findings))
-        try:
-            config: DictConfig = hydra_compose(name, overrides=[SEARCH_PATH, *overrides])
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(f"{name} with {' '.join(overrides)}: {error}") from error
-    OmegaConf.set_struct(config, False)
-    # First: what follows computes with the values.
-    if findings := list(unlike_defaults(config)):
-        raise ConfigError("\n".join(findings))
+    plain, config = _composed(name, overrides)
     called = config.trainer.experiment_name
     _apply_environment(config, environ)
     _anchor(config, name)
@@ -167,6 +153,41 @@ def unresolved(name: str, overrides: Sequence[str] = (), environ: Mapping[str, s
     if findings:
         raise ConfigError("\n".join(findings))
     return config
+
+
+def checkpoint_directory(name: str, overrides: Sequence[str] = ()) -> Path:
+    """Return the checkpoint directory of a start of experiment `name`; the other values may be incomplete.
+
+    Raises:
+        ConfigError: the name or a key is wrong.
+    """
+    _, config = _composed(name, overrides)
+    config.trainer.experiment_name = name
+    return anchored(config.trainer.default_local_dir)
+
+
+def _composed(name: str, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+    """Return what Hydra composes of experiment `name` without and with `overrides`, references unresolved.
+
+    Raises:
+        ConfigError: the name, a key or a value's type is wrong.
+    """
+    if name not in _names():
+        raise ConfigError(f"no experiment is called {name!r}: expected one of {', '.join(_names())}")
+    with initialize_config_dir(str(CONF), version_base=None):
+        plain = _plain(name)
+        findings = list(override_findings(plain, overrides))
+        if findings:
+            raise ConfigError("\n".join(findings))
+        try:
+            config: DictConfig = hydra_compose(name, overrides=[SEARCH_PATH, *overrides])
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(f"{name} with {' '.join(overrides)}: {error}") from error
+    OmegaConf.set_struct(config, False)
+    # Before anything is computed with the values.
+    if findings := list(unlike_defaults(config)):
+        raise ConfigError("\n".join(findings))
+    return plain, config
 
 
 @lru_cache

@@ -10,8 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.launch import processes
 from guidelines_core.launch.attempt import Launch, attempt_config
+from guidelines_core.paths import ROOT
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import choose
+from guidelines_core.runs.claim import existing
+from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.provenance import parameters
 from guidelines_core.runs.tracking import Run
 
@@ -37,6 +40,9 @@ MAY_CHANGE = (
     "guidelines/fork_processes",
     "guidelines/solver/max_concurrency",
     "guidelines/solver/deadline_s",
+    "guidelines/solver/step_deadline_s",
+    "guidelines/solver/probe*",
+    "guidelines/solver/restart_within_s",
     "guidelines/solver/url*",
     "guidelines/solver/key_env",
     "guidelines/grader/deadline_s",
@@ -94,6 +100,10 @@ RECORDED_BEFORE_SET = {
 """By key, values in older runs' recorded configurations that the run replaced, or that have the present effect."""
 
 
+FILES = ("data.train_files", "data.val_files")
+"""The keys of the problems' files, which are prepared when a run starts."""
+
+
 class ResumeError(RuntimeError):
     """A run cannot go on with this configuration; the message names every key with both values."""
 
@@ -118,7 +128,7 @@ def changes(
     for key in sorted(recorded.keys() & wanted.keys()):
         if key == "trainer/default_local_dir" or (recorded[key], wanted[key]) in moved:
             continue
-        if RECORDED_BEFORE_SET.get(key) == recorded[key]:
+        if RECORDED_BEFORE_SET.get(key) == recorded[key] or _same_code(recorded[key], wanted[key]):
             continue
         if wanted[key] in (recorded[key], RENAMED.get(recorded[key]), REPLACED.get(key, {}).get(recorded[key])):
             continue
@@ -132,6 +142,12 @@ def changes(
             )
             refused.append(f"{dotted}={wanted[key]}: the run has {recorded[key]}, and {why}")
     return allowed, refused
+
+
+def _same_code(was: str, now: str) -> bool:
+    """Return whether two paths name the same file of this project, which was moved in between."""
+    own = now.removeprefix(f"{ROOT}/")
+    return own != now and own.startswith("guidelines_core/") and was.endswith(f"/{own}")
 
 
 def requested_changes(config: DictConfig, run: Run) -> tuple[list[str], list[str]]:
@@ -176,6 +192,39 @@ def resume(config: DictConfig, run: Run) -> tuple[Path | None, list[str]]:
     else:
         where = [f"goes on from {checkpoint.name}"]
     return checkpoint, [*cleared, *lines, *(f"changed: {line}" for line in allowed), *where]
+
+
+def preview(config: DictConfig, *, resume: bool, new: bool) -> tuple[list[str], list[str]]:
+    """Return why a start with `config` would not take or continue the run in its directory, and notes for the user.
+
+    Nothing is changed. Of a finished run, which `--resume` leaves as it is, there are only notes.
+    """
+    try:
+        run = existing(config, resume=resume, new=new)
+    except ClaimError as error:
+        return [str(error)], []
+    if run is None:
+        return [], []
+    try:
+        if run.status == "FINISHED":
+            return [], [finished(run)]
+        allowed, refused = requested_changes(config, run)
+        unprepared = [key for key in FILES if not Path(OmegaConf.select(config, key)).is_file()]
+        later = [key for key in unprepared if any(line.startswith(f"{key}=") for line in refused)]
+        return (
+            [line for line in refused if line.partition("=")[0] not in later],
+            [
+                *(f"changed: {line}" for line in allowed),
+                *(f"{key}: prepared when the run starts, and compared with the run's then" for key in later),
+            ],
+        )
+    finally:
+        run.release()
+
+
+def finished(run: Run) -> str:
+    """Return what `--resume` says of a finished run."""
+    return f"{run.claim.run_name} is finished already (MLflow run {run.claim.run_id}); --new starts another."
 
 
 def clear(run: Run) -> list[str]:

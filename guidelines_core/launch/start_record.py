@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from omegaconf import DictConfig
 
-from guidelines_core.config.compose import compose, experiments
+from guidelines_core.config.compose import checkpoint_directory, compose, experiments
 from guidelines_core.paths import CHECKPOINTS
 from guidelines_core.runs.checkpoints import write_atomically
 from guidelines_core.runs.claim_file import CLAIM
@@ -76,10 +76,11 @@ def compose_resumed(name: str, overrides: Sequence[str]) -> tuple[DictConfig, St
         ConfigError: the experiment, a key or a value is wrong.
         UnknownRunError: no run has the name or id, or it has no record of its start.
     """
-    config = compose(name, overrides) if name in experiments() else None
-    directory = Path(config.trainer.default_local_dir) if config is not None else directory_of(name)
+    is_experiment = name in experiments()
+    # What is given now need not be valid without the last start's overrides.
+    directory = checkpoint_directory(name, overrides) if is_experiment else directory_of(name)
     before = read_record(directory)
-    if before is None and config is not None:
+    if before is None and is_experiment:
         return compose_first_start(name, overrides)
     if before is None:
         raise UnknownRunError(

@@ -48,9 +48,7 @@ def claim(config: DictConfig, *, resume: bool, new: bool) -> Run:
             run = _owner(directory, resume=resume)
             if resume:
                 return run
-            description = describe(run)
-            run.release()
-            raise ClaimError(f"{description}\nContinue it: --resume. Start a new run beside it: --new.")
+            raise taken(run)
         number += 1
         directory = wanted.with_name(f"{wanted.name}-{number}")
     run_name = config.trainer.experiment_name if number == 1 else f"{config.trainer.experiment_name}-{number}"
@@ -68,13 +66,47 @@ def _with_new_run(config: DictConfig, directory: Path) -> Run:
     claimed = read_claim(directory)
     if record_fault(claimed) is None:
         lock.close()
-        raise ClaimError(
-            f"MLflow has run {claimed.run_id} of {directory}: give --resume to continue it, or --new to start beside "
-            "it; both together are for a run that MLflow has lost"
-        )
+        raise not_lost(claimed, directory)
     for copied in (directory / "rows").glob(".copied.json"):
         copied.unlink()
     return Run(new_run(config, claimed.run_name, directory), lock)
+
+
+def existing(config: DictConfig, *, resume: bool, new: bool) -> Run | None:
+    """Return the run that `claim` would continue, with its lock, and change no record; None for a new MLflow run.
+
+    Raises:
+        ClaimError: `claim` would refuse.
+    """
+    directory = Path(config.trainer.default_local_dir)
+    if not directory.is_dir() or (new and not resume):
+        return None
+    if resume and new:
+        if record_fault(claimed := read_claim(directory)) is None:
+            raise not_lost(claimed, directory)
+        return None
+    run = owned(directory)
+    if fault := record_fault(run.claim):
+        run.release()
+        raise ClaimError(f"{run.claim.run_name} in {directory}: {fault}")
+    if not resume:
+        raise taken(run)
+    return run
+
+
+def taken(run: Run) -> ClaimError:
+    """Release a run and return the refusal of a start in its directory without `--resume` or `--new`."""
+    description = describe(run)
+    run.release()
+    return ClaimError(f"{description}\nContinue it: --resume. Start a new run beside it: --new.")
+
+
+def not_lost(claimed: Claim, directory: Path) -> ClaimError:
+    """Return the refusal of `--resume --new` for a run that MLflow has."""
+    return ClaimError(
+        f"MLflow has run {claimed.run_id} of {directory}: give --resume to continue it, or --new to start beside "
+        "it; both together are for a run that MLflow has lost"
+    )
 
 
 def _owner(directory: Path, *, resume: bool) -> Run:

@@ -95,7 +95,7 @@ def test_a_validation_before_the_first_step_is_no_step() -> None:
 
     def said(histories: dict[str, pd.DataFrame]) -> str:
         runs = {name: named[name] for name in histories}
-        return " ".join(notes(runs, dict.fromkeys(runs, {"a": 1}), histories, dict.fromkeys(runs, none)))
+        return " ".join(notes(runs, {key: {"a": 1} for key in runs}, histories, dict.fromkeys(runs, none)))
 
     assert "step" not in said(histories)
     words = said({**histories, "ended": validated.head(1)})

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.launch.attempt import Launch, attempt_config
-from guidelines_core.launch.resume import RENAMED, ResumeError, changes, requested_changes, resume
+from guidelines_core.launch.resume import RENAMED, ResumeError, changes, finished, preview, requested_changes, resume
 from guidelines_core.paths import ROOT
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
@@ -32,6 +32,10 @@ REFUSED = {
 ALLOWED = {
     "guidelines.solver.max_concurrency": "3",
     "guidelines.solver.deadline_s": "3.0",
+    "guidelines.solver.step_deadline_s": "30.0",
+    "guidelines.solver.probe_s": "2.0",
+    "guidelines.solver.probe_every_s": "2.0",
+    "guidelines.solver.restart_within_s": "30.0",
     "guidelines.grader.workers": "1",
     "guidelines.stop_within_s": "1.0",
     "guidelines.checkpoints.keep_last": "2",
@@ -210,3 +214,48 @@ def test_what_a_finished_run_would_not_do_is_said(config: DictConfig) -> None:
     allowed, refused = requested_changes(wanted, run)
     assert allowed == ["trainer.save_freq: 5 -> 2"]
     assert refused[0].startswith("actor_rollout_ref.actor.optim.lr=1.0: the run has 1e-05")
+
+
+def test_a_run_goes_on_in_a_repository_that_was_moved() -> None:
+    now = parameters(compose(NAME))
+    was = {key: value.replace(str(ROOT), "/elsewhere") for key, value in now.items()}
+    inputs_of = ("data.train_files", "data.val_files", "actor_rollout_ref.model.path", "guidelines.solver.model")
+    assert changes(was, now, inputs_of)[1] == []
+    own = {"actor_rollout_ref/rollout/agent/agent_loop_config_path": "/elsewhere/loops.yaml"}
+    (line,) = changes({**was, **own}, now, inputs_of)[1]
+    assert "agent_loop_config_path" in line
+
+
+def test_a_preview_says_what_a_start_would_refuse_and_changes_nothing(config: DictConfig) -> None:
+    def lines(config: DictConfig, **flags: bool) -> tuple[list[str], list[str]]:
+        return preview(config, **{"resume": False, "new": False, **flags})
+
+    assert lines(config) == ([], [])
+    run = attempted(config)
+    run.client.set_terminated(run.claim.run_id, "FAILED")
+    (line,) = lines(config)[0]
+    assert "is in use by an active run" in line
+    run.release()
+    (line,) = lines(config)[0]
+    assert "quickstart exists already" in line
+    assert lines(config, new=True) == ([], [])
+    assert lines(config, resume=True) == ([], [])
+    (line,) = lines(config, resume=True, new=True)[0]
+    assert "both together are for a run that MLflow has lost" in line
+    wanted = changed(config, {"trainer.save_freq": 2, "actor_rollout_ref.actor.optim.lr": 1.0})
+    refused, notes = lines(wanted, resume=True)
+    assert refused[0].startswith("actor_rollout_ref.actor.optim.lr=1.0: the run has 1e-05")
+    assert notes == ["changed: trainer.save_freq: 5 -> 2"]
+    assert run.status == "FAILED"
+    run.client.set_terminated(run.claim.run_id, "FINISHED")
+    assert lines(wanted, resume=True) == ([], [finished(run)])
+
+
+def test_problems_that_are_not_prepared_yet_are_no_change_in_a_preview(config: DictConfig, tmp_path: Path) -> None:
+    run = attempted(config)
+    run.client.set_terminated(run.claim.run_id, "FAILED")
+    run.release()
+    moved = changed(config, {"data.train_files": str(tmp_path / "not" / "there" / "train.parquet")})
+    refused, notes = preview(moved, resume=True, new=False)
+    assert refused == []
+    assert notes == ["data.train_files: prepared when the run starts, and compared with the run's then"]

@@ -81,6 +81,16 @@ def test_a_run_goes_on_as_it_was_started_and_only_what_is_given_changes(tmp_path
     assert compose_resumed(NAME, [place, "data.train_batch_size=4"])[0].data.train_batch_size == 4
 
 
+def test_what_is_given_now_is_checked_with_the_overrides_of_the_last_start(tmp_path: Path) -> None:
+    elsewhere = ["layout=cpu-train-only", "guidelines.solver.url=http://127.0.0.1:1/v1"]
+    run = start(tmp_path / "checkpoints/project/quickstart", elsewhere)
+    place = f"trainer.default_local_dir={run.directory}"
+    config, _ = compose_resumed(NAME, [place, "guidelines.solver.key_env=OTHER"])
+    assert config.guidelines.solver.key_env == "OTHER"
+    with pytest.raises(ConfigError, match=r"key_env=OTHER: the run's own servers have no key"):
+        compose_resumed(NAME, [f"{place}-2", "guidelines.solver.key_env=OTHER"])
+
+
 @pytest.mark.parametrize(("folder", "by"), [("checkpoints/project", "name"), ("else", "name"), ("else", "id")])
 def test_the_second_run_of_an_experiment_is_meant_by_its_name_or_its_id(tmp_path: Path, folder: str, by: str) -> None:
     start(tmp_path / folder / NAME)
