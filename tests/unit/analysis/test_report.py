@@ -139,7 +139,7 @@ def test_an_empty_run_and_several_runs_have_a_page_and_a_bad_name_has_none(
     client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert call(monkeypatch, "empty") == 0
-    assert "empty has no metrics" in capsys.readouterr().out
+    assert "empty has no step: it ended before" in capsys.readouterr().out
     assert call(monkeypatch, "exact", "empty", "--html", tmp_path / "page.html") == 0
     made = (tmp_path / "page.html").read_text()
     assert "Which is better?" in made
