@@ -22,17 +22,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session", autouse=True)
 def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Compose experiments and make MLflow's stores in a fraction of the time, where tests have imported either."""
+    """Compose experiments and make MLflow's stores in a fraction of the time, where tests have imported either.
+
+    The workers of a run share what is made.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
     with pytest.MonkeyPatch.context() as patch:
         if "guidelines_core.config.compose" in sys.modules:
             from tests.support.composing import compose_fast
 
-            compose_fast(patch)
+            compose_fast(patch, shared)
         if "mlflow" in sys.modules:
             from mlflow.store.db import utils
 
             from tests.support.stores import CopiedTables
 
-            file = tmp_path_factory.getbasetemp() / "tables.db"
-            patch.setattr(utils, "_initialize_tables", CopiedTables(utils._initialize_tables, file))
+            made = CopiedTables(utils._initialize_tables, shared / "tables.db")
+            patch.setattr(utils, "_initialize_tables", made)
         yield

@@ -1,15 +1,16 @@
 """Hydra's compose, a few times faster: the tests compose a few experiments with some hundred sets of overrides.
 
 What takes long is to read and merge some thirty files and to parse references. The files are read by libyaml and merged
-once a process for each experiment and layout; the values that are overridden are set on a copy, as Hydra does it, by
-Hydra's own function. A reference is parsed once.
+once for each experiment and layout, for all processes that share a folder; the values that are overridden are set on a
+copy, as Hydra does it, by Hydra's own function. A reference is parsed once.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, grammar_parser
 
 from guidelines_core.config import compose as composition
+from guidelines_core.digests import text_sha256
 
 PARSERS = (omegaconf.base, omegaconf._utils)
 """OmegaConf's modules that parse references, by a function that they import."""
 
 
-def compose_fast(patch: pytest.MonkeyPatch) -> None:
-    """Have the project compose by `fast_compose` until `patch` is undone."""
+def compose_fast(patch: pytest.MonkeyPatch, shared: Path) -> None:
+    """Have the project compose by `fast_compose`, with the folder `shared`, until `patch` is undone."""
     parse = lru_cache(maxsize=None)(grammar_parser.parse)
     for module in PARSERS:
         patch.setattr(module, "parse", parse)
     patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
-    patch.setattr(composition, "hydra_compose", fast_compose)
+    patch.setattr(composition, "hydra_compose", partial(fast_compose, shared))
 
 
 def compose_as_hydra_does(patch: pytest.MonkeyPatch) -> None:
@@ -45,12 +47,12 @@ def compose_as_hydra_does(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(composition, "hydra_compose", hydra_compose)
 
 
-def fast_compose(name: str, overrides: Sequence[str] = (), **more: Any) -> DictConfig:
+def fast_compose(shared: Path, name: str, overrides: Sequence[str] = (), **more: Any) -> DictConfig:
     """Return what `hydra.compose` does."""
     parsed = OverridesParser.create().parse_overrides(overrides)
     values = [override for override in parsed if not more and _is_value(override)]
     others = tuple(override.input_line for override in parsed if override not in values)
-    config: DictConfig = pickle.loads(_composed(_files(), name, others, **more))
+    config: DictConfig = pickle.loads(_composed(shared, _files(), name, others, **more))
     ConfigLoaderImpl._apply_overrides_to_config(values, config)
     return config
 
@@ -63,9 +65,14 @@ def _is_value(override: Override) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _composed(files: object, name: str, overrides: tuple[str, ...], **more: Any) -> bytes:
+def _composed(shared: Path, files: object, name: str, overrides: tuple[str, ...], **more: Any) -> bytes:
     """Return a composed configuration, pickled, from which OmegaConf makes a copy sooner than from itself."""
-    return pickle.dumps(hydra_compose(name, overrides=list(overrides), **more))
+    file = shared / f"{text_sha256(repr((files, name, overrides, more)))}.pickle"
+    if not file.exists():
+        making = file.with_suffix(f".{os.getpid()}")
+        making.write_bytes(pickle.dumps(hydra_compose(name, overrides=list(overrides), **more)))
+        making.replace(file)
+    return file.read_bytes()
 
 
 def _folder() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ class CopiedTables:
 
 def _copy(database: sqlite3.Connection, file: Path) -> None:
     """Write a copy of the database to `file`, in one piece."""
-    making = file.with_suffix(".making")
+    making = file.with_suffix(f".{os.getpid()}")
     with sqlite3.connect(making) as copy:
         database.backup(copy)
     copy.close()
