@@ -88,12 +88,22 @@ def cpu(cores: int) -> Gpu:
 
 
 def find_shape(model: str) -> Shape | None:
-    """Return the shape of a model from its folder, the hub's local cache or `known/models.yaml`; None if in none."""
+    """Return the shape of a model from its folder, the hub's local cache or `known/models.yaml`.
+
+    None if it is in none, or its `config.json` is broken or of another kind of model.
+    """
     file = config_file(model)
     if file is None:
         known = _known("models.yaml").get(model)
         return Shape(**known) if known else None
-    read = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        return _shape(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _shape(read: dict[str, Any]) -> Shape:
+    """Return the shape that a `config.json` describes."""
     return Shape(
         hidden=read["hidden_size"],
         layers=read["num_hidden_layers"],

@@ -12,9 +12,9 @@ from guidelines_core.data.manifest import MANIFEST, Manifest, verify
 from guidelines_core.data.rows import kind_of
 from guidelines_core.paths import ROOT, anchored
 from guidelines_core.preflight.findings import Finding, error, warning
+from guidelines_core.preflight.model_files import model_fault
 from guidelines_core.preflight.rows import row_findings
 
-WEIGHTS = ("*.safetensors", "*.bin")
 BUILT = ("SmolLM2-135M-Instruct", "tiny-random")
 """The models that `models.bundled.ensure_model` builds on first use."""
 
@@ -36,14 +36,8 @@ def file_findings(config: DictConfig) -> Iterator[Finding]:
 
 def _model_findings(key: str, model: str) -> Iterator[Finding]:
     folder = Path(model)
-    if not folder.is_absolute() or folder.name in BUILT:
-        return
-    if not (folder / "config.json").is_file():
-        yield error(
-            key, model, "this folder holds no config.json", f"name a model's folder, a hub id or models/{BUILT[0]}"
-        )
-    elif not any(any(folder.glob(pattern)) for pattern in WEIGHTS):
-        yield error(key, model, f"this folder holds no weights ({' or '.join(WEIGHTS)})", "copy all files of the model")
+    if folder.is_absolute() and folder.name not in BUILT and (fault := model_fault(folder)):
+        yield error(key, model, *fault)
 
 
 def _data_findings(config: DictConfig) -> Iterator[Finding]:

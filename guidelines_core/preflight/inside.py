@@ -29,6 +29,7 @@ from guidelines_core.hardware.shapes import config_file
 from guidelines_core.paths import MLFLOW_DATABASE, anchored
 from guidelines_core.preflight.files import model_keys
 from guidelines_core.preflight.findings import Finding, error
+from guidelines_core.preflight.model_files import model_fault
 from guidelines_core.prompts import planner_messages, solver_messages
 from guidelines_core.runs.stores import masked
 from guidelines_core.solver.offer import Wanted, faults
@@ -156,8 +157,11 @@ def store_findings(uri: str, experiment: str, *, dry_run: bool) -> Iterator[Find
 
 def _hub_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield a finding for every model or data set that is neither local nor available from the hub."""
-    wanted = [(key, model, "model") for key, model in model_keys(config).items() if config_file(model) is None]
-    wanted = [entry for entry in wanted if not entry[1].startswith("/")]
+    wanted = [
+        (key, model, "model")
+        for key, model in model_keys(config).items()
+        if not model.startswith("/") and ((file := config_file(model)) is None or model_fault(file.parent))
+    ]
     source = config.guidelines.data.source
     prepared = (Path(config.data.train_files).parent / "manifest.json").exists()
     if "/" in source and not anchored(source).exists() and not prepared:
@@ -174,7 +178,7 @@ def _hub_findings(config: DictConfig) -> Iterator[Finding]:
             HfApi().repo_info(name.partition(":")[0], repo_type=kind, timeout=5)
         except Exception as failure:  # the hub's client raises what its network stack raises
             reason = str(failure).splitlines()[0][:200]
-            yield error(key, name, f"it is not on this machine, and the hub does not provide it: {reason}",
+            yield error(key, name, f"it is not whole on this machine, and the hub does not provide it: {reason}",
                         f"check the name, or fetch it where there is a network: {fetching(config, name, kind)}; or "
                         "name a local folder or file")  # fmt: skip
 
