@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.layout import solver_urls
 from guidelines_core.grading.verdicts import GRADERS
+from guidelines_core.paths import CONF
 from guidelines_core.prompts import STYLES
 from guidelines_core.reward.leak import POLICIES as LEAK_POLICIES
 from guidelines_core.solver.servers import url_fault
@@ -89,6 +92,7 @@ def _environment(config: DictConfig) -> Iterator[str]:
 
 def _alarms(config: DictConfig) -> Iterator[str]:
     alarms = config.guidelines.alarms
+    yield from _limits(alarms.limits)
     known = [name for name, limit in alarms.limits.items() if limit is not None]
     for name in alarms.stop_on:
         if name not in known:
@@ -98,6 +102,29 @@ def _alarms(config: DictConfig) -> Iterator[str]:
             "guidelines.alarms.webhook_env: expected the name of an environment variable, such as ALARMS_URL, and not "
             "the address itself: a configuration is recorded, and the address must not be"
         )
+
+
+FEWEST_STEPS = {"reward_falling": 2, "reward_flat": 3}
+"""The fewest steps that a rule's statistic needs, where that is more than one."""
+
+
+def _limits(limits: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for every limit of an alarm that its rule could not compute with after a step."""
+    usual = yaml.safe_load((CONF / "alarms" / "limits.yaml").read_text(encoding="utf-8"))
+    for name, own in limits.items():
+        key = f"guidelines.alarms.limits.{name}"
+        if name not in usual:
+            yield f"{key}: there is no such alarm; expected one of {', '.join(usual)}"
+        elif own is not None:
+            for limit in usual[name]:
+                value = own.get(limit)
+                least = {"steps": FEWEST_STEPS.get(name, 1), "after": 1}.get(limit)
+                number = isinstance(value, (int, float)) and not isinstance(value, bool)
+                if not number or (least is not None and value < least):
+                    yield (
+                        f"{key}.{limit}={'null' if value is None else value}: expected a number"
+                        f"{'' if least is None else f' of {least} or more'}; {key}=null turns the alarm off"
+                    )
 
 
 def _checkpoints(config: DictConfig) -> Iterator[str]:

@@ -9,7 +9,9 @@ from omegaconf import DictConfig
 
 from guidelines_core.config.layout import solver_elsewhere
 from guidelines_core.data.manifest import MANIFEST, Manifest, verify
-from guidelines_core.data.rows import kind_of
+from guidelines_core.data.problems import DatasetError
+from guidelines_core.data.rows import is_local, kind_of
+from guidelines_core.data.sources import rows_of
 from guidelines_core.paths import ROOT, anchored
 from guidelines_core.preflight.findings import Finding, error, warning
 from guidelines_core.preflight.model_files import model_fault
@@ -50,9 +52,26 @@ def _data_findings(config: DictConfig) -> Iterator[Finding]:
             yield error("guidelines.data.exclude", file, "no such file", f"relative paths start at {ROOT}")
     train = Path(config.data.train_files)
     if not (train.parent / MANIFEST).is_file():
+        yield from _source_findings(config)
         return
     broken = verify(train.parent)
     if broken:
         yield warning("data.train_files", train, "; ".join(broken), "it is prepared again when the run starts")
         return
     yield from row_findings(config, Manifest.load(train.parent))
+
+
+def _source_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding if the first rows of a file or folder of problems cannot be read."""
+    key, source = "guidelines.data.source", str(anchored(config.guidelines.data.source))
+    if not is_local(source):
+        return
+    columns = {ours: theirs for ours, theirs in config.guidelines.data.columns.items() if theirs is not None}
+    try:
+        first = next(rows_of(source, 1, 0, columns), None)
+    except DatasetError as failure:
+        reason, _, remedy = str(failure).rpartition(": ")
+        yield error(key, config.guidelines.data.source, reason, remedy)
+        return
+    if first is None:
+        yield error(key, config.guidelines.data.source, "it has no row", "name a file with problems")

@@ -4,6 +4,8 @@ import shlex
 import shutil
 from pathlib import Path
 
+from typing import Any
+
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,7 +15,7 @@ from omegaconf.errors import ReadonlyConfigError
 from guidelines_core.config import compose as composition
 from guidelines_core.config.compose import ConfigError, changed, compose, experiments, search_path
 from guidelines_core.paths import CONF, ROOT
-from guidelines_core.runs.alarms import RULES
+from guidelines_core.runs.alarms import RULES, alarms_of
 from guidelines_core.runs.provenance import parameters
 from tests.support.composing import compose_as_hydra_does
 
@@ -288,6 +290,29 @@ def test_every_rule_of_the_alarms_has_its_limits() -> None:
     assert set(compose("quickstart").guidelines.alarms.limits) == set(RULES)
     with pytest.raises(ConfigError, match="stop_on=leak: expected names of alarms"):
         compose("quickstart", ["guidelines.alarms.limits.leak=null", "guidelines.alarms.stop_on=[leak]"])
+
+
+def test_limits_that_an_alarm_cannot_compute_with_are_refused() -> None:
+    limits = "guidelines.alarms.limits"
+    wrong = {
+        f"{limits}.leak.above=null": f"{limits}.leak.above=null: expected a number; {limits}.leak=null turns",
+        f"{limits}.reward_flat.steps=2": f"{limits}.reward_flat.steps=2: expected a number of 3 or more",
+        f"{limits}.reward_falling.steps=1": f"{limits}.reward_falling.steps=1: expected a number of 2 or more",
+        f"{limits}.kl_spike.after=0": f"{limits}.kl_spike.after=0: expected a number of 1 or more",
+        f"~{limits}.disk.below": f"{limits}.disk.below=null: expected a number",
+        f"+{limits}.leek.above=0.1": f"{limits}.leek: there is no such alarm; expected one of nan, ",
+    }
+    with pytest.raises(ConfigError) as caught:
+        compose("quickstart", list(wrong), environ={})
+    said = str(caught.value).splitlines()
+    assert len(said) == len(wrong)
+    for begin in wrong.values():
+        assert [line for line in said if line.startswith(begin)], begin
+    steps = [{"training/global_step": float(step), "reward/mean": 0.1 * step} for step in range(9)]
+    for name, least in {"reward_flat": 3, "reward_falling": 2}.items():
+        given = [f"{limits}.{name}.steps={least}", f"{limits}.leak=null"]
+        own: Any = OmegaConf.to_container(compose("quickstart", given, environ={}).guidelines.alarms.limits)
+        assert isinstance(alarms_of(steps, own), list)
 
 
 @pytest.mark.parametrize(

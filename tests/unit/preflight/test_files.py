@@ -1,4 +1,4 @@
-"""A model's folder that a download or a copy left incomplete is refused by what it lacks."""
+"""A model's folder or a file of problems that cannot be used is refused by what it lacks."""
 
 from __future__ import annotations
 
@@ -92,3 +92,29 @@ def test_a_model_that_is_half_in_the_hubs_cache_is_to_be_fetched(folder: Path, m
     found = {finding.key: finding.reason for finding in _hub_findings(config)}
     assert found.keys() == {"actor_rollout_ref.model.path", "guidelines.solver.model"}
     assert "it is not whole on this machine" in found["guidelines.solver.model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("columns.csv", "q,a\nWhat is 1 + 1?,2\n", "has the columns q, a and no problem or question"),
+        ("empty.jsonl", "", "it has no row"),
+        ("broken.json", '[{"problem": "1 + 1"', "begins like a JSON array but is not one"),
+        ("none.parquet", "PAR", "cannot be read as parquet"),
+    ],
+)
+def test_problems_that_cannot_be_read_are_refused_before_they_are_prepared(
+    name: str, content: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    config = compose("tiny", [f"guidelines.data.source={tmp_path / name}"], environ={})
+    (finding,) = [finding for finding in file_findings(config) if finding.severity == "error"]
+    assert finding.key == "guidelines.data.source"
+    assert reason in finding.reason
+    assert finding.remedy
+
+
+def test_a_named_column_is_read(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("q,answer\nWhat is 1 + 1?,2\n")
+    own = [f"guidelines.data.source={tmp_path / 'own.csv'}", "guidelines.data.columns.problem=q"]
+    assert list(file_findings(compose("tiny", own, environ={}))) == []
