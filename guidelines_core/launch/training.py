@@ -278,6 +278,10 @@ SYMPTOMS = re.compile(r"EngineDead|EngineGenerate|RayTask|RayActor|ActorDied|Act
 """Matches exceptions that report the failure of another process without its cause."""
 
 
+NO_FAILURE = re.compile(r"(\([^)]*\) *)*([\d:,. -]+- )?\[?(DEBUG|INFO|WARNING)\b")
+"""Matches lines that a logger wrote below the level ERROR: an exception that they name was handled."""
+
+
 def last_line(log: Path) -> str:
     """Return the last nonempty line of a log, at most 300 characters; `nothing` if there is none."""
     lines = (ACTOR.sub("", line).strip() for line in reversed(log.read_text(errors="replace").splitlines()))
@@ -292,6 +296,7 @@ def failure_line(log: Path) -> str:
     """
     lines = [ACTOR.sub("", line).strip() for line in log.read_text(errors="replace").splitlines()]
     ours = [line for line in lines if re.match(r"guidelines_core(\.\w+)+: ", line)]
-    named = [line for line in lines if "Error" in line.split(":")[0].split(" ")[-1] or "Error:" in line]
+    raised = [line for line in lines if not NO_FAILURE.match(line)]
+    named = [line for line in raised if "Error" in line.split(":")[0].split(" ")[-1] or "Error:" in line]
     causes = [line for line in named if not SYMPTOMS.search(line.split(": ")[0])]
     return (ours or causes or named or lines or ["the log is empty"])[-1][:800]

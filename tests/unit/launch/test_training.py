@@ -40,6 +40,24 @@ def test_the_cause_is_named_and_not_that_another_process_failed_of_it(tmp_path: 
     assert failure_line(log) == dead
 
 
+@pytest.mark.parametrize(
+    "handled",
+    [
+        "[WARNING] container_standards - function_loader.py:71: Failed to load: HandlerFileNotFoundError: File",
+        "\x1b[36m(vLLMHttpServer pid=7)\x1b[0m WARNING 11-30 16:28:05 [utils.py:2] retried after ValueError: no",
+        "(EngineCore pid=5) INFO 11-30 16:28:05 [core.py:1] KeyError: 'x' is no problem",
+        "2026-11-30 16:28:10,761 - WARNING - cache.py:6 - OSError: not there",
+    ],
+)
+def test_an_exception_that_was_handled_is_not_named(tmp_path: Path, handled: str) -> None:
+    log = tmp_path / "log"
+    died = "ray.exceptions.NodeDiedError: the raylet died"
+    log.write_text(f"{died}\n{handled}\n")
+    assert failure_line(log) == died
+    log.write_text("(EngineCore pid=5) ERROR 11-30 16:28:05 [core.py:1] RuntimeError: too late\n")
+    assert failure_line(log).endswith("RuntimeError: too late")
+
+
 def test_a_disk_is_full_when_a_checkpoint_has_no_room_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_full(tmp_path)
     monkeypatch.setattr(trainer, "FULL_BYTES", shutil.disk_usage(tmp_path).total + 1)
