@@ -141,9 +141,14 @@ def _measured(config: DictConfig, step: Step, slow: Slowest | None, beside: Mapp
         freq = config.trainer[name]
         if freq > 0 and beside.get(key):
             what = "validation" if key == "testing" else "writing checkpoints"
-            lost = "half of the validations" if key == "testing" else "half of the checkpoints to go back to"
+            # The last step has both in any case.
+            now, then = (math.ceil(config.trainer.total_training_steps / each) for each in (freq, 2 * freq))
+            lost = f"{now - then} of {now} " + ("validations" if key == "testing" else "checkpoints to go back to")
             yield Idea(
-                {f"trainer.{name}": 2 * freq}, f"{what} takes {beside[key]:.1f} s a step", lost, saves=beside[key] / 2
+                {f"trainer.{name}": 2 * freq},
+                f"{what} takes {beside[key]:.1f} s a step",
+                lost,
+                saves=beside[key] * (1 - then / now),
             )
 
 

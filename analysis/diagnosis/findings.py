@@ -35,6 +35,7 @@ from guidelines_core.config.compose import ConfigError, compose
 from guidelines_core.hardware.gpus import ASSUMED
 from guidelines_core.hardware.shapes import Gpu, cpu, gpus
 from guidelines_core.hardware.timing import MEASURED, Lengths, padded_sequences, shapes_of, step_seconds
+from guidelines_core.runs.cost import HOURS
 from guidelines_core.runs.lookup import RunError, open_store
 from guidelines_core.runs.phases import AFTER_STEP, seconds_metric
 
@@ -135,8 +136,7 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
     empty = pd.Series(dtype=float)
     beside = {name: float(history.get(seconds_metric(name), empty).sum()) for name in AFTER_STEP}
     whole |= {what: beside[name] for name, what in AFTER_STEP.items()}
-    if run.entity.info.end_time:
-        seconds = (run.entity.info.end_time - run.entity.info.start_time) / 1000
+    if (seconds := _held(run)) is not None:
         whole["start and the rest"] = max(0.0, seconds - sum(whole.values()))
     return _diagnosis(
         run.name,
@@ -150,6 +150,17 @@ def of_run(text: str, gpu_name: str | None = None) -> Diagnosis:
         beside={name: total / len(steps) for name, total in beside.items()},
         notes=notes,
     )
+
+
+def _held(run: runs.Run) -> float | None:
+    """Return the seconds of all of a run's attempts; None if they are not known.
+
+    The time between two attempts does not count, so a run's own hours come before MLflow's begin and end.
+    """
+    if HOURS in run.final:
+        return 3600 * run.final[HOURS]
+    info = run.entity.info
+    return (info.end_time - info.start_time) / 1000 if info.end_time else None
 
 
 def of_figures(file: Path, gpu_name: str | None = None) -> Diagnosis:

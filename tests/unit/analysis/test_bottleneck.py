@@ -351,13 +351,31 @@ def test_a_recorded_run_is_read_back(store: Path) -> None:
 
 
 def test_a_model_that_is_not_known_leaves_the_rest(store: Path) -> None:
-    config = changed(elsewhere("quickstart", "cpu-train-only"), {"actor_rollout_ref.model.path": "/gone"})
+    values = {"actor_rollout_ref.model.path": "/gone", "trainer.test_freq": 1}
+    config = changed(elsewhere("quickstart", "cpu-train-only"), values)
     recorded(store, {1: timed(60.0), 2: timed(10.0)}, config, "FINISHED")
     found = of_run("tried")
     assert found.floor == {}
     assert any("actor_rollout_ref.model.path=/gone" in note for note in found.notes)
     assert any("The solver runs elsewhere" in note and "Step 2 waited 2.0 s for it" in note for note in found.notes)
-    assert [change.overrides for change in found.changes] == [("trainer.test_freq=10",)]
+    (change,) = found.changes
+    # Of five steps, each with a validation, the second, the fourth and the last keep theirs.
+    assert (change.overrides, change.caveat) == (("trainer.test_freq=2",), "2 of 5 validations")
+    assert change.saves == pytest.approx(2.0 * 2 / 5)
+
+
+def test_the_only_validation_is_not_to_be_left_out(store: Path) -> None:
+    recorded(store, {1: timed(60.0), 2: timed(10.0)}, compose("quickstart", environ={}), "FINISHED")
+    assert "test_freq" not in str(of_run("tried").changes)
+
+
+def test_the_time_between_two_attempts_is_not_the_runs(store: Path) -> None:
+    steps = {step: {**timed(10.0), "cost/hours": step * 0.01} for step in (1, 2)}
+    run_id = recorded(store, steps, compose("quickstart", environ={}), "FINISHED")
+    client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+    client.set_terminated(run_id, "FINISHED", end_time=client.get_run(run_id).info.start_time + 10 * 3_600_000)
+    # 72 s without the steps and their validations.
+    assert of_run("tried").whole["start and the rest"] == pytest.approx(72.0 - 20.0 - 4.0)
 
 
 @pytest.mark.parametrize(
