@@ -29,7 +29,13 @@ SIZES = (
     "actor_rollout_ref.rollout.max_num_seqs",
     "actor_rollout_ref.rollout.max_num_batched_tokens",
     "actor_rollout_ref.rollout.agent.num_workers",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size",
+    "actor_rollout_ref.rollout.data_parallel_size",
+    "actor_rollout_ref.rollout.pipeline_model_parallel_size",
     "reward.num_workers",
+    "reward.reward_model.rollout.tensor_model_parallel_size",
+    "reward.reward_model.rollout.data_parallel_size",
+    "reward.reward_model.rollout.pipeline_model_parallel_size",
     "reward.reward_model.rollout.max_num_seqs",
     "reward.reward_model.rollout.max_num_batched_tokens",
     "trainer.total_training_steps",
@@ -39,6 +45,14 @@ SIZES = (
     "trainer.v1.separate_async.parameter_sync_step",
 )
 """verl's keys whose value is at least 1."""
+
+COUNTS = (
+    "actor_rollout_ref.rollout.n_gpus_per_node",
+    "actor_rollout_ref.rollout.nnodes",
+    "reward.reward_model.n_gpus_per_node",
+    "reward.reward_model.nnodes",
+)
+"""verl's keys whose value is at least 0."""
 
 
 def verl_folder() -> Path:
@@ -98,6 +112,10 @@ def small_sizes(config: DictConfig) -> Iterator[str]:
         value = OmegaConf.select(config, key)
         if not isinstance(value, int) or value < 1:
             yield f"{key}={'null' if value is None else value}: expected 1 or more; give a whole number"
+    for key in COUNTS:
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, int) or value < 0:
+            yield f"{key}={'null' if value is None else value}: expected 0 or more; give a whole number"
     rank, key = config.actor_rollout_ref.model.lora_rank, "actor_rollout_ref.model.lora_rank"
     if rank < 0:
         yield f"{key}={rank}: expected a rank such as 32, or 0, which trains all weights"

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from guidelines_core.config.compose import ConfigError, compose, finished, unresolved
-from guidelines_core.config.verl_values import SIZES, defaults
+from guidelines_core.config.verl_values import COUNTS, SIZES, defaults
 from guidelines_core.hardware.estimate import forecast
 from guidelines_core.hardware.kv_cache import with_cache_sizes
 from guidelines_core.hardware.shapes import gpus
@@ -19,6 +19,12 @@ from guidelines_core.preflight import config_findings, layout_table
 FAST = "numinamath30k-3b-300steps-mathverify-fast"
 LR, RANK = "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.model.lora_rank"
 BILLION = 1_000_000_000
+
+
+def test_every_count_below_zero_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(FAST, [f"{key}=-1" for key in COUNTS], environ={})
+    assert str(caught.value).splitlines() == [f"{key}=-1: expected 0 or more; give a whole number" for key in COUNTS]
 
 
 @pytest.mark.parametrize("value", ["0", "-1"])
