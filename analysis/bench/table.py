@@ -33,7 +33,13 @@ def main() -> int:
     """Print the table of the file that the command line names, and its note."""
     parser = argparse.ArgumentParser(description="Print a benchmark's table.")
     parser.add_argument("file", type=Path, help="a JSON of analysis/results/")
-    result = json.loads(parser.parse_args().file.read_text())
+    file = parser.parse_args().file
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"{file}: it cannot be read ({error}); expected a JSON of analysis/results/")
+    if not isinstance(result, dict) or not result.keys() & {"arms", "server_start_s"}:
+        parser.error(f"{file}: it has no arms; expected what analysis/benchmark.py or analysis.bench.update wrote")
     console = plain_console(width=None if sys.stdout.isatty() else 160)
     console.print(table(result))
     if "note" in result:

@@ -173,7 +173,8 @@ def generation(
 ) -> tuple[float, float]:
     """Return the seconds for `sequences` guidelines, and those for `samples` solutions to each, 0 if made elsewhere."""
     rollout, solving = config.actor_rollout_ref.rollout, config.reward.reward_model.rollout
-    wrote = _decode(planner, gpu, efficiency, sequences, 1, layout.rollout_engines(config), rollout,
+    # Without a GPU there is no engine, which preflight refuses.
+    wrote = _decode(planner, gpu, efficiency, sequences, 1, max(1, layout.rollout_engines(config)), rollout,
                     rollout.max_num_seqs, lengths.prompt, lengths.guideline,
                     lengths.longest_guideline)  # fmt: skip
     if solver is None:

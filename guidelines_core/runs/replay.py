@@ -23,9 +23,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Bring what a run kept while MLflow was away into MLflow.")
     parser.add_argument("directory", type=Path, help="the run's checkpoint directory")
     directory = parser.parse_args().directory.resolve()
+    if not directory.is_dir():
+        print(f"{directory}: there is no such directory; expected a run's, as run.py prints it", file=sys.stderr)
+        return 2
     try:
         run = owned(directory)
-    except (ClaimError, FileNotFoundError) as error:
+    except ClaimError as error:
         print(error, file=sys.stderr)
         return 2
     recorder = Recorder(run)

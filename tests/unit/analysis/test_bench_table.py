@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,3 +69,16 @@ def test_the_command_prints_what_the_result_says_of_itself(
     assert bench_table.main() == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert " ".join(result("update-h200.json")["note"].split()) in printed
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "cannot be read"), ("{", "cannot be read"), ("[]", "no arms")])
+def test_a_file_that_is_no_benchmark_is_refused(
+    content: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    monkeypatch.setattr(sys, "argv", ["table", str(tmp_path / "a.json")])
+    with pytest.raises(SystemExit) as ended:
+        bench_table.main()
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

@@ -116,5 +116,14 @@ def test_a_dry_run_of_an_odd_value_ends_with_findings(name: str, key: str, value
     assert all(str(finding) for finding in config_findings(config))
 
 
+def test_a_rollout_without_gpus_is_refused_and_estimated_all_the_same() -> None:
+    config = unresolved(FAST, ["layout=split-1p1-shared"], environ={}).copy()
+    OmegaConf.update(config, "actor_rollout_ref.rollout.nnodes", 0)
+    gpu = gpus()["H100"]
+    config = with_cache_sizes(finished(config), lambda: gpu)
+    assert forecast(config, gpu)
+    assert "actor_rollout_ref.rollout.nnodes" in [finding.key for finding in config_findings(config)]
+
+
 def test_verl_still_ships_its_defaults_in_one_file() -> None:
     assert OmegaConf.select(OmegaConf.create(defaults()), "data.train_batch_size") == 1024
