@@ -42,6 +42,11 @@ def _model_findings(key: str, model: str) -> Iterator[Finding]:
         yield error(key, model, *fault)
 
 
+def on_this_machine(source: str) -> bool:
+    """Return whether a source of problems is a path, there or not, and so nothing of the hub's."""
+    return Path(source).is_absolute() or bool(kind_of(Path(source)))
+
+
 def _data_findings(config: DictConfig) -> Iterator[Finding]:
     key, source = "guidelines.data.source", config.guidelines.data.source
     if kind_of(Path(source)) and not anchored(source).is_file():

@@ -27,7 +27,7 @@ from sqlalchemy.engine import make_url
 from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import config_file
 from guidelines_core.paths import MLFLOW_DATABASE, anchored
-from guidelines_core.preflight.files import model_keys
+from guidelines_core.preflight.files import model_keys, on_this_machine
 from guidelines_core.preflight.findings import Finding, error
 from guidelines_core.preflight.model_files import model_fault
 from guidelines_core.prompts import planner_messages, solver_messages
@@ -164,7 +164,7 @@ def _hub_findings(config: DictConfig) -> Iterator[Finding]:
     ]
     source = config.guidelines.data.source
     prepared = (Path(config.data.train_files).parent / "manifest.json").exists()
-    if "/" in source and not anchored(source).exists() and not prepared:
+    if "/" in source and not on_this_machine(source) and not anchored(source).exists() and not prepared:
         wanted.append(("guidelines.data.source", source, "dataset"))
     if not wanted:
         return

@@ -395,6 +395,13 @@ def test_model_and_data_that_are_not_there_are_found(tmp_path: Path) -> None:
     assert "no such file" in found["guidelines.data.source"]
 
 
+@pytest.mark.parametrize("source", ["gone.jsonl", "sub/gone.csv", "/gone/problems.jsonl", "/gone/folder"])
+def test_a_path_that_is_not_there_is_one_finding_and_not_looked_for_on_the_hub(source: str) -> None:
+    config = changed(REFERENCE, f"guidelines.data.source={source}")
+    (found,) = (f for f in [*file_findings(config), *_hub_findings(config)] if f.key == "guidelines.data.source")
+    assert found.reason in ("no such file", "no such folder")
+
+
 def test_a_reward_manager_that_cannot_be_imported_is_found(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import no_such_package\n")
     key, function = "reward.reward_manager", "reward.custom_reward_function.path"
