@@ -70,6 +70,9 @@ def _source_findings(config: DictConfig) -> Iterator[Finding]:
     """Yield a finding if the first rows of a file or folder of problems cannot be read."""
     key, source = "guidelines.data.source", str(anchored(config.guidelines.data.source))
     if not is_local(source):
+        if Path(config.guidelines.data.source).is_absolute():
+            reason = "no folder that save_to_disk wrote" if Path(source).exists() else "no such folder"
+            yield error(key, source, reason, "name a file, a folder that save_to_disk wrote, or a hub id")
         return
     columns = {ours: theirs for ours, theirs in config.guidelines.data.columns.items() if theirs is not None}
     try:
