@@ -55,7 +55,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_that_does_not_answer_is_refused_after_one_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 0.5)
+    monkeypatch.setattr("guidelines_core.runs.stores.REACH_S", 2.0)
     with silent_server() as server:
         uri = f"http://127.0.0.1:{server.port}"
         claim = {"run_id": "1", "run_name": "run", "tracking_uri": uri, "directory": str(tmp_path)}
