@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ class SeededEngine(FSDPEngineWithLMHead):
             return super()._build_lora_module(module)
 
 
+# `__wrapped__` alone: what is said of verl's function, by `upstream.yaml`, is still found.
+@functools.wraps(fsdp_utils.backup_base_model_weights, assigned=(), updated=())
 def base_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return copies of a sharded model's weights without its adapters, by name, each on the device that it is on.
 
