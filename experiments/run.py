@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from functools import cache
 from itertools import chain
@@ -18,6 +19,10 @@ from itertools import chain
 import psutil
 from omegaconf import DictConfig, OmegaConf
 from rich.text import Text
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # The imports below take seconds; Ctrl-C meanwhile ends this process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from guidelines_core.config.compose import ConfigError, experiments
 from guidelines_core.hardware.estimate import forecast

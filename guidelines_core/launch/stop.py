@@ -9,8 +9,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def interrupt_on_signals() -> None:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, unless this process ignores them."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Make SIGINT (Ctrl-C), SIGTERM and SIGHUP raise KeyboardInterrupt, except those that this process ignores."""
+    for number in SIGNALS:
         # nohup, for example, makes a program ignore SIGHUP.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,19 @@ def test_a_run_whose_output_goes_nowhere_finishes(tmp_path: Path, output: str, c
     [run] = recorded(tmp_path)
     assert (run.info.status, run.data.tags["guidelines.end"]) == ("FINISHED", f"all {STEPS} steps done")
     assert last_checkpoint(tmp_path / "run") == STEPS
+
+
+def test_ctrl_c_during_the_imports_ends_without_a_traceback() -> None:
+    def as_in_a_shell() -> None:
+        # The tests' shell may ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    command = [sys.executable, "-X", "importtime", str(ROOT / "experiments/run.py"), "--list"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=as_in_a_shell) as process:
+        assert process.stderr is not None
+        # An import of run.py's own, long before the last.
+        next(line for line in process.stderr if line.endswith("guidelines_core.paths\n"))
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert "Traceback" not in rest
+    assert process.returncode == -signal.SIGINT
