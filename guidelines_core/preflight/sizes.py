@@ -92,12 +92,15 @@ def _batch_findings(config: DictConfig) -> Iterator[Finding]:
     if layout.separate(config):
         sync = config.trainer.v1.separate_async.parameter_sync_step
         if sync * mini != data.train_batch_size:
+            each = max(1, round(data.train_batch_size / sync))
             yield error(
                 f"{ACTOR}.ppo_mini_batch_size",
                 mini,
                 f"separate_async needs data.train_batch_size={data.train_batch_size} = {sync} (trainer.v1."
                 "separate_async.parameter_sync_step) x mini-batch",
-                f"give {data.train_batch_size // sync}, as numinamath30k-3b-300steps-mathverify-fast does",
+                f"give {data.train_batch_size // sync}"
+                if data.train_batch_size % sync == 0
+                else f"give {each}, and data.train_batch_size={each * sync}",
             )
             return
     real, padded = padded_sequences(config)

@@ -96,6 +96,8 @@ BROKEN = [
     (["trainer.resume_mode=disable"], "trainer.resume_mode", "leave it auto"),
     (["actor_rollout_ref.hybrid_engine=false"], "actor_rollout_ref.hybrid_engine", "layout=split-1p2p1"),
     (["layout=split-1p2p1"], f"{A}.ppo_mini_batch_size", "give 30"),
+    (["layout=split-1p2p1", "trainer.v1.separate_async.parameter_sync_step=4"], f"{A}.ppo_mini_batch_size",
+     "give 8, and data.train_batch_size=32"),
     (["layout=split-1p2p1", f"{A}.ppo_mini_batch_size=30"], f"{A}.ppo_micro_batch_size_per_gpu", "give 6 or 10"),
     (["layout=split-1p2p1", f"{R}.checkpoint_engine.backend=naive"], f"{R}.checkpoint_engine.backend", "give nccl"),
     (["layout=split-1p2p1", f"{R}.nnodes=0"], f"{R}.nnodes", "give 1"),
