@@ -44,7 +44,7 @@ from guidelines_core.launch.stop import StopRequests, interrupt_on_signals
 from guidelines_core.launch.training import PrelaunchedDriver, Training
 from guidelines_core.preflight import Finding, PreflightError, check, layout_table, prepare
 from guidelines_core.preflight.rows import unprepared
-from guidelines_core.runs.claim import claim
+from guidelines_core.runs.claim import claim, existing
 from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.mlflow_sync import Recorder
 from guidelines_core.runs.tracking import Run
@@ -82,6 +82,9 @@ def start(arguments: argparse.Namespace) -> int:
     config = with_cache_sizes(composed, gpu)
     if arguments.dry_run:
         return dry_run(config, arguments, machine, gpu())
+    # Before preflight, to which a run that is active is a full GPU.
+    if (there := existing(config, resume=arguments.resume, new=arguments.new)) is not None:
+        there.release()
     with PrelaunchedDriver(config, launched_at=psutil.Process().create_time()) as driver:
         findings = check(config, dry_run=False, resume=arguments.resume, new=arguments.new)
         show(findings)

@@ -79,7 +79,9 @@ def existing(config: DictConfig, *, resume: bool, new: bool) -> Run | None:
         ClaimError: `claim` would refuse.
     """
     directory = Path(config.trainer.default_local_dir)
-    if not directory.is_dir() or (new and not resume):
+    # What else may be wrong with the directory, preflight names.
+    writable = os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
+    if not writable or not (directory / CLAIM).is_file() or (new and not resume):
         return None
     if resume and new:
         if record_fault(claimed := read_claim(directory)) is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.run import parse_arguments, start
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.launch.attempt import Launch, attempt_config
 from guidelines_core.launch.resume import RENAMED, ResumeError, changes, finished, preview, requested_changes, resume
@@ -12,6 +13,7 @@ from guidelines_core.paths import ROOT
 from guidelines_core.runs import inputs
 from guidelines_core.runs.checkpoints import seal
 from guidelines_core.runs.claim import claim
+from guidelines_core.runs.claim_file import ClaimError
 from guidelines_core.runs.provenance import parameters
 from guidelines_core.runs.tracking import Run
 from tests.support.problems import write_problems
@@ -259,3 +261,19 @@ def test_problems_that_are_not_prepared_yet_are_no_change_in_a_preview(config: D
     refused, notes = preview(moved, resume=True, new=False)
     assert refused == []
     assert notes == ["data.train_files: prepared when the run starts, and compared with the run's then"]
+
+
+def test_a_start_beside_an_active_run_is_refused_before_preflight(
+    config: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = attempted(config)
+    monkeypatch.setattr("experiments.run.PrelaunchedDriver", lambda *_, **__: pytest.fail("it was started"))
+    for words in ([], ["--resume"]):
+        place = f"trainer.default_local_dir={run.directory}"
+        monkeypatch.setattr("sys.argv", ["run.py", "--name", NAME, *words, place])
+        with pytest.raises(ClaimError, match=r"is in use by an active run"):
+            start(parse_arguments())
+    run.release()
+    monkeypatch.setattr("sys.argv", ["run.py", "--name", NAME, place])
+    with pytest.raises(ClaimError, match=r"quickstart exists already"):
+        start(parse_arguments())
