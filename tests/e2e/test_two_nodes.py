@@ -1,9 +1,10 @@
-"""Two Ray nodes, started before the run as on two machines: trained, a node killed, resumed."""
+"""Two Ray nodes, started before the run as on two machines: trained; if slow, a node killed and the run resumed."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,9 +19,10 @@ import pytest
 from tests.e2e.conftest import Started
 from tests.support.tiny_run import STEPS, Attempt, Run, done, start, store
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 SLOTS = 3
+LAYOUT = ("layout=cpu-2p1-x2",)
 AUTHENTICATED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 """What Ray's nodes and the run prove by that they belong together."""
 
@@ -76,7 +78,15 @@ class Nodes:
 
 
 @dataclass(frozen=True)
-class OnTwoNodes(Run):
+class Trained(Run):
+    """A run of two steps with one training process on each node."""
+
+    attempt: Attempt
+    training_processes: int
+
+
+@dataclass(frozen=True)
+class Broken(Run):
     """A run whose second node is killed after its first checkpoint, and that is resumed with another node."""
 
     broken: Attempt
@@ -86,33 +96,59 @@ class OnTwoNodes(Run):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnTwoNodes]:
+def nodes() -> Iterator[Nodes]:
     # Ray's sockets need a short path.
-    folder, nodes_folder = tmp_path_factory.mktemp("two"), Path(f"/tmp/two-nodes-{os.getpid()}")
-    nodes_folder.mkdir()
-    nodes = Nodes(nodes_folder)
+    folder = Path(f"/tmp/two-nodes-{os.getpid()}")
+    folder.mkdir()
+    found = Nodes(folder)
     os.environ |= AUTHENTICATED
     try:
-        words = ("layout=cpu-2p1-x2", f"ray_kwargs.ray_init.address={nodes.address}")
-        counts: list[int] = []
-
-        def broken() -> bool:
-            if done(folder / "run", 2):
-                counts.append(training(nodes.other.pid))
-                nodes.kill(nodes.other)
-                return True
-            return False
-
-        first = start(folder, *words, stop_when=broken, stop_by=signal.SIGCONT)
-        found = Run(folder / "run", store(folder))
-        status = found.stored.info.status
-        nodes.another()
-        again = start(folder, *words, "--resume")
-        yield OnTwoNodes(found.directory, found.uri, first, status, again, counts[0])
+        yield found
     finally:
         for name in AUTHENTICATED:
             del os.environ[name]
-        nodes.end()
+        found.end()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    folder = tmp_path_factory.mktemp("two")
+    counts: list[int] = []
+
+    def count_once() -> bool:
+        if not counts and done(folder / "run", 1):
+            counts.append(training(nodes.other.pid))
+        return False
+
+    words = ("trainer.n_gpus_per_node=1", "trainer.total_training_steps=2", "trainer.save_freq=-1")
+    attempt = start(folder, *LAYOUT, joined(nodes), *words, stop_when=count_once)
+    return Trained(folder / "run", store(folder), attempt, sum(counts))
+
+
+@pytest.fixture(scope="module")
+def broken(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Broken:
+    folder = tmp_path_factory.mktemp("broken")
+    counts: list[int] = []
+
+    def kill_one() -> bool:
+        if done(folder / "run", 2):
+            counts.append(training(nodes.other.pid))
+            nodes.kill(nodes.other)
+            return True
+        return False
+
+    first = start(folder, *LAYOUT, joined(nodes), stop_when=kill_one, stop_by=signal.SIGCONT)
+    found = Run(folder / "run", store(folder))
+    status = found.stored.info.status
+    nodes.another()
+    again = start(folder, *LAYOUT, joined(nodes), "--resume")
+    return Broken(found.directory, found.uri, first, status, again, sum(counts))
+
+
+def joined(nodes: Nodes) -> str:
+    """Return the override by which a run joins the cluster."""
+    return f"ray_kwargs.ray_init.address={nodes.address}"
 
 
 def training(pid: int) -> int:
@@ -120,25 +156,38 @@ def training(pid: int) -> int:
     return sum("WorkerDict" in " ".join(child.cmdline()) for child in psutil.Process(pid).children(recursive=True))
 
 
-def test_each_node_has_its_part_of_the_training_processes(run: OnTwoNodes) -> None:
-    assert run.training_processes == 2
-
-
-def test_a_node_that_is_killed_ends_the_run_as_failed(run: OnTwoNodes) -> None:
-    assert run.broken.exit_code == 1, run.broken.output
-    assert run.status_when_broken == "FAILED"
-    assert "--resume" in run.broken.output
-
-
-def test_it_is_resumed_to_its_end(run: OnTwoNodes) -> None:
-    assert run.resumed.exit_code == 0, run.resumed.output
-    assert run.stored.info.status == "FINISHED"
-    assert len(run.steps()) == STEPS
-
-
-def test_metrics_are_those_of_one_node(run: OnTwoNodes, unbroken: Started) -> None:
-    ours, theirs = run.steps()[1], unbroken.steps()[1]
+def assert_same_first_step(ours: Run, theirs: Run) -> None:
+    """Check that the first step's metrics are those of one node."""
+    mine, others = ours.steps()[1], theirs.steps()[1]
     for name in ("reward/mean", "solution/tokens", "guideline/tokens", "critic/advantages/max"):
-        assert ours[name] == theirs[name]
+        assert mine[name] == others[name]
     for name in ("actor/loss", "actor/grad_norm", "actor/kl_loss"):
-        assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-6)
+        assert mine[name] == pytest.approx(others[name], rel=1e-3, abs=1e-6)
+
+
+def test_two_nodes_train_with_the_metrics_of_one(trained: Trained, unbroken: Started) -> None:
+    assert trained.attempt.exit_code == 0, trained.attempt.output
+    assert trained.stored.info.status == "FINISHED"
+    assert trained.training_processes == 1
+    assert len(trained.steps()) == 2
+    assert_same_first_step(trained, unbroken)
+
+
+@pytest.mark.slow
+def test_each_node_has_its_part_of_the_training_processes(broken: Broken) -> None:
+    assert broken.training_processes == 2
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_ends_the_run_as_failed(broken: Broken) -> None:
+    assert broken.broken.exit_code == 1, broken.broken.output
+    assert broken.status_when_broken == "FAILED"
+    assert "--resume" in broken.broken.output
+
+
+@pytest.mark.slow
+def test_it_is_resumed_to_its_end(broken: Broken, unbroken: Started) -> None:
+    assert broken.resumed.exit_code == 0, broken.resumed.output
+    assert broken.stored.info.status == "FINISHED"
+    assert len(broken.steps()) == STEPS
+    assert_same_first_step(broken, unbroken)
