@@ -6,6 +6,7 @@ Reading goes through MLflow's client, so it works with any store that MLflow sup
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import yaml
 from mlflow import MlflowClient
 
 from guidelines_core.reward.row import COLUMNS
+from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.lookup import RunError, find_run
 from guidelines_core.runs.metric_names import recorded
 
@@ -107,7 +109,8 @@ def labels(runs: Sequence[Run]) -> list[str]:
 def history(run: Run, metrics: Collection[str] | None = None) -> pd.DataFrame:
     """Return the run's metrics over its steps: index `step`, a column for each metric, NaN where none was logged.
 
-    A step that was logged twice (a resumed run repeats what came after its checkpoint) counts as logged last.
+    A step that was logged twice (a resumed run repeats what came after its checkpoint) counts as logged last. Steps
+    beyond `last_step` are left out.
 
     Args:
         run: the run.
@@ -119,9 +122,21 @@ def history(run: Run, metrics: Collection[str] | None = None) -> pd.DataFrame:
     for name, key in wanted.items():
         values = sorted(run.client.get_metric_history(run.id, key), key=lambda metric: metric.timestamp)
         columns[name] = pd.Series({metric.step: metric.value for metric in values}, dtype=float)
-    table: pd.DataFrame = pd.DataFrame(columns, columns=list(wanted), dtype=float).sort_index()
+    table = pd.DataFrame(columns, columns=list(wanted), dtype=float).sort_index()
     table.index = pd.Index(table.index.astype(int), name="step")
-    return table
+    kept: pd.DataFrame = table.loc[: last_step(run)]
+    return kept
+
+
+def last_step(run: Run) -> float:
+    """Return the step that the run trained last, infinity if it has trained none.
+
+    A run that was resumed and then ended early had trained further steps before, from other weights; MLflow keeps them.
+    """
+    key = run.metric_keys.get(STEP)
+    if key is None:
+        return math.inf
+    return float(max(run.client.get_metric_history(run.id, key), key=lambda metric: metric.timestamp).step)
 
 
 def rows(
@@ -132,7 +147,7 @@ def rows(
 ) -> pd.DataFrame:
     """Return every graded row of the run's training or validation, steps in order; empty if it has none.
 
-    A row is a `GradedRow`, its columns are `COLUMNS`.
+    A row is a `GradedRow`, its columns are `COLUMNS`. Steps beyond `last_step` are left out.
 
     Args:
         run: the run.
@@ -147,8 +162,9 @@ def rows(
     if unknown := set(columns or ()) - set(COLUMNS):
         raise ValueError(f"columns {', '.join(sorted(unknown))}: a graded row has {', '.join(COLUMNS)}")
     files = sorted(artifact(run, "rows").glob(f"{kind}_*.parquet")) if "rows" in artifacts(run) else []
-    if steps is not None:
-        files = [file for file in files if int(file.stem.removeprefix(f"{kind}_")) in steps]
+    last = last_step(run)
+    numbers = {file: int(file.stem.removeprefix(f"{kind}_")) for file in files}
+    files = [file for file in files if numbers[file] <= last and (steps is None or numbers[file] in steps)]
     tables = [_read(file, columns) for file in files]
     table: pd.DataFrame = pd.DataFrame()
     if tables:

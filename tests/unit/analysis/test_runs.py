@@ -8,7 +8,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from analysis.store.runs import Run, config, history, labels, manifest, resolve, resolve_all, rows
+from guidelines_core.runs.journal import STEP
 from guidelines_core.runs.lookup import RunError
+from guidelines_core.runs.metric_names import shown
 
 EXPERIMENT = "query-conditioned-guidelines"
 
@@ -42,6 +44,20 @@ def test_history_has_a_column_a_metric_and_the_last_word_on_a_step(client: Mlflo
     assert table["x"].dropna().to_dict() == {1: 1.0, 2: 2.0}
     assert table["y"].isna().all()
     assert history(resolve("a", client), ["z", "never logged"]).to_dict() == {"z": {3: 5.0}}
+
+
+def test_steps_that_a_resume_went_back_behind_are_left_out(client: MlflowClient, tmp_path: Path) -> None:
+    run_id = start(client, "a")
+    trained = [(1, 10), (2, 20), (3, 30), (4, 40), (3, 50)]
+    client.log_batch(run_id, [Metric(shown(STEP), float(step), when, step) for step, when in trained])
+    client.log_batch(run_id, [Metric("x", float(when), when, step) for step, when in trained])
+    for step, _ in trained:
+        file = tmp_path / f"train_{step:06d}.parquet"
+        pd.DataFrame({"step": [step]}).to_parquet(file)
+        client.log_artifact(run_id, str(file), "rows")
+    run = resolve("a", client)
+    assert history(run, ["x"])["x"].to_dict() == {1: 10.0, 2: 20.0, 3: 50.0}
+    assert rows(run, "train")["step"].tolist() == [1, 2, 3]
 
 
 def test_rows_come_in_the_order_of_steps_with_the_columns_and_steps_that_are_wanted(
