@@ -114,7 +114,8 @@ def test_hostile_solutions_cost_a_deadline_and_harm_no_other_pair(pool: GradingP
         return both
 
     hostile_verdicts, streams = asyncio.run(grade_all())
-    assert block < 0.5, "the event loop stood still"
+    # One that waited for a hostile verdict would stand still for the deadline; a busy machine delays it, too.
+    assert block < DEADLINE, "the event loop stood still"
     assert [any(v.correct for v in verdicts.values()) for verdicts in hostile_verdicts] == [False] * len(HOSTILE)
     assert {verdicts["math_verify"].reason for verdicts in hostile_verdicts} <= {
         "timeout",
