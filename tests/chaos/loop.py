@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 from mlflow import MlflowClient
@@ -66,6 +67,27 @@ TARGETS: dict[str, Callable[[str], bool]] = {
     "raylet": lambda title: "raylet/raylet" in title,
 }
 """The processes that may be killed, by process title."""
+
+
+def servers_of(servers: Sequence[psutil.Process], reward_workers: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Return vLLM's servers, which have one name, the solver's first: the only one that the reward workers ask.
+
+    Before they do, it is a guess by the order of starts (`early_servers.py`).
+    """
+    asked = {found.raddr.port for worker in reward_workers for found in connections(worker) if found.raddr}
+    listening = {
+        server: {found.laddr.port for found in connections(server) if found.status == psutil.CONN_LISTEN}
+        for server in servers
+    }
+    return sorted(servers, key=lambda server: (not asked & listening[server], server.create_time()))
+
+
+def connections(process: psutil.Process) -> list[Any]:
+    """Return the TCP connections of a process, none if it has ended."""
+    try:
+        return list(process.net_connections("tcp"))
+    except psutil.Error:
+        return []
 
 
 @dataclass
@@ -187,8 +209,7 @@ class Loop:
             for name, matches in TARGETS.items():
                 if matches(title):
                     found[name].append(process)
-        # Both servers have one name; the solver's is started first (`early_servers.py`).
-        servers = sorted(found["solver's server"], key=psutil.Process.create_time)
+        servers = servers_of(found["solver's server"], found["reward worker"])
         found["solver's server"], found["rollout server"] = servers[:1], servers[1:]
         # So have the launcher and those of its forks that have not become anybody yet.
         found["verl's launcher"] = sorted(found["verl's launcher"], key=psutil.Process.create_time)[:1]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+
+import psutil
 
 from guidelines_core.launch import processes, shared_memory
 from tests.chaos.faults import rows, two_starts
-from tests.chaos.loop import TARGETS, Loop, differences
+from tests.chaos.loop import TARGETS, Loop, differences, servers_of
 from tests.chaos.pressure import pressure_rows
 from tests.chaos.run import as_table, results_of, save
 
@@ -32,6 +37,40 @@ def test_each_process_is_known_by_its_title() -> None:
     }
     for title, name in titles.items():
         assert [target for target, matches in TARGETS.items() if matches(title)] == [name]
+
+
+SERVE = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+kept = [server.accept() for _ in range(9)]
+"""
+ASK = """
+import socket, sys
+asked = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_solvers_server_is_the_one_that_reward_workers_ask() -> None:
+    with ExitStack() as ended:
+
+        def python(*words: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen([sys.executable, "-c", *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            ended.callback(process.wait)
+            ended.callback(process.kill)
+            return process
+
+        first, second = python(SERVE), python(SERVE)
+        servers = [psutil.Process(server.pid) for server in (first, second)]
+        ports = [int(server.stdout.readline()) for server in (first, second) if server.stdout]
+        assert servers_of(servers, []) == servers
+        for port, expected in ((ports[1], servers[::-1]), (ports[0], servers)):
+            worker = python(ASK, str(port))
+            assert worker.stdout
+            assert worker.stdout.readline()
+            assert servers_of(servers, [psutil.Process(worker.pid)]) == expected
 
 
 def test_a_row_that_did_not_pass_is_red() -> None:
