@@ -59,15 +59,13 @@ quickstart: .venv/.installed-cpu
 	@.venv/bin/python experiments/run.py --name quickstart --resume
 	@.venv/bin/python experiments/run.py --name quickstart-exactmatch --resume
 
-# Each of the three waits for a part of its time, so that they run beside one another. The end-to-end tests last longest
-# and have priority. Python's byte code is kept, whatever the environment says: some hundred interpreters are started.
+# The unit tests wait for a part of their time, so that three workers fill two cores. Python's byte code is kept, whatever
+# the environment says: some hundred interpreters are started.
 unit e2e: export PYTHONDONTWRITEBYTECODE :=
-test: $(STAMP)
-	@echo 'Lint, unit tests and end-to-end tests run beside one another. Each shows its output at its end.'
-	@$(MAKE) -j3 -Otarget --no-print-directory lint unit e2e
+test: lint unit e2e
 
 unit: $(STAMP)
-	nice .venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 2 --dist loadfile
+	.venv/bin/python -m pytest tests/unit $(wildcard tests/contract) -n 3 --dist loadfile
 
 # They run on a CPU. With the GPU set, one step of a tiny model replaces them if there is a GPU.
 e2e: $(STAMP)

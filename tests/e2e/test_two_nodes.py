@@ -1,4 +1,4 @@
-"""Two Ray nodes, started before the run as on two machines: trained; if slow, a node killed and the run resumed."""
+"""Two Ray nodes, started before the run as on two machines: trained; a node killed, and the run resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.conftest import Started
 from tests.support.tiny_run import STEPS, Attempt, Run, done, start, store
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SLOTS = 3
 LAYOUT = ("layout=cpu-2p1-x2",)
@@ -173,19 +173,16 @@ def test_two_nodes_train_with_the_metrics_of_one(trained: Trained, unbroken: Sta
     assert_same_first_step(trained, unbroken)
 
 
-@pytest.mark.slow
 def test_each_node_has_its_part_of_the_training_processes(broken: Broken) -> None:
     assert broken.training_processes == 2
 
 
-@pytest.mark.slow
 def test_a_node_that_is_killed_ends_the_run_as_failed(broken: Broken) -> None:
     assert broken.broken.exit_code == 1, broken.broken.output
     assert broken.status_when_broken == "FAILED"
     assert "--resume" in broken.broken.output
 
 
-@pytest.mark.slow
 def test_it_is_resumed_to_its_end(broken: Broken, unbroken: Started) -> None:
     assert broken.resumed.exit_code == 0, broken.resumed.output
     assert broken.stored.info.status == "FINISHED"
