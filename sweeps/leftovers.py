@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,10 @@ def clear_leftovers() -> None:
 
     Processes of other containers are skipped, since their numbers differ from those in this one.
     """
-    living = {identity(process) for process in psutil.process_iter()}
+    living = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess):
+            living.add(identity(process))
     here = os.readlink("/proc/self/ns/pid")
     left, folders = [], set()
     for process in psutil.process_iter():
@@ -49,7 +53,9 @@ def clear_leftovers() -> None:
             folders |= {Path(environment[FOLDER])} if FOLDER in environment else set()
     clear(folders)
     for process in left:
-        process.kill()
+        # It may have ended by itself since.
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     psutil.wait_procs(left, timeout=GRACE_S)
 
 
