@@ -4,7 +4,7 @@
         [key=value …]
 
 For each mode it prints the fastest division of the GPUs that preflight accepts and that has the memory, or why there is
-none, and the parts of the fastest steps. An estimate (`divisions`, `guidelines_core/hardware/scale.py`).
+none, and the parts of the fastest steps. An estimate (`diagnosis/divisions`, `guidelines_core/hardware/scale.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from analysis.divisions import Plan, Refused, Scale, check_nodes
+from analysis.diagnosis.divisions import Plan, Refused, Scale, check_nodes
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.estimate import add_gpu_arguments, chosen_gpu
 from guidelines_core.terminal import plain_console, replace_unprintable

@@ -6,7 +6,7 @@ from functools import cache
 
 from omegaconf import DictConfig
 
-from analysis.divisions import Mode, divide, writable
+from analysis.diagnosis.divisions import Mode, divide, writable
 from guidelines_core.config.compose import compose
 
 FAST = "numinamath30k-3b-300steps-mathverify-fast"

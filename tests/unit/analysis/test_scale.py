@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from analysis.divisions import MODES, Mode, divide, refusal, splits, writable
+from analysis.diagnosis.divisions import MODES, Mode, divide, refusal, splits, writable
 from analysis.scale import main
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.hardware.shapes import find_shape, gpus

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.divisions import MODES, Mode, splits
+from analysis.diagnosis.divisions import MODES, Mode, splits
 from guidelines_core.config import layout
 from guidelines_core.config.compose import changed, compose
 from guidelines_core.hardware.network import collective, micro_batches, training_seconds, weights_seconds
