@@ -69,7 +69,7 @@ def same_steps(arms: Sequence[Mapping[str, Any]]) -> Table:
     """Return rewards, seconds and memory of the arms over the steps that all of them have, so over as many samples.
 
     Rewards are means of the first and of the last `WINDOW` of these steps; seconds are medians without the first step;
-    memory is the highest that the actor allocated, in GB.
+    memory is the highest that the actor allocated, in GiB (verl counts so and calls it gb).
     """
     curves = [pd.DataFrame(arm["curve"]).set_index("step") for arm in arms]
     steps = min(len(curve) for curve in curves)
@@ -83,7 +83,7 @@ def same_steps(arms: Sequence[Mapping[str, Any]]) -> Table:
         f"reward of the last {window}": [_value(curve.tail(window), "reward/mean", "mean", ".3f") for curve in same],
         "KL of the last": [_value(curve.tail(1), "actor/kl_loss", "mean", ".2g") for curve in same],
         **{title: [_value(curve[1:], name, "median") for curve in same] for name, title in MEDIANS.items()},
-        "actor's peak memory, GB": [_value(curve, "actor/perf/max_memory_allocated_gb", "max") for curve in same],
+        "actor's peak memory, GiB": [_value(curve, "actor/perf/max_memory_allocated_gb", "max") for curve in same],
     }
     for title, cells in rows.items():
         if any(cells):

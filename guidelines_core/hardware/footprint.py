@@ -27,7 +27,7 @@ def memory(config: DictConfig, planner: Shape, gpu: Gpu) -> dict[str, float]:
     In the other turns of its GPU the actor keeps 12 bytes a trained weight, 4 a frozen one, and the reference policy
     its own, unless offloaded; vLLM takes its `gpu_memory_utilization` whatever the model. Measured peaks are in
     `analysis/results/update-h200.json` and, of a planner with LoRA whose weights were kept in main memory while the
-    adapters were merged, 15.2 GiB, in `analysis/results/learning/gsm8k-1.5b.json`.
+    adapters were merged, 16.3 GiB, in `analysis/results/learning/gsm8k-1.5b.json`.
     """
     model, actor = config.actor_rollout_ref.model, config.actor_rollout_ref.actor
     workers = layout.training_gpus(config)

@@ -83,5 +83,5 @@ def test_arms_are_compared_over_the_steps_that_all_have() -> None:
         "reward of the first 8": ("0.045", "0.045"),
         "reward of the last 8": ("0.065", "0.065"),
         "step, s": ("2.0", "2.0"),
-        "actor's peak memory, GB": ("20.0", "30.0"),
+        "actor's peak memory, GiB": ("20.0", "30.0"),
     }
