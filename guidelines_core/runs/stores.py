@@ -97,10 +97,14 @@ def unreachable(uri: str) -> StoreFailure | None:
     Args:
         uri: the address of an MLflow server (http, https), or of a database as SQLAlchemy reads it.
     """
-    if uri.startswith(("http://", "https://")):
-        return _bounded(lambda: _server_failure(uri))
     if uri.startswith("sqlite:///"):
         return _file_failure(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
+    # Their imports take seconds the first time, which are not the store's.
+    import mlflow.utils.rest_utils  # noqa: F401
+    import sqlalchemy  # noqa: F401
+
+    if uri.startswith(("http://", "https://")):
+        return _bounded(lambda: _server_failure(uri))
     return _bounded(lambda: _database_failure(uri))
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
-from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
+from guidelines_core.verl_adapter.weight_socket import WorkerExtension
 
-class CPUWorkerExtension(vLLMColocateWorkerExtension):
-    """verl's extension of the vLLM worker, with weight updates for packed layers."""
+
+class CPUWorkerExtension(WorkerExtension):
+    """The extension of the vLLM worker, with weight updates for packed layers."""
 
     def update_weights_from_ipc(
         self, peft_config: dict[str, Any] | None = None, base_sync_done: bool = False, use_shm: bool = False
