@@ -28,6 +28,8 @@ def own(address: str) -> str:
 class Sender(ServerAdapter):
     """The trainer's side."""
 
+    zmq_handle: str
+
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.zmq_handle = own(self.zmq_handle)
