@@ -16,9 +16,10 @@ from omegaconf import DictConfig
 from guidelines_core.config import layout
 from guidelines_core.config.compose import ConfigError
 from guidelines_core.hardware.host import GB, MEMORY_GB
-from guidelines_core.launch.processes import FOLDER, TEMPORARY
+from guidelines_core.launch.processes import TEMPORARY
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.paths import ROOT
+from guidelines_core.runs.start import FOLDER
 from guidelines_core.runs.stores import tracking_uri
 
 RESOURCE_NAMES = {"num_cpus": "CPU", "num_gpus": "GPU"}

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 from guidelines_core.hardware.gpus import devices
-from guidelines_core.launch.processes import FOLDER, GRACE_S, clear
+from guidelines_core.launch.processes import GRACE_S, clear
+from guidelines_core.runs.start import FOLDER
 
 WORKER = "GUIDELINES_SWEEP_WORKER"
 """The environment variable with the sweep's process, `pid:start`, for all processes that it starts."""

@@ -25,6 +25,7 @@ from guidelines_core.terminal import plain_console
 
 METRICS = {
     "reward/mean": "reward",
+    "reward/uplift": "uplift",
     "guideline/leak": "leaks",
     "guideline/tokens": "guideline tokens",
     "solution/tokens": "solution tokens",

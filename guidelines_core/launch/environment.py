@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 from omegaconf import DictConfig, OmegaConf
 
-from guidelines_core.launch.processes import FOLDER, TEMPORARY
+from guidelines_core.launch.processes import TEMPORARY
 from guidelines_core.paths import ROOT
+from guidelines_core.runs.start import FOLDER
 
 SOCKET_BYTES = 107
 """The longest path that a socket can have (`sun_path` in `unix(7)`)."""

@@ -39,7 +39,7 @@ from typing import Any, Literal, TextIO
 
 import numpy as np
 
-from guidelines_core.launch.processes import FOLDER
+from guidelines_core.runs.start import FOLDER
 
 CLIENT = Path(__file__).with_name("forkserver_client.py")
 FDS_MAX = 250

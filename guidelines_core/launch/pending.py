@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guidelines_core.launch.processes import FOLDER
 from guidelines_core.launch.start_watch import PENDING_FILE
+from guidelines_core.runs.start import FOLDER
 
 EVERY_S = 5.0
 

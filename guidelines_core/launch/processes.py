@@ -18,12 +18,10 @@ from pathlib import Path
 import psutil
 
 from guidelines_core.launch import shared_memory
+from guidelines_core.runs.start import FOLDER
 
 GRACE_S = 6.0
 """Seconds that processes get to end by themselves before they are killed."""
-
-FOLDER = "GUIDELINES_FOLDER"
-"""The environment variable that names an attempt's temporary folder, in each of its processes."""
 
 TEMPORARY = "guidelines-"
 """The prefix of an attempt's folder."""

@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 
 from guidelines_core.launch import shared_memory
-from guidelines_core.launch.processes import FOLDER, adopt_orphans, end_descendants, end_with
+from guidelines_core.launch.processes import adopt_orphans, end_descendants, end_with
+from guidelines_core.runs.start import FOLDER
 
 PARENT = "GUIDELINES_PARENT"
 """The environment variable with the id of a parent process; when the parent ends, so does the process."""

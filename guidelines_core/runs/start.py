@@ -27,6 +27,9 @@ until the planner's servers answer, `weights` until they have the first weights,
 Each stage is timed from the end of the one before, so work that overlaps an earlier stage is not counted twice.
 """
 
+FOLDER = "GUIDELINES_FOLDER"
+"""The environment variable that names an attempt's temporary folder, in each of its processes."""
+
 START = "GUIDELINES_START"
 """The environment variable by which verl's processes receive the stages so far."""
 

@@ -13,7 +13,7 @@ from verl.workers.rollout import base
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
-from guidelines_core.launch.processes import FOLDER
+from guidelines_core.runs.start import FOLDER
 
 
 def own(address: str) -> str:

@@ -19,10 +19,14 @@ import pytest
 from tests.e2e.conftest import Started
 from tests.support.tiny_run import STEPS, Attempt, Run, done, start, store
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.e2e
 
 SLOTS = 3
+OTHER = "other"
+"""The folder of the node that is not the head."""
+
 LAYOUT = ("layout=cpu-2p1-x2",)
+FORKING = "tests.support.forking_driver"
 AUTHENTICATED = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 """What Ray's nodes and the run prove by that they belong together."""
 
@@ -34,18 +38,18 @@ class Nodes:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self._folder = folder
+        self.folder = folder
         port = self.address.rpartition(":")[2]
         self.head = self._node("head", "--head", f"--port={port}", "--include-dashboard=false")
         self.other = self.another()
 
     def another(self) -> subprocess.Popen[bytes]:
         """Start the node that is not the head."""
-        self.other = self._node("other", f"--address={self.address}")
+        self.other = self._node(OTHER, f"--address={self.address}")
         return self.other
 
     def _node(self, name: str, *words: str) -> subprocess.Popen[bytes]:
-        folder = self._folder / name
+        folder = self.folder / name
         folder.mkdir(exist_ok=True)
         command = [
             str(Path(sys.executable).with_name("ray")), "start", *words, "--block", "--node-ip-address=127.0.0.1",
@@ -79,7 +83,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Trained(Run):
-    """A run of two steps with one training process on each node."""
+    """A run of two steps with one training process on each node, all its processes forks."""
 
     attempt: Attempt
     training_processes: int
@@ -118,11 +122,11 @@ def trained(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     def count_once() -> bool:
         if not counts and done(folder / "run", 1):
-            counts.append(training(nodes.other.pid))
+            counts.append(training(nodes.folder / OTHER))
         return False
 
     words = ("trainer.n_gpus_per_node=1", "trainer.total_training_steps=2", "trainer.save_freq=-1")
-    attempt = start(folder, *LAYOUT, joined(nodes), *words, stop_when=count_once)
+    attempt = start(folder, *LAYOUT, joined(nodes), *words, driver=FORKING, stop_when=count_once)
     return Trained(folder / "run", store(folder), attempt, sum(counts))
 
 
@@ -133,7 +137,7 @@ def broken(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Broken:
 
     def kill_one() -> bool:
         if done(folder / "run", 2):
-            counts.append(training(nodes.other.pid))
+            counts.append(training(nodes.folder / OTHER))
             nodes.kill(nodes.other)
             return True
         return False
@@ -151,9 +155,13 @@ def joined(nodes: Nodes) -> str:
     return f"ray_kwargs.ray_init.address={nodes.address}"
 
 
-def training(pid: int) -> int:
-    """Return how many of the descendants of `pid` are verl's training processes."""
-    return sum("WorkerDict" in " ".join(child.cmdline()) for child in psutil.Process(pid).children(recursive=True))
+def training(folder: Path) -> int:
+    """Return how many of verl's training processes have their logs in a node's folder."""
+    return sum(
+        any(Path(file.path).is_relative_to(folder) for file in process.info["open_files"] or [])
+        for process in psutil.process_iter(["cmdline", "open_files"])
+        if "WorkerDict" in " ".join(process.info["cmdline"] or [])
+    )
 
 
 def assert_same_first_step(ours: Run, theirs: Run) -> None:
@@ -173,16 +181,19 @@ def test_two_nodes_train_with_the_metrics_of_one(trained: Trained, unbroken: Sta
     assert_same_first_step(trained, unbroken)
 
 
+@pytest.mark.slow
 def test_each_node_has_its_part_of_the_training_processes(broken: Broken) -> None:
     assert broken.training_processes == 2
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_ends_the_run_as_failed(broken: Broken) -> None:
     assert broken.broken.exit_code == 1, broken.broken.output
     assert broken.status_when_broken == "FAILED"
     assert "--resume" in broken.broken.output
 
 
+@pytest.mark.slow
 def test_it_is_resumed_to_its_end(broken: Broken, unbroken: Started) -> None:
     assert broken.resumed.exit_code == 0, broken.resumed.output
     assert broken.stored.info.status == "FINISHED"

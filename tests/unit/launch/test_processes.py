@@ -20,6 +20,7 @@ from guidelines_core.launch import processes, resume, shared_memory
 from guidelines_core.launch.supervisor import PARENT
 from guidelines_core.launch.training import exit_text
 from guidelines_core.paths import ROOT
+from guidelines_core.runs.start import FOLDER
 
 # Children and a grandchild with sessions of their own, deaf to SIGTERM, and a segment as Python leaves it when killed.
 STUBBORN = """
@@ -50,7 +51,7 @@ def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     for folder in (tmp_path / "guidelines-sockets", run / "logs"):
         folder.mkdir(parents=True)
     processes.note_folder(run, "attempt-1", tmp_path / "guidelines-sockets")
-    own = {processes.FOLDER: str(tmp_path / "guidelines-sockets"), "PYTHONPATH": str(ROOT)}
+    own = {FOLDER: str(tmp_path / "guidelines-sockets"), "PYTHONPATH": str(ROOT)}
     environment = {**os.environ, **own}
     starter = subprocess.Popen([sys.executable, "-c", START, STUBBORN, str(tmp_path)], env=environment)
     wait_for(lambda: len(segments(tmp_path)) == 4)
@@ -113,7 +114,7 @@ def test_shared_memory_in_use_is_left_alone(started: tuple[subprocess.Popen[byte
 
 def test_a_command_that_is_killed_shows_in_the_supervisors_exit_code(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "guidelines_core.launch.supervisor", sys.executable, "-c"]
-    environment = {**os.environ, PARENT: str(os.getpid()), processes.FOLDER: str(tmp_path)}
+    environment = {**os.environ, PARENT: str(os.getpid()), FOLDER: str(tmp_path)}
     killed = subprocess.run([*command, "import os; os.kill(os.getpid(), 9)"], cwd=ROOT, env=environment)
     assert exit_text(killed.returncode) == "was ended by SIGKILL"
     ended = subprocess.run([*command, "raise SystemExit(3)"], cwd=ROOT, env=environment)
@@ -122,7 +123,7 @@ def test_a_command_that_is_killed_shows_in_the_supervisors_exit_code(tmp_path: P
 
 def test_a_supervisor_whose_parent_is_gone_starts_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "guidelines_core.launch.supervisor", "touch", str(tmp_path / "started")]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, PARENT: "1", processes.FOLDER: str(tmp_path)})
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, PARENT: "1", FOLDER: str(tmp_path)})
     assert done.returncode == 128 + signal.SIGTERM
     assert not (tmp_path / "started").exists()
 

@@ -10,7 +10,7 @@ import pytest
 from verl.workers.rollout.base import get_rollout_class
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
-from guidelines_core.launch.processes import FOLDER
+from guidelines_core.runs.start import FOLDER
 from guidelines_core.verl_adapter import weight_socket
 
 FIRST_JOB = "01000000"
