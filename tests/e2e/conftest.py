@@ -60,7 +60,7 @@ SOLVER_STEPS = 2
 """The steps with the solver that is elsewhere."""
 
 ONE_WORKER = (
-    ("test_export", "test_layouts", "test_lift_loop", "test_loop", "test_recorded_config", "test_two_nodes"),
+    ("test_export", "test_layouts", "test_lift_loop", "test_loop", "test_recorded_config"),
     ("test_lora", "test_solver_elsewhere"),
 )
 """Files that share runs."""

@@ -1,4 +1,7 @@
-"""Two Ray nodes, started before the run as on two machines: trained; a node killed, and the run resumed."""
+"""Two Ray nodes, started before the run as on two machines: trained; a node killed, and the run resumed.
+
+What is trained has the layout of two GPUs that share with solvers, and rollouts without a verdict.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.conftest import Started
-from tests.support.tiny_run import STEPS, Attempt, Run, done, start, store
+from tests.e2e.conftest import LOSING_PROMPTS, LOSSES, Started
+from tests.support.tiny_run import ROLLOUTS, STEPS, Attempt, Run, done, start, store
 
 pytestmark = pytest.mark.e2e
 
@@ -83,7 +86,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Trained(Run):
-    """A run of two steps with one training process on each node, all its processes forks."""
+    """A run of two steps with one training process on each node, a solver beside it, and all processes forks."""
 
     attempt: Attempt
     training_processes: int
@@ -125,8 +128,14 @@ def trained(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Trained:
             counts.append(training(nodes.folder / OTHER))
         return False
 
-    words = ("trainer.n_gpus_per_node=1", "trainer.total_training_steps=2", "trainer.save_freq=-1")
-    attempt = start(folder, *LAYOUT, joined(nodes), *words, driver=FORKING, stop_when=count_once)
+    words = (
+        "trainer.n_gpus_per_node=1",
+        "reward.reward_model.enable_resource_pool=False",
+        "trainer.total_training_steps=2",
+        "trainer.test_freq=2",
+        f"guidelines.data.size={2 * LOSING_PROMPTS}",
+    )
+    attempt = start(folder, *LAYOUT, joined(nodes), *LOSSES, *words, driver=FORKING, stop_when=count_once)
     return Trained(folder / "run", store(folder), attempt, sum(counts))
 
 
@@ -173,12 +182,19 @@ def assert_same_first_step(ours: Run, theirs: Run) -> None:
         assert mine[name] == pytest.approx(others[name], rel=1e-3, abs=1e-6)
 
 
-def test_two_nodes_train_with_the_metrics_of_one(trained: Trained, unbroken: Started) -> None:
+def test_two_nodes_train_and_drop_what_has_no_verdict(trained: Trained) -> None:
     assert trained.attempt.exit_code == 0, trained.attempt.output
     assert trained.stored.info.status == "FINISHED"
     assert trained.training_processes == 1
-    assert len(trained.steps()) == 2
-    assert_same_first_step(trained, unbroken)
+    done = trained.steps()
+    assert list(done) == [1, 2]
+    assert done[1]["actor/grad_norm"] > 1e-3
+    assert max(metrics["training/rollout_probs_diff_max"] for metrics in done.values()) < 1e-4
+    assert len(list((trained.directory / "global_step_2").glob("actor/optim_world_size_2_rank_*.pt"))) == 2
+    assert [metrics["reward/lost_rollouts"] for metrics in done.values()] == [1 / ROLLOUTS, pytest.approx(3 / 24)]
+    assert trained.metric("validation/problems")[2] == 3
+    assert len(trained.step_rows(1)) == LOSING_PROMPTS * (ROLLOUTS - 1)
+    assert sorted(trained.step_rows(2).groupby("group").size()) == [1, *[ROLLOUTS] * (LOSING_PROMPTS - 1)]
 
 
 @pytest.mark.slow
