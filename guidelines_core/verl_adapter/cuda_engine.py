@@ -1,7 +1,7 @@
 """verl's FSDP engine on CUDA, loaded by `actor_rollout_ref.model.external_lib`.
 
 It keeps the reference policy on its GPU. The module also registers packed attention (`attention.py`) and the run's own
-socket for weights (`weight_socket.py`).
+socket for weights (`weight_transfer.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from verl.workers.engine.base import EngineRegistry
 
 from guidelines_core.verl_adapter import attention as attention
-from guidelines_core.verl_adapter import weight_socket as weight_socket
+from guidelines_core.verl_adapter import weight_transfer as weight_transfer
 from guidelines_core.verl_adapter.adapters import SeededEngine
 
 

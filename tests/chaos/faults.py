@@ -35,6 +35,7 @@ def offset():
 time.time = lambda: real() + offset()
 time.time_ns = lambda: real_ns() + int(offset() * 1e9)
 """
+FAILING_EXTENSION = "tests.support.failing_engine.FailingExtension"
 MODEL_SHARD = "actor/model_world_size_1_rank_0.pt"
 
 
@@ -43,6 +44,7 @@ def rows(seed: int, kills: int) -> dict[str, Callable[[Loop, Any], Row]]:
     return {
         **{f"kill {number}": partial(kill, f"{seed}/{number}") for number in range(kills)},
         "killed as it takes weights": taking_weights,
+        "fails as it takes weights": failing_to_take_weights,
         "truncated checkpoint": partial(broken, truncate),
         "flipped bit": partial(broken, flip_a_bit),
         "missing file": partial(broken, Path.unlink),
@@ -80,6 +82,19 @@ def taking_weights(loop: Loop, expected: Any) -> Row:
     code = loop.wait()
     row = resumed(loop, expected, code, sending)
     return {"what": "SIGKILL to rollout server", "when": "taking weights", **row}
+
+
+def failing_to_take_weights(loop: Loop, expected: Any) -> Row:
+    """Have the rollout engine raise an error while the training process sends it weights, and resume."""
+    loop.overrides = {
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls": FAILING_EXTENSION,
+        "+guidelines.environment.FAULTS": loop.folder,
+    }
+    loop.start()
+    code = loop.wait()
+    row = resumed(loop, expected, code, (loop.folder / "engine-failed").exists())
+    passed = row["passed"] and "no memory for the weights" in row["reason"]
+    return {"what": "an error in the rollout engine", "when": "taking weights", **row, "passed": passed}
 
 
 def broken(breakage: Callable[[Path], object], loop: Loop, expected: Any) -> Row:

@@ -12,7 +12,7 @@ from verl.workers.engine.base import EngineRegistry
 
 from guidelines_core.verl_adapter import attention as attention
 from guidelines_core.verl_adapter import process_group
-from guidelines_core.verl_adapter import weight_socket as weight_socket
+from guidelines_core.verl_adapter import weight_transfer as weight_transfer
 from guidelines_core.verl_adapter.adapters import SeededEngine
 
 

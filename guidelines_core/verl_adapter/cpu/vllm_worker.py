@@ -13,7 +13,7 @@ import torch
 from verl.workers.rollout.vllm_rollout.bucketed_weight_transfer import BucketedWeightReceiver
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
-from guidelines_core.verl_adapter.weight_socket import WorkerExtension
+from guidelines_core.verl_adapter.weight_transfer import WorkerExtension
 
 
 class CPUWorkerExtension(WorkerExtension):
