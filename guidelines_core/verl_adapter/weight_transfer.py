@@ -22,6 +22,9 @@ from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
 from guidelines_core.runs.start import FOLDER
 
+RECEIVES = ("update_weights_from_ipc", "update_verl_delta_weights")
+"""The engine's methods that receive weights."""
+
 POLL_MS = 500
 """How often the trainer looks whether the engine has failed, in milliseconds."""
 
@@ -54,7 +57,7 @@ class Sender(ServerAdapter):
     async def _execute_method(self, method: str, *arguments: Any, **more: Any) -> Any:
         """Call a method of the engine, and keep the outcome of one that receives weights for `BucketSender`."""
         found = await super()._execute_method(method, *arguments, **more)
-        if method == "update_weights_from_ipc":
+        if method in RECEIVES:
             BucketSender.receiving = None if found is None else found.future()
         return found
 
