@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeps.attributes import (
     ATTEMPT,
@@ -76,6 +76,7 @@ def run(
         RepeatedFailureError: `FAILURES_IN_A_ROW` trials in a row failed, none of them for memory.
     """
     failures: list[str] = []
+    seen: set[int] = set()
     noted = _noting(measure, failures)
     while True:
         here = counted(study.get_trials(deepcopy=False))
@@ -101,7 +102,21 @@ def run(
             continue
         # Only trials of other workers are left, and a worker may be dead.
         time.sleep(1)
-        optuna.storages.fail_stale_trials(study)
+        fail_lost_trials(study, unfinished, seen)
+
+
+def fail_lost_trials(study: Study, running: Sequence[FrozenTrial], seen: set[int]) -> None:
+    """Fail and queue again those of the `running` trials whose worker has been silent for `storage.GRACE_S` seconds.
+
+    Optuna passes over a trial without a heartbeat (`RDBStorage._get_stale_trial_ids`), whose worker was lost between
+    the trial's beginning and its first one. So each trial gets one from here when it is first seen, which `seen`
+    remembers; that of a live worker is renewed by it anyway.
+    """
+    for trial in running:
+        if trial.number not in seen:
+            seen.add(trial.number)
+            study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    optuna.storages.fail_stale_trials(study)
 
 
 def _noting(measure: Callable[[TrialRequest], Measured], failures: list[str]) -> Callable[[TrialRequest], Measured]:

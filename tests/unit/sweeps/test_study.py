@@ -13,6 +13,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from guidelines_core.paths import ROOT
+from sweeps import storage
 from sweeps.attributes import CAUSE, REFERENCE
 from sweeps.axes import BATCH, RESPONSE, ROLLOUTS, SPACES, Point
 from sweeps.candidates import at_least_as_large
@@ -167,6 +168,19 @@ def test_a_study_owns_its_folder(space: Space, tmp_path: Path) -> None:
 def folder_in_another_process(parent: str) -> Path:
     """Return the folder of the same study, opened by another command."""
     return study_folder(Path(parent), opened(Space.load(SPACES / "quick.yaml", "quickstart", (), HERE), Path(parent)))
+
+
+def test_a_worker_that_was_lost_before_its_first_heartbeat_blocks_no_one(
+    space: Space, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "HEARTBEAT_S", 1)
+    monkeypatch.setattr(storage, "GRACE_S", 2)
+    study = opened(space, tmp_path)
+    lost = study.ask()
+    run(study, space, Goal(), 2, measured)
+    states = [trial.state for trial in study.get_trials()]
+    assert states[lost.number] == TrialState.FAIL
+    assert states.count(TrialState.COMPLETE) == 2
 
 
 def test_killed_and_continued_no_trial_is_lost_or_counted_twice(space: Space, tmp_path: Path) -> None:
