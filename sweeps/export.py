@@ -159,8 +159,12 @@ def confirm(study: Study, space: Space, measure: Callable[[TrialRequest], Measur
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Return the geometric mean of pairs' ratios with Student's 95 % interval of their logarithms."""
+    """Return the geometric mean of pairs' ratios with Student's 95 % interval of their logarithms.
+
+    The interval of one pair is from 0 to infinity.
+    """
     logs = [math.log(one / other) for one, other in zip(ones, others, strict=True)]
-    middle, error = statistics.mean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
-    half = float(stats.t.ppf(0.975, len(logs) - 1)) * error
+    middle, half = statistics.mean(logs), math.inf
+    if len(logs) > 1:
+        half = float(stats.t.ppf(0.975, len(logs) - 1)) * statistics.stdev(logs) / math.sqrt(len(logs))
     return Ratio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
