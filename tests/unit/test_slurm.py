@@ -82,13 +82,18 @@ def test_two_nodes_form_a_ray_cluster_that_the_run_joins(tmp_path: Path) -> None
     (folder / "experiments/slurm").mkdir(parents=True)
     (folder / "experiments/slurm/train.sbatch").write_text(SCRIPT.read_text())
     for path, text in (
-        (".venv/bin/ray", '#!/bin/bash\n[[ $1 == start ]] && echo "$@" >> ray || echo "0.0/8.0 GPU"\n'),
+        # What is printed line by line must be read to its end: the script ends if a command in a pipe cannot write.
+        (
+            ".venv/bin/ray",
+            '#!/bin/bash\nif [[ $1 == start ]]; then echo "$@" >> ray; exit; fi\n'
+            "echo Usage:; sleep 0.05; echo ' 0.0/8.0 GPU'; sleep 0.05; echo ' 0B/9GiB memory'\n",
+        ),
         (
             "srun",
             "#!/bin/bash\n"
             'while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && echo "on ${1#*=}" >> ray; shift; done\n"$@"\n',
         ),
-        ("scontrol", "#!/bin/bash\n[[ $1 == show ]] && printf 'first\\nsecond\\n'\n"),
+        ("scontrol", "#!/bin/bash\n[[ $1 == show ]] || exit 1\necho first; sleep 0.05; echo second\n"),
     ):
         (folder / path).write_text(text)
         (folder / path).chmod(0o755)
