@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.bench.learning_picture import curves, lift, main
+from analysis.bench.learning_picture import GAINS, curves, lift, main
 from guidelines_core.paths import ROOT
 
 MEASURED = ROOT / "analysis/results/learning/gsm8k-0.5b.json"
@@ -19,7 +19,7 @@ ARMS = json.loads(MEASURED.read_text(encoding="utf-8"))["arms"]
 def test_every_arm_is_in_every_panel_of_the_curves() -> None:
     drawn = curves(ARMS)
     assert [len({line.get_color() for line in panel.lines}) for panel in drawn.axes] == [len(ARMS)] * 4
-    assert [text.get_text() for text in drawn.axes[0].get_legend().get_texts()] == [arm["name"] for arm in ARMS]  # type: ignore[union-attr]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == [arm["name"] for arm in ARMS]
     (validated,) = [line for line in drawn.axes[1].lines if line.get_color() == "C0"]
     assert list(validated.get_ydata()) == [entry["accuracy"] for entry in ARMS[0]["validation"]["accuracy"]]  # type: ignore[arg-type]
 
@@ -46,3 +46,13 @@ def test_another_file_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureF
     file.write_text(text)
     assert main([str(file), "--curves", "a.png", "--lift", "b.png"]) == 2
     assert str(file) in capsys.readouterr().err
+
+
+def test_arms_without_validation_and_lift_have_curves_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = [{key: value for key, value in arm.items() if key not in (*GAINS, "problems")} for arm in ARMS]
+    file, drawn = tmp_path / "arms.json", tmp_path / "curves.png"
+    file.write_text(json.dumps({"arms": [{**arm, "validation": {"accuracy": []}} for arm in kept]}))
+    assert main([str(file), "--curves", str(drawn)]) == 0
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    assert main([str(file), "--curves", str(drawn), "--lift", str(tmp_path / "lift.png")]) == 2
+    assert "has a lift; leave it out" in capsys.readouterr().err
