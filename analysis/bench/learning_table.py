@@ -1,6 +1,8 @@
 """The arms of `analysis.bench.learning` as two tables: what each gained, and what they did in the same steps.
 
-python -m analysis.bench.learning_table ARMS.json
+python -m analysis.bench.learning_table ARMS.json [--window N]
+
+With --window the means of each N steps in a row follow, a table for each arm.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from analysis.bench.curve import table as curve_table
+from analysis.bench.curve import windows
 from guidelines_core.terminal import plain_console
 
 WINDOW = 8
@@ -37,8 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m analysis.bench.learning_table", description="What the arms gained, and what they cost."
     )
     parser.add_argument("arms", type=Path, metavar="ARMS.json", help="the JSON of analysis.bench.learning")
-    arms = json.loads(parser.parse_args(arguments).arms.read_text(encoding="utf-8"))["arms"]
-    plain_console().print(table(arms), same_steps(arms))
+    parser.add_argument("--window", type=int, metavar="N", help="the means of each N steps in a row, too")
+    options = parser.parse_args(arguments)
+    arms = json.loads(options.arms.read_text(encoding="utf-8"))["arms"]
+    out = plain_console()
+    out.print(table(arms), same_steps(arms))
+    for arm in arms if options.window else []:
+        out.print(arm["name"], curve_table(windows(pd.DataFrame(arm["curve"]), options.window)))
     return 0
 
 

@@ -85,3 +85,16 @@ def test_arms_are_compared_over_the_steps_that_all_have() -> None:
         "step, s": ("2.0", "2.0"),
         "actor's peak memory, GiB": ("20.0", "30.0"),
     }
+
+
+def test_the_means_of_a_window_are_printed_for_each_arm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [{"step": step, "reward/mean": float(step), "timing_s/step": 1.0} for step in (1, 2, 3)]
+    file = tmp_path / "arms.json"
+    file.write_text(
+        json.dumps({"arms": [{"name": "one", "steps": 3, "accuracy": {}, "leak_rate": None, "curve": steps}]})
+    )
+    assert learning_table.main([str(file), "--window", "2"]) == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = [[cell for cell in line if cell != "│"] for line in printed if line and line[0] == "│"]
+    assert ["2", "1.5", "1"] in rows
+    assert ["3", "3", "1"] in rows
