@@ -124,6 +124,18 @@ def test_steps_overlap_where_rollouts_are_asked_for_a_step_ahead(name: str, warm
     assert layout.overlaps(config) == expected
 
 
+def test_forked_processes_have_one_thread_each_for_sums() -> None:
+    on_gpus = [name for name in EXPECTED if not name.startswith("cpu")]
+    assert {with_layout(name).guidelines.environment.OMP_NUM_THREADS for name in on_gpus} == {"1"}
+
+
+@pytest.mark.parametrize("name", ["split-1p2p1", "split-1p1-shared"])
+def test_weights_that_come_by_nccl_reach_the_engine_through_the_runs_own_socket(name: str) -> None:
+    rollout = with_layout(name).actor_rollout_ref.rollout
+    extension = rollout.engine_kwargs.vllm.worker_extension_cls
+    assert rollout.checkpoint_engine.custom_backend_module == extension.rpartition(".")[0]
+
+
 def test_ray_is_told_of_cores_only_where_the_cluster_is_the_runs_own() -> None:
     own = with_layout("1p1").ray_kwargs.ray_init
     assert (own.num_cpus, own.include_dashboard) == (64, False)
