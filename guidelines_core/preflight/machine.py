@@ -35,6 +35,9 @@ RETIRED = {
 }
 """Environment variables of the reference run that no package reads any more."""
 
+IMAGES_OWN = "NCCL_VERSION"
+"""What NVIDIA's container images say of themselves in the environment; NCCL does not read it."""
+
 
 def machine_findings(config: DictConfig, planner: Shape | None, *, resume: bool) -> Iterator[Finding]:
     """Yield a finding for missing memory, disk or packages, and for package versions that were not tested."""
@@ -235,7 +238,7 @@ def environment_findings(config: DictConfig, environ: Mapping[str, str] = os.env
     for name in sorted(environ):
         if (
             name.startswith(("VLLM_", "VERL_", "NCCL_"))
-            and name not in RETIRED
+            and name not in {*RETIRED, IMAGES_OWN}
             and not name.startswith("VERL_GUIDELINES")
         ):
             ours = config.guidelines.environment.get(name)
