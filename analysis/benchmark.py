@@ -145,7 +145,7 @@ def measure(arm: Arm, folder: Path) -> list[dict[str, Any]]:
     began = time.time()
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
     with (
-        sampled(load_file) if devices() else contextlib.nullcontext(),
+        sampled(load_file, gpus_here) if (gpus_here := devices()) else contextlib.nullcontext(),
         measured_process(command, env=environment) as process,
     ):
         code = process.wait()

@@ -9,14 +9,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from guidelines_core.hardware.gpus import Device
+
 EVERY_MS = 200
 QUERY = "index,timestamp,utilization.gpu,memory.used"
 
 
 @contextlib.contextmanager
-def sampled(file: Path) -> Iterator[None]:
-    """Write a line for each GPU and each `EVERY_MS` to `file` until the block ends."""
-    command = ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits", f"--loop-ms={EVERY_MS}"]
+def sampled(file: Path, of: Sequence[Device]) -> Iterator[None]:
+    """Write a line for each of these GPUs and each `EVERY_MS` to `file` until the block ends."""
+    chosen = ",".join(device.uuid for device in of)
+    command = ["nvidia-smi", f"--id={chosen}", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"]
+    command += [f"--loop-ms={EVERY_MS}"]
     with file.open("w") as lines, subprocess.Popen(command, stdout=lines) as process:
         try:
             yield

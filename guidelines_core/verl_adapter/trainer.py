@@ -28,13 +28,16 @@ from guidelines_core.verl_adapter.liveness import Liveness, ProcessDiedError
 from guidelines_core.verl_adapter.lost_rollouts import LostRollouts, TooManyLostError
 from guidelines_core.verl_adapter.old_log_probs import OldLogProbs
 from guidelines_core.verl_adapter.step_log import LogThenSave, stop_rules
+from guidelines_core.verl_adapter.tensors_alone import TensorsAlone
 
 
 def recorded_trainer(mode: str) -> type[PPOTrainer]:
     """Return verl's trainer for `trainer.v1.trainer_mode` with our records."""
     cls = get_trainer_cls(mode)
     return type(
-        f"Recorded{cls.__name__}", (Recording, EarlyServers, OldLogProbs, LostRollouts, EarlyReference, cls), {}
+        f"Recorded{cls.__name__}",
+        (Recording, EarlyServers, TensorsAlone, OldLogProbs, LostRollouts, EarlyReference, cls),
+        {},
     )
 
 
