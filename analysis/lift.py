@@ -221,6 +221,7 @@ def metrics(found: Lift, own: str) -> dict[str, float]:
         values[f"{name}_accuracy"] = arm.accuracy.value
         if arm.kind != NONE:
             values[f"{name}_leaks"] = arm.leaks
+            values[f"{name}_repeated"] = arm.repeated
     for pair in found.pairs:
         name = f"{pair.better}_over_{pair.base}"
         values[name if pair.solver == own else f"{pair.solver}/{name}"] = pair.paired.difference.value

@@ -27,6 +27,7 @@ METRICS = {
     "reward/mean": "reward",
     "reward/uplift": "uplift",
     "guideline/leak": "leaks",
+    "guideline/repeated": "same",
     "guideline/tokens": "guideline tokens",
     "solution/tokens": "solution tokens",
     "reward/mixed_groups": "mixed groups",

@@ -150,7 +150,7 @@ def lifted(
 
 
 def summary(lift: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an arm's first lines say of its lift: points of accuracy with intervals, accuracies, leaks."""
+    """Return what an arm's first lines say of its lift: points with intervals, accuracies, leaks, repetitions."""
     kinds = {arm["kind"]: arm for arm in lift["arms"]}
     pairs = {(pair["base"], pair["better"]): pair["paired"] for pair in lift["pairs"]}
     return {
@@ -165,6 +165,7 @@ def summary(lift: Mapping[str, Any]) -> dict[str, Any]:
         },
         "accuracy": {kind: arm["accuracy"]["value"] for kind, arm in kinds.items()},
         "leak_rate": kinds["trained"]["leaks"] if "trained" in kinds else None,
+        "repeated": kinds["trained"]["repeated"] if "trained" in kinds else None,
     }
 
 

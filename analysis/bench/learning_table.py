@@ -52,19 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def table(arms: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the arms as a table: accuracies and leaks in percent, gains in points of accuracy with their intervals."""
-    drawn = Table(caption="gain: over the untrained planner's guidelines, and over none")
+    """Return the arms as a table: all in percent, gains in points of accuracy with their intervals."""
+    drawn = Table(caption="gain: over the untrained planner's, and over none; same: guidelines of several problems")
     drawn.add_column("arm", no_wrap=True)
-    for title in ("steps", "none", "untrained", "trained", "gain", "leaks"):
+    for title in ("steps", "none", "untrained", "trained", "gain", "leaks", "same"):
         drawn.add_column(title, justify="right", no_wrap=title != "gain")
     for arm in arms:
-        accuracy, leaks = arm["accuracy"], arm["leak_rate"]
+        accuracy = arm["accuracy"]
         drawn.add_row(
             arm["name"],
             str(arm["steps"]),
             *(f"{100 * accuracy[kind]:.1f}" if kind in accuracy else "" for kind in ("none", "untrained", "trained")),
             "\n".join(points(arm.get(name)) for name in ("trained_over_untrained", "trained_over_none")),
-            "" if leaks is None else f"{100 * leaks:.1f}",
+            *("" if arm.get(name) is None else f"{100 * arm[name]:.1f}" for name in ("leak_rate", "repeated")),
         )
     return drawn
 

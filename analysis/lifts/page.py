@@ -24,7 +24,7 @@ def page(results: list[Result]) -> str:
         sections.append(
             Section(
                 f"{name}: is a guideline worth anything?",
-                [pages.text(report.verdict(pair)) for pair in found.pairs] + [_picture(result)] * bool(found.problems),
+                [*map(pages.text, report.conclusions(result))] + [_picture(result)] * bool(found.problems),
             )
         )
         sections.append(Section(f"{name}: figures", [*_tables(result), *map(pages.text, report.notes(result))]))
@@ -70,6 +70,7 @@ def _tables(result: Result) -> list[str]:
         *(f"pass@{k}" for k in ks),
         "leaks, %",
         "without leaks, %",
+        "same, %",
         "tokens",
         "cut, %",
     ]
@@ -77,7 +78,8 @@ def _tables(result: Result) -> list[str]:
     pairs = [report.pair_cells(pair) for pair in found.pairs]
     return [
         pages.table(
-            _frame(arms, columns), "tokens: of the guideline and of the solution; cut: solutions at their limit"
+            _frame(arms, columns),
+            "same: guidelines of several problems; tokens: of guideline and solution; cut: solutions at their limit",
         ),
         pages.table(_frame(pairs, ["guideline", *report.PAIR_COLUMNS]), "p: McNemar's exact test"),
     ]

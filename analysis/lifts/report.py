@@ -15,9 +15,16 @@ from analysis.lifts.arms import DESCRIBED, NONE
 from analysis.lifts.data import Problems
 from analysis.lifts.stats import Arm, Lift, Pair, examples
 from analysis.stats.intervals import Estimate
+from guidelines_core.reward.repeated import repeated
 
 ASKED = ("problem_id", "question", "gold")
 """The fields of an example besides guidelines and solutions."""
+
+MOST = 0.5
+"""The share of guidelines that are the same for several problems above which a sentence says so."""
+
+LINE = 100
+"""How many characters of such a guideline are shown."""
 
 EXAMPLES = 5
 """Problems helped and harmed that are shown of each comparison."""
@@ -105,6 +112,30 @@ def verdict(pair: Pair) -> str:
     )
 
 
+def conclusions(result: Result) -> list[str]:
+    """Return what was found, a sentence each: the comparisons, and planners that say little of their problems."""
+    return [*map(verdict, result.found.pairs), *same_for_several(result.rows)]
+
+
+def same_for_several(rows: pd.DataFrame) -> list[str]:
+    """Return a sentence on each planner most of whose guidelines are the same for several problems."""
+    sentences = []
+    for kind, of_kind in rows[rows["kind"] != NONE].drop_duplicates(["kind", "problem_id", "sample"]).groupby("kind"):
+        if (share := repeated(of_kind)) > MOST:
+            text, count = next(iter(of_kind["guideline"].str.strip().value_counts().items()))
+            sentences.append(
+                f"{DESCRIBED[str(kind)]} guidelines say little of their problems: {share:.0%} are those of several, "
+                f"{count} of {len(of_kind)} are “{shortened(str(text))}”."
+            )
+    return sentences
+
+
+def shortened(text: str) -> str:
+    """Return a model's text on one line of at most `LINE` characters."""
+    line = readable(text)
+    return line if len(line) <= LINE else f"{line[:LINE]} …"
+
+
 def described(pair: Pair) -> str:
     """Return the two sides of a comparison, in words."""
     base = "none" if pair.base == NONE else DESCRIBED[pair.base]
@@ -119,8 +150,8 @@ def show(result: Result, console: Console) -> None:
     console.print(Text.assemble((result.run, "bold"), measured), highlight=False, soft_wrap=True)
     for note in notes(result):
         console.print(f"note: {note}", style="dim", highlight=False, soft_wrap=True)
-    for pair in found.pairs:
-        console.print(f"• {verdict(pair)}", highlight=False, soft_wrap=True)
+    for sentence in conclusions(result):
+        console.print(f"• {sentence}", highlight=False, soft_wrap=True)
     console.print(arm_table(found))
     console.print(pair_table(found))
     for pair in [pair for pair in found.pairs if pair.base == NONE][-1:]:
@@ -159,7 +190,7 @@ def arm_table(found: Lift) -> Table:
     """Return the arms' accuracies, leaks and tokens."""
     table = Table("solver", "guideline", title="arms (shares in %)", title_justify="left")
     ks = sorted({k for arm in found.arms for k in arm.pass_at} - {1})
-    for column in ("accuracy", *(f"pass@{k}" for k in ks), "leaks", "without leaks", "tokens", "cut"):
+    for column in ("accuracy", *(f"pass@{k}" for k in ks), "leaks", "without leaks", "same", "tokens", "cut"):
         table.add_column(column, justify="right")
     for arm in found.arms:
         table.add_row(*arm_cells(arm, ks))
@@ -167,7 +198,7 @@ def arm_table(found: Lift) -> Table:
 
 
 def arm_cells(arm: Arm, ks: list[int]) -> list[str]:
-    """Return an arm's cells; tokens are the guideline's and the solution's."""
+    """Return an arm's cells; same: guidelines of several problems; tokens: the guideline's and the solution's."""
     given = arm.kind != NONE
     return [
         arm.solver,
@@ -176,6 +207,7 @@ def arm_cells(arm: Arm, ks: list[int]) -> list[str]:
         *(f"{100 * arm.pass_at[k]:.1f}" if k in arm.pass_at else "" for k in ks),
         f"{100 * arm.leaks:.1f}" if given else "",
         percent(arm.without_leaks) if given else "",
+        f"{100 * arm.repeated:.1f}" if given else "",
         f"{arm.guideline_tokens:.0f} + {arm.solution_tokens:.0f}",
         f"{100 * arm.solution_cut:.0f}",
     ]

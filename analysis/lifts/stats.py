@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.lifts.arms import KINDS, NONE, TRAINED, UNTRAINED
 from analysis.stats.intervals import Estimate, Paired, compare_paired, mean_interval
+from guidelines_core.reward.repeated import repeated
 
 PAIRS = ((NONE, UNTRAINED), (NONE, TRAINED), (UNTRAINED, TRAINED))
 """The pairs of arms that are compared; the second is expected to be better."""
@@ -26,6 +27,7 @@ class Arm:
         accuracy: mean over the problems of the share of their samples that are right.
         pass_at: pass@k by k.
         leaks: share of the guidelines that contain the answer.
+        repeated: share of the guidelines that are the same for several problems.
         without_leaks: accuracy over the problems none of whose guidelines leaks.
         guideline_tokens, solution_tokens: means.
         solution_cut: share of truncated solutions.
@@ -36,6 +38,7 @@ class Arm:
     accuracy: Estimate
     pass_at: dict[int, float]
     leaks: float
+    repeated: float
     without_leaks: Estimate
     guideline_tokens: float
     solution_tokens: float
@@ -117,6 +120,7 @@ def arm(solver: str, kind: str, rows: pd.DataFrame) -> Arm:
             k: float(np.mean([pass_at(k, int(n), int(c)) for n, c in zip(samples, right, strict=True)])) for k in ks
         },
         leaks=float(rows["leak"].mean()),
+        repeated=repeated(rows),
         without_leaks=mean_interval(shares[clean.to_numpy()]),
         guideline_tokens=float(rows["guideline_tokens"].mean()),
         solution_tokens=float(rows["solution_tokens"].mean()),

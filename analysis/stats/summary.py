@@ -27,6 +27,7 @@ METRICS = {
     "reward/mixed_groups": "groups with mixed rewards",
     "reward/ungraded": "rollouts without verdict, a step",
     "guideline/leak": "guidelines that give the gold away",
+    "guideline/repeated": "guidelines that are the same for several problems",
     "signal/guideline_share": "share of the reward's variance by the guideline",
     "guideline/tokens": "guideline, tokens",
     "guideline/truncated": "guidelines truncated",
@@ -41,7 +42,8 @@ METRICS = {
 
 CURVES = (
     "reward/mean", "reward/math_verify_accuracy", "reward/uplift", "validation/accuracy", "guideline/leak",
-    "guideline/tokens", "solution/tokens", "solution/truncated", "actor/kl_loss", "actor/entropy", "timing_s/step",
+    "guideline/repeated", "guideline/tokens", "solution/tokens", "solution/truncated", "actor/kl_loss", "actor/entropy",
+    "timing_s/step",
 )  # fmt: skip
 """The metrics that are drawn."""
 

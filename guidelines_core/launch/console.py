@@ -119,6 +119,8 @@ def summary(steps: list[dict[str, Any]], outcome: Outcome, directory: str, alarm
             table.add_row(f"solver accuracy by {grader}", f"{sum(s[key] for s in steps) / len(steps):.3f}")
         leaks = f"{first['guideline/leak']:.1%} → {last['guideline/leak']:.1%}"
         table.add_row("guidelines that leak the gold, first → last step", leaks)
+        if "guideline/repeated" in last:
+            table.add_row("guidelines that are the same for several problems", f"{last['guideline/repeated']:.1%}")
         if uplifts := [s["reward/uplift"] for s in steps if "reward/uplift" in s]:
             table.add_row("accuracy over no guideline, first → last step", f"{uplifts[0]:+.3f} → {uplifts[-1]:+.3f}")
         if (found := signal_of_steps(steps)) is not None and not math.isnan(found.share):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from guidelines_core.grading.verdicts import GRADERS
+from guidelines_core.reward.repeated import repeated
 from guidelines_core.reward.signal import signal
 
 
@@ -43,6 +44,7 @@ def reward_metrics(rows: pd.DataFrame) -> dict[str, float]:
         "guideline/tokens": rollouts["guideline_tokens"].mean(),
         "guideline/truncated": rollouts["guideline_truncated"].mean(),
         "guideline/leak": rollouts["guideline_leak"].mean(),
+        "guideline/repeated": repeated(rollouts),
         "solution/tokens": rows["solution_tokens"].mean(),
         "solution/truncated": rows["solution_truncated"].mean(),
         "solver/latency_p50_s": np.quantile(rollouts["solver_s"], 0.5),

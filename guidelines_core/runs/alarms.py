@@ -191,6 +191,16 @@ def leak(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
     )
 
 
+def repeated(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
+    """Detect a planner that writes the same guideline for many problems."""
+    share = _mean(steps, "guideline/repeated", limit["steps"])
+    return (
+        f"{share:.0%} of the guidelines are the same for several problems"
+        if share is not None and share > limit["above"]
+        else None
+    )
+
+
 def truncation(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
     """Detect a large share of guidelines or solutions that are cut at the token limit."""
     shares = {kind: _mean(steps, f"{kind}/truncated", limit["steps"]) for kind in ("guideline", "solution")}
@@ -231,7 +241,7 @@ def disk(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
 RULES: dict[str, Callable[[Sequence[Step], Mapping[str, float]], str | None]] = {
     rule.__name__: rule
     for rule in (nan, reward_falling, reward_flat, entropy_collapse, kl_spike, gradient_spike, mixed_groups, leak,
-                 truncation, solver_slow, rollout_mismatch, slow_step, disk)
+                 repeated, truncation, solver_slow, rollout_mismatch, slow_step, disk)
 }  # fmt: skip
 """The rules by name; a rule's limits have the same name."""
 

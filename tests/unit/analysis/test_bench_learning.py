@@ -22,7 +22,8 @@ def measured() -> dict[str, Any]:
     """A lift over eight problems: 2 right without a guideline, 3 with the untrained planner's, 6 with the trained."""
     rows = [
         {"solver": "s", "kind": kind, "problem_id": f"p{number}", "sample": 0, "correct": number < right, "reason": "",
-         "leak": kind == TRAINED and number == 0, "guideline_tokens": 5, "solution_tokens": 9, "solution_cut": False}
+         "guideline": "Read." if number < 2 else f"Do {number}.", "leak": kind == TRAINED and number == 0,
+         "guideline_tokens": 5, "solution_tokens": 9, "solution_cut": False}
         for kind, right in ((NONE, 2), (UNTRAINED, 3), (TRAINED, 6))
         for number in range(8)
     ]  # fmt: skip
@@ -39,7 +40,7 @@ def test_an_arm_says_in_points_what_training_gained(measured: dict[str, Any]) ->
     gained = found["trained_over_none"]
     assert gained["low"] < gained["points"] < gained["high"]
     assert found["accuracy"] == {"none": 0.25, "untrained": 0.375, "trained": 0.75}
-    assert found["leak_rate"] == 0.125
+    assert (found["leak_rate"], found["repeated"]) == (0.125, 0.25)
 
 
 def test_an_arm_replaces_the_one_of_its_name() -> None:
@@ -54,7 +55,7 @@ def test_the_table_has_a_row_for_each_arm_with_intervals(measured: dict[str, Any
     console.print(learning_table.table([arm, {**arm, "name": "k1", "leak_rate": None, "trained_over_none": None}]))
     shown = console.export_text()
     assert "…" not in shown
-    assert (shown.count("+37.5 ["), shown.count("+50.0 ["), shown.count(" 12.5 │\n")) == (2, 1, 1)
+    assert (shown.count("+37.5 ["), shown.count("+50.0 ["), shown.count(" 12.5 │ 25.0 │\n")) == (2, 1, 1)
 
 
 def test_a_run_that_takes_longer_is_asked_to_finish_its_step(tmp_path: Path) -> None:

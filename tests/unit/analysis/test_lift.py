@@ -18,7 +18,7 @@ from analysis.lifts import page as lift_page
 from analysis.lifts.answers import Plan, engine_of, planner_sampling, solver_sampling
 from analysis.lifts.arms import NONE, TRAINED, UNTRAINED
 from analysis.lifts.data import Problems, load, trained_on
-from analysis.lifts.report import Result, notes, show, verdict
+from analysis.lifts.report import Result, notes, same_for_several, show, verdict
 from analysis.lifts.stats import Lift, arm, examples, lift, pass_at
 from guidelines_core.config.compose import compose
 from guidelines_core.data import dataset
@@ -81,7 +81,7 @@ def test_an_arm_by_hand() -> None:
     found = arm("S", TRAINED, rows(TRAINED, [[1, 0], [0, 0], [1, 1], [1, 0]], leaks=[2]))
     assert found.accuracy.value == pytest.approx((0.5 + 0 + 1 + 0.5) / 4)
     assert found.pass_at == {1: pytest.approx(0.5), 2: pytest.approx(0.75)}
-    assert found.leaks == 0.25
+    assert (found.leaks, found.repeated) == (0.25, 0)
     assert found.without_leaks.value == pytest.approx(1 / 3)
     assert (found.guideline_tokens, found.solution_tokens, found.solution_cut) == (10, 100, 0.5)
 
@@ -152,6 +152,24 @@ def test_the_verdict_says_what_the_interval_allows(base: tuple[int], better: tup
     assert expected in verdict(pair)
 
 
+def test_a_planner_with_one_guideline_for_most_problems_is_named() -> None:
+    table = pd.concat([rows(NONE, each(0, 1, 0)), rows(UNTRAINED, each(0, 0, 0)), rows(TRAINED, each(1, 0, 1))])
+    trained = table["kind"] == TRAINED
+    table.loc[trained, "guideline"] = ["Read\x1b[31m the problem.\n", "Read\x1b[31m the problem.", "Add."]
+    again = pd.concat([table, table.assign(solver="T")])
+    assert (
+        same_for_several(table)
+        == same_for_several(again)
+        == [
+            "the trained planner's guidelines say little of their problems: 67% are those of several, 2 of 3 are "
+            "“Read�[31m the problem.”."
+        ]
+    )
+    assert [one.repeated for one in lift(table).arms] == pytest.approx([1, 0, 2 / 3])
+    table.loc[trained, "guideline"] = ["Read.", "Add.", "Divide."]
+    assert same_for_several(table) == []
+
+
 def test_the_result_is_json_and_has_no_nan() -> None:
     table = pd.concat([rows(NONE, each(0, 1)), rows(TRAINED, each(1, 0), leaks=[0, 1])])
     problems = load_problems([Problem("q", "7", "s")])
@@ -164,12 +182,14 @@ def test_the_result_is_json_and_has_no_nan() -> None:
 def test_the_page_and_the_terminal_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     table = pd.concat([rows(NONE, each(0, 1, 0)), rows(TRAINED, each(1, 0, 1), leaks=[0])])
     table["solution"] = "red \x1b[31m <b>"
+    table.loc[table["kind"] == TRAINED, "guideline"] = "Read it."
     result = Result("r", "id", 4, load_problems([Problem("q", "7", "s")]), (0.0, 0.0), lift(table), table)
     html = lift_page.page([result])
     show(result, plain_console(width=300))
     printed = capsys.readouterr().out
     (pair,) = result.found.pairs
-    for said in (verdict(pair), *notes(result)):
+    assert same_for_several(table)
+    for said in (verdict(pair), *notes(result), *same_for_several(table)):
         assert escape(said) in html
         assert said in printed
     assert "\x1b[31m" not in printed, "a model's words must not steer a terminal"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guidelines_core.grading.verdicts import GRADERS
 from guidelines_core.reward.metrics import reward_metrics, uplift
+from guidelines_core.reward.repeated import repeated
 from guidelines_core.reward.row import GradedRow, table
 
 ROW = GradedRow(
@@ -44,6 +48,25 @@ def test_one_solution_each_has_no_signal() -> None:
     found = reward_metrics(table([ROW, replace(ROW, rollout=1)]))
     assert not [name for name in found if name.startswith("signal/")]
     assert not any(math.isnan(value) for value in found.values())
+
+
+def test_a_guideline_of_several_problems_is_repeated_and_one_of_several_rollouts_is_not() -> None:
+    written = [("p", "Add."), ("p", "Add."), ("q", "Divide."), ("q", " Read it.\n"), ("r", "Read it."), ("s", "Add")]
+    rows = [
+        replace(ROW, problem_id=problem, group=problem, guideline=text, rollout=number, sample=sample)
+        for number, (problem, text) in enumerate(written)
+        for sample in (0, 1)
+    ]
+    assert reward_metrics(table(rows))["guideline/repeated"] == pytest.approx(2 / 6)
+
+
+@given(st.lists(st.tuples(st.sampled_from("pqrs"), st.sampled_from(["", "a", "b", "c"])), min_size=1))
+def test_all_are_repeated_if_all_are_alike_and_none_if_each_names_its_problem(written: list[tuple[str, str]]) -> None:
+    rows = pd.DataFrame(written, columns=["problem_id", "guideline"])
+    assert repeated(rows.assign(guideline="x")) == (rows["problem_id"].nunique() > 1)
+    assert repeated(rows.assign(guideline=rows["problem_id"] + rows["guideline"])) == 0
+    others = [len({problem for problem, other in written if other == text}) > 1 for _, text in written]
+    assert repeated(rows) == pytest.approx(sum(others) / len(others))
 
 
 def test_uplift_is_over_the_problems_that_have_a_baseline() -> None:
