@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+WIDTH = 160
+"""Columns of what is printed into a file or a pipe, unless COLUMNS says otherwise; Rich would leave out columns at 80."""
+
+
 def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Return a console that takes no part of a text for markup or the name of an emoji.
 
@@ -21,6 +25,8 @@ def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:
     """
     from rich.console import Console
 
+    if width is None and "COLUMNS" not in os.environ and not (sys.stderr if stderr else sys.stdout).isatty():
+        width = WIDTH
     return Console(stderr=stderr, width=width, markup=False, emoji=False)
 
 

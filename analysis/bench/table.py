@@ -40,7 +40,7 @@ def main() -> int:
         parser.error(f"{file}: it cannot be read ({error}); expected a JSON of analysis/results/")
     if not isinstance(result, dict) or not result.keys() & {"arms", "server_start_s"}:
         parser.error(f"{file}: it has no arms; expected what analysis/benchmark.py or analysis.bench.update wrote")
-    console = plain_console(width=None if sys.stdout.isatty() else 160)
+    console = plain_console()
     console.print(table(result))
     if "note" in result:
         console.print(result["note"])

@@ -78,6 +78,12 @@ def test_a_text_is_printed_as_it_is_wherever_it_stands(text: str) -> None:
     assert printed.get().count(text) == 5
 
 
+@pytest.mark.parametrize(("variables", "lines"), [({}, 1), ({"COLUMNS": "80"}, 2)])
+def test_a_pipe_gets_long_lines_unless_the_user_says_how_wide_it_is(variables: dict[str, str], lines: int) -> None:
+    code = 'from guidelines_core.terminal import plain_console; plain_console().print("word " * 30)'
+    assert len(run(code, "env -u COLUMNS " * (not variables) + "PROGRAM", **variables).stdout.splitlines()) == lines
+
+
 def test_every_console_of_the_project_prints_texts_as_they_are() -> None:
     folders = ("analysis", "experiments", "guidelines_core", "sweeps", "tests/chaos")
     sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
