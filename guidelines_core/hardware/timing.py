@@ -2,8 +2,8 @@
 
 With N weights, a forward pass is 2N FLOPs a token and training 6N (Kaplan et al. 2020, 2001.08361). Decoding reads
 all weights once for each token position of the longest sequence, however many sequences are in flight, and does
-each sequence's own FLOPs and reads its keys and values on top (Pope et al. 2022, 2211.05102). `MEASURED` holds the
-measured shares of the hardware's peak.
+each sequence's own FLOPs and reads its keys and values on top (Pope et al. 2022, 2211.05102), and the engine's
+processes on the CPU handle each token. `MEASURED` holds the measured shares of the hardware's peak.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ class Efficiency:
         packed_forward: as `forward`, of the same: 1.38 s.
         adapters: how many times longer the same work takes in the update of LoRA adapters: 3.6 s against 2.7 s of all
             weights, which is 1.5 times the work (`analysis/results/learning/gsm8k-1.5b.json`).
-        prefill: the same in vLLM's prefill. Not measured.
-        decode: the same in vLLM's decoding, without reading weights and cache: 120 sequences of 3,072 tokens took 19.4
-            s.
+        prefill, decode: the same in vLLM's prefill, and in its decoding without reading weights and cache. With
+            `weights`, `host` and `request` they meet the seconds of rollouts and solutions that
+            `tests/unit/hardware/test_generation_time.py` lists.
         weights: share of the bandwidth at which decoding reads the weights: one sequence alone got 325 tokens/s.
+        host: s in which an engine's processes on the CPU handle a token, which its GPU waits for.
+        request: s until an engine has one more request.
         offload: B/s to the GPU for weights kept in main memory: reference's 16.4 s against old log-prob's 7.3 s.
         sync: B/s of new weights into the rollout engine: 0.44 s for 6.2 GB.
         poll: s that a finished rollout waits on average: the replay buffer is polled ten times a second.
@@ -54,9 +56,11 @@ class Efficiency:
     packed_update: float = 0.39
     packed_forward: float = 0.45
     adapters: float = 2.0
-    prefill: float = 0.5
-    decode: float = 0.4
-    weights: float = 0.42
+    prefill: float = 0.95
+    decode: float = 0.95
+    weights: float = 0.44
+    host: float = 9e-6
+    request: float = 0.005
     offload: float = 65e9
     sync: float = 14e9
     poll: float = 0.05
@@ -67,7 +71,13 @@ class Efficiency:
 
 
 MEASURED = Efficiency()
-PEAK = Efficiency(1, 1, 1, 1, 1, 1, 1, 1, math.inf, math.inf, 0, 0, 0, 0, math.inf)
+PEAK = Efficiency(
+    **dict.fromkeys(
+        ("update", "forward", "packed_update", "packed_forward", "adapters", "prefill", "decode", "weights"), 1
+    ),
+    **dict.fromkeys(("offload", "sync", "disk"), math.inf),
+    **dict.fromkeys(("host", "request", "poll", "switch", "other", "start"), 0),
+)
 
 
 @dataclass(frozen=True)
@@ -215,7 +225,7 @@ def _decode(
     weights = ((waves - 1) * new + max(new, longest)) * 2 * shape.parameters / (reading * efficiency.weights)
     context = read + new / 2
     own = shape.forward_flops(context) / (flops * efficiency.decode) + shape.kv_bytes * context / bandwidth
-    return float(prefill + weights + each * new * own)
+    return float(prefill + weights + each * new * (own + efficiency.host) + read_by_each * efficiency.request)
 
 
 def run_seconds(
