@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 WIDTH = 160
-"""Columns of what is printed into a file or a pipe, unless COLUMNS says so; at 80 Rich leaves out columns of tables."""
+"""Columns of what is printed into a file or a pipe, unless COLUMNS is set; at 80 Rich leaves out columns of tables."""
 
 
 def plain_console(*, stderr: bool = False, width: int | None = None) -> Console:

@@ -157,7 +157,7 @@ def summary(lift: Mapping[str, Any]) -> dict[str, Any]:
         "problems": lift["problems"],
         **{
             f"{better}_over_{base}": {
-                name: round(100 * pairs[base, better]["difference"][key], 2)
+                name: round(100 * pairs[base, better]["difference"][key], 4)
                 for name, key in (("points", "value"), ("low", "low"), ("high", "high"))
             }
             for base, better in COMPARED

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from analysis.lifts.arms import DESCRIBED, NONE
 from analysis.lifts.data import Problems
-from analysis.lifts.stats import Arm, Lift, Pair, examples
+from analysis.lifts.stats import Arm, Lift, Pair, counted, examples
 from analysis.stats.intervals import Estimate
 from guidelines_core.reward.repeated import repeated
 
@@ -120,12 +120,13 @@ def conclusions(result: Result) -> list[str]:
 def same_for_several(rows: pd.DataFrame) -> list[str]:
     """Return a sentence on each planner most of whose guidelines are the same for several problems."""
     sentences = []
-    for kind, of_kind in rows[rows["kind"] != NONE].drop_duplicates(["kind", "problem_id", "sample"]).groupby("kind"):
+    given = counted(rows[rows["kind"] != NONE]).drop_duplicates(["kind", "problem_id", "sample"])
+    for kind, of_kind in given.groupby("kind"):
         if (share := repeated(of_kind)) > MOST:
             text, count = next(iter(of_kind["guideline"].str.strip().value_counts().items()))
             sentences.append(
-                f"{DESCRIBED[str(kind)]} guidelines say little of their problems: {share:.0%} are those of several, "
-                f"{count} of {len(of_kind)} are “{shortened(str(text))}”."
+                f"{DESCRIBED[str(kind)].capitalize()} guidelines say little about their problems: {share:.0%} are also "
+                f"those of another one, {count} of {len(of_kind)} are “{shortened(str(text))}”."
             )
     return sentences
 

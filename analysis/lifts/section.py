@@ -46,9 +46,7 @@ def figures(found: Mapping[str, Any]) -> list[str]:
         {
             "accuracy": [_interval(arm["accuracy"]) for arm in found["arms"]],
             "leaks": [arm["leaks"] for arm in found["arms"]],
-            "same for several problems": [
-                arm.get("repeated") if arm["kind"] != NONE else None for arm in found["arms"]
-            ],
+            "same for several problems": [arm.get("repeated") for arm in found["arms"]],
             "guideline, tokens": [arm["guideline_tokens"] for arm in found["arms"]],
             "solution, tokens": [arm["solution_tokens"] for arm in found["arms"]],
         },

@@ -27,7 +27,7 @@ class Arm:
         accuracy: mean over the problems of the share of their samples that are right.
         pass_at: pass@k by k.
         leaks: share of the guidelines that contain the answer.
-        repeated: share of the guidelines that are the same for several problems.
+        repeated: share of the guidelines that are the same for several problems; NaN without guidelines.
         without_leaks: accuracy over the problems none of whose guidelines leaks.
         guideline_tokens, solution_tokens: means.
         solution_cut: share of truncated solutions.
@@ -84,11 +84,10 @@ class Lift:
 
 def lift(rows: pd.DataFrame) -> Lift:
     """Return the figures of the rows of `arms.measure`."""
-    missing = rows[rows["correct"].isna()]
-    left_out = missing.groupby("problem_id")["reason"].first().value_counts()
-    counted = rows[~rows["problem_id"].isin(missing["problem_id"])]
+    left_out = rows[rows["correct"].isna()].groupby("problem_id")["reason"].first().value_counts()
+    whole = counted(rows)
     arms, pairs = [], []
-    for solver, of_solver in counted.groupby("solver", sort=False):
+    for solver, of_solver in whole.groupby("solver", sort=False):
         by_kind = {str(kind): table for kind, table in of_solver.groupby("kind", sort=False)}
         arms += [arm(str(solver), kind, by_kind[kind]) for kind in KINDS if kind in by_kind]
         pairs += [
@@ -97,12 +96,18 @@ def lift(rows: pd.DataFrame) -> Lift:
             if base in by_kind and better in by_kind
         ]
     return Lift(
-        problems=int(counted["problem_id"].nunique()),
+        problems=int(whole["problem_id"].nunique()),
         samples=int(rows["sample"].nunique()),
         left_out={str(reason): int(count) for reason, count in left_out.items()},
         arms=arms,
         pairs=pairs,
     )
+
+
+def counted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the problems that have a verdict in each of their rows."""
+    found: pd.DataFrame = rows[~rows["problem_id"].isin(rows.loc[rows["correct"].isna(), "problem_id"])]
+    return found
 
 
 def arm(solver: str, kind: str, rows: pd.DataFrame) -> Arm:
@@ -120,7 +125,7 @@ def arm(solver: str, kind: str, rows: pd.DataFrame) -> Arm:
             k: float(np.mean([pass_at(k, int(n), int(c)) for n, c in zip(samples, right, strict=True)])) for k in ks
         },
         leaks=float(rows["leak"].mean()),
-        repeated=repeated(rows),
+        repeated=math.nan if kind == NONE else repeated(rows),
         without_leaks=mean_interval(shares[clean.to_numpy()]),
         guideline_tokens=float(rows["guideline_tokens"].mean()),
         solution_tokens=float(rows["solution_tokens"].mean()),

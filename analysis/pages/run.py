@@ -115,7 +115,7 @@ def reached(run: Run, metrics: pd.DataFrame, judged: Judged) -> list[str]:
             f"Mean reward went from {reward.head(few).mean():.3f} to {reward.tail(few).mean():.3f} in {len(reward)} "
             f"steps ({f'means of the first and the last {few}' if few > 1 else 'the first step and the last'})."
         )
-        sentences += [*leaked(metrics, few), *same_for_several(metrics, few)]
+        sentences += [*leaked(metrics, few), *repeated(metrics, few)]
         sentences += [*map(signal.in_words, filter(None, [signal.signal_of(metrics)]))]
     validated = rows(run, "validation", ["step", "problem_id", MATH_VERIFY])
     steps = sorted(set(validated["step"].dropna()))
@@ -153,12 +153,12 @@ def leaked(metrics: pd.DataFrame, few: int) -> list[str]:
     return [f"Guidelines that give the gold answer away went from {first:.1%} to {last:.1%}."]
 
 
-def same_for_several(metrics: pd.DataFrame, few: int) -> list[str]:
-    """Return how many of the last `few` steps' guidelines say nothing of their problem; nothing if there are none."""
+def repeated(metrics: pd.DataFrame, few: int) -> list[str]:
+    """Return how many of the last `few` steps' guidelines are also another problem's; nothing if none is."""
     if "guideline/repeated" not in metrics:
         return []
     last = metrics["guideline/repeated"].dropna().tail(few).mean()
-    return [f"In the end {last:.1%} of the guidelines are the same for several problems."] if last > 0 else []
+    return [f"In the end {last:.1%} of the guidelines are also those of another problem."] if last > 0 else []
 
 
 def trained(settings: Mapping[str, Any], problems: Mapping[str, Any]) -> list[str]:

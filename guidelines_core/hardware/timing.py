@@ -35,12 +35,12 @@ class Efficiency:
         packed_forward: as `forward`, of the same: 1.38 s.
         adapters: how many times longer the same work takes in the update of LoRA adapters: 3.6 s against 2.7 s of all
             weights, which is 1.5 times the work (`analysis/results/learning/gsm8k-1.5b.json`).
-        prefill, decode: the same in vLLM's prefill, and in its decoding without reading weights and cache. With
-            `weights`, `host` and `request` they meet the seconds of rollouts and solutions that
-            `tests/unit/hardware/test_generation_time.py` lists.
-        weights: share of the bandwidth at which decoding reads the weights: one sequence alone got 325 tokens/s.
-        host: s in which an engine's processes on the CPU handle a token, which its GPU waits for.
-        request: s until an engine has one more request.
+        prefill, decode: the same in vLLM's prefill, and in its decoding without reading weights and cache. These and
+            the next three are fitted to the arms that `tests/unit/hardware/test_generation_time.py` lists, and to one
+            sequence alone, which got 325 tokens/s (341 by the fit).
+        weights: share of the bandwidth at which decoding reads the weights.
+        host: CPU seconds of an engine's processes for a token, in which its GPU waits.
+        request: CPU seconds for a prompt that is sent to an engine.
         offload: B/s to the GPU for weights kept in main memory: reference's 16.4 s against old log-prob's 7.3 s.
         sync: B/s of new weights into the rollout engine: 0.44 s for 6.2 GB.
         poll: s that a finished rollout waits on average: the replay buffer is polled ten times a second.

@@ -1,7 +1,7 @@
-"""Sends training workers the tensors of a batch and nothing else.
+"""Sends training workers the tensors of a batch, and no texts.
 
-verl's workers read every field of a batch in each phase, and move each to the GPU. A rollout's fields include its
-question, its conversation and what the grader recorded, with every solution; training reads none of these.
+verl's workers read every field of a batch in each phase and walk through each. A rollout's fields include its question,
+its conversation and what the grader recorded, with every solution; training reads none of these.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from typing import Any
 
 import transfer_queue as tq
 
+IMAGES = "multi_modal_inputs"
+"""The field without a tensor for each row that verl's workers do read."""
 
-def tensors(schema: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the fields of TransferQueue's `field_schema` that hold tensors."""
-    return [name for name, field in schema.items() if not field["is_non_tensor"]]
+
+def read_in_training(schema: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the fields of TransferQueue's `field_schema` that training reads: tensors and images."""
+    return [name for name, field in schema.items() if name == IMAGES or not field["is_non_tensor"]]
 
 
 @contextmanager
 def tensors_alone(batch: Any) -> Iterator[None]:
-    """Let workers read only the tensors of a `KVBatchMeta` until the block ends."""
+    """Let workers read of a `KVBatchMeta` only what training reads, until the block ends."""
     known = tq.get_client().kv_retrieve_meta(keys=batch.keys, partition_id=batch.partition_id)
-    batch.fields = tensors(known.field_schema)
+    before, batch.fields = batch.fields, read_in_training(known.field_schema)
     try:
         yield
     finally:
-        batch.fields = None
+        batch.fields = before
 
 
 class TensorsAlone:

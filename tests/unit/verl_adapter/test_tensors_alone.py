@@ -51,6 +51,7 @@ def batch(monkeypatch: pytest.MonkeyPatch) -> KVBatchMeta:
             "rm_scores": torch.zeros(2, 3),
             "uid": NonTensorStack("a", "a"),
             "extra_fields": NonTensorStack({"graded": "{}"}, {"graded": "{}"}),
+            "multi_modal_inputs": NonTensorStack({}, {}),
         },
         batch_size=2,
     )
@@ -61,12 +62,16 @@ def batch(monkeypatch: pytest.MonkeyPatch) -> KVBatchMeta:
     return KVBatchMeta(keys=KEYS, tags=[{}, {}], partition_id="train")
 
 
-def test_each_phase_reads_tensors_and_afterwards_the_batch_is_as_before(batch: KVBatchMeta) -> None:
+@pytest.mark.parametrize("before", [None, ["responses", "uid"]])
+def test_each_phase_reads_tensors_and_images_and_afterwards_the_batch_is_as_before(
+    batch: KVBatchMeta, before: list[str] | None
+) -> None:
     trainer = Trainer()
+    batch.fields = before
     for phase in PHASES:
         assert getattr(trainer, phase)(batch, metrics={}) is batch
-        assert batch.fields is None
-    assert trainer.read == {phase: ["responses", "rm_scores"] for phase in PHASES}
+        assert batch.fields == before
+    assert trainer.read == {phase: ["responses", "rm_scores", "multi_modal_inputs"] for phase in PHASES}
 
 
 def test_a_phase_that_fails_leaves_the_batch_as_it_was(batch: KVBatchMeta) -> None:
