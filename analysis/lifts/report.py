@@ -113,7 +113,7 @@ def verdict(pair: Pair) -> str:
 
 
 def conclusions(result: Result) -> list[str]:
-    """Return what was found, a sentence each: the comparisons, and planners that say little of their problems."""
+    """Return what was found, a sentence each: the comparisons, and planners that repeat themselves."""
     return [*map(verdict, result.found.pairs), *same_for_several(result.rows)]
 
 
@@ -125,8 +125,8 @@ def same_for_several(rows: pd.DataFrame) -> list[str]:
         if (share := repeated(of_kind)) > MOST:
             text, count = next(iter(of_kind["guideline"].str.strip().value_counts().items()))
             sentences.append(
-                f"{DESCRIBED[str(kind)].capitalize()} guidelines say little about their problems: {share:.0%} are also "
-                f"those of another one, {count} of {len(of_kind)} are “{shortened(str(text))}”."
+                f"{DESCRIBED[str(kind)].capitalize()} guidelines repeat themselves: {share:.0%} are also those of "
+                f"another problem, {count} of {len(of_kind)} are “{shortened(str(text))}”."
             )
     return sentences
 

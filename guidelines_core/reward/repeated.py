@@ -1,4 +1,4 @@
-"""Guidelines that say nothing of their problem: the planner writes the same text for other problems, too."""
+"""Guidelines that a planner writes for several problems alike."""
 
 from __future__ import annotations
 

@@ -161,8 +161,8 @@ def test_a_planner_with_one_guideline_for_most_problems_is_named() -> None:
         same_for_several(table)
         == same_for_several(again)
         == [
-            "The trained planner's guidelines say little about their problems: 67% are also those of another one, "
-            "2 of 3 are “Read�[31m the problem.”."
+            "The trained planner's guidelines repeat themselves: 67% are also those of another problem, 2 of 3 are "
+            "“Read�[31m the problem.”."
         ]
     )
     assert [one.repeated for one in lift(table).arms] == pytest.approx([NAN, 0, 2 / 3], nan_ok=True)
