@@ -183,22 +183,12 @@ def mixed_groups(steps: Sequence[Step], limit: Mapping[str, float]) -> str | Non
 
 def leak(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
     """Detect a large share of guidelines with the gold answer in them."""
-    share = _mean(steps, "guideline/leak", limit["steps"])
-    return (
-        f"{share:.0%} of the guidelines contain the gold answer"
-        if share is not None and share > limit["above"]
-        else None
-    )
+    return _many(steps, "guideline/leak", limit, "contain the gold answer")
 
 
 def repeated(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
     """Detect a planner that writes the same guideline for many problems."""
-    share = _mean(steps, "guideline/repeated", limit["steps"])
-    return (
-        f"{share:.0%} of the guidelines are the same for several problems"
-        if share is not None and share > limit["above"]
-        else None
-    )
+    return _many(steps, "guideline/repeated", limit, "are also those of another problem")
 
 
 def truncation(steps: Sequence[Step], limit: Mapping[str, float]) -> str | None:
@@ -244,6 +234,12 @@ RULES: dict[str, Callable[[Sequence[Step], Mapping[str, float]], str | None]] = 
                  repeated, truncation, solver_slow, rollout_mismatch, slow_step, disk)
 }  # fmt: skip
 """The rules by name; a rule's limits have the same name."""
+
+
+def _many(steps: Sequence[Step], name: str, limit: Mapping[str, float], what: str) -> str | None:
+    """Return what a share of guidelines does if its mean of `limit["steps"]` steps is above `limit["above"]`."""
+    share = _mean(steps, name, limit["steps"])
+    return f"{share:.0%} of the guidelines {what}" if share is not None and share > limit["above"] else None
 
 
 def _values(steps: Sequence[Step], name: str) -> list[float]:

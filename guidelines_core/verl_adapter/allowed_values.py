@@ -18,6 +18,8 @@ from typing import Any, get_args
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 A, R, S = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "reward.reward_model.rollout"
+WEIGHT_TRANSFER = "guidelines_core.verl_adapter.weight_transfer"
+"""The module that the layouts load as `custom_backend_module` and that adds no backend to verl's."""
 REF, CORRECTION = "actor_rollout_ref.ref", "algorithm.rollout_correction"
 
 
@@ -61,8 +63,10 @@ def values(config: DictConfig, key: str) -> list[str]:
     """Return a key's values; none if it is not set or the run does not use it."""
     if key.startswith("critic.") and not (config.critic.enable or config.algorithm.adv_estimator == "gae"):
         return []
-    if key.endswith("checkpoint_engine.backend") and OmegaConf.select(config, f"{key[:-8]}.custom_backend_module"):
-        return []
+    if key.endswith("checkpoint_engine.backend"):
+        module = OmegaConf.select(config, f"{key.removesuffix('.backend')}.custom_backend_module")
+        if module not in (None, WEIGHT_TRANSFER):
+            return []
     if key.endswith("optim.optimizer") and OmegaConf.select(config, f"{key}_impl") != "torch.optim":
         return []
     value = OmegaConf.select(config, key)

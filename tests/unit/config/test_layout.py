@@ -11,6 +11,7 @@ from rich.console import Console
 
 from guidelines_core.config import layout
 from guidelines_core.config.compose import changed, compose
+from guidelines_core.verl_adapter.allowed_values import WEIGHT_TRANSFER
 
 TWO_SAMPLES = ["guidelines.solver.samples=2", "guidelines.solver.temperature=0.7"]
 
@@ -133,7 +134,7 @@ def test_forked_processes_have_one_thread_each_for_sums() -> None:
 def test_weights_that_come_by_nccl_reach_the_engine_through_the_runs_own_socket(name: str) -> None:
     rollout = with_layout(name).actor_rollout_ref.rollout
     extension = rollout.engine_kwargs.vllm.worker_extension_cls
-    assert rollout.checkpoint_engine.custom_backend_module == extension.rpartition(".")[0]
+    assert rollout.checkpoint_engine.custom_backend_module == extension.rpartition(".")[0] == WEIGHT_TRANSFER
 
 
 def test_ray_is_told_of_cores_only_where_the_cluster_is_the_runs_own() -> None:

@@ -80,6 +80,14 @@ REPORTED = {
 }
 
 
+def test_a_misspelt_backend_is_refused_though_a_layout_loads_a_module_of_its_own_with_it() -> None:
+    key = "actor_rollout_ref.rollout.checkpoint_engine.backend"
+    words = ["layout=split-1p2p1", f"{key}=ncl"]
+    (finding,) = value_findings(compose("numinamath30k-3b-300steps-mathverify-fast", words, environ={}))
+    assert (finding.severity, finding.key, finding.value) == ("error", key, "ncl")
+    assert "nccl" in finding.remedy
+
+
 @pytest.mark.parametrize("key", REPORTED)
 def test_a_reported_value_is_refused(key: str) -> None:
     value, nearest = REPORTED[key]
