@@ -11,6 +11,7 @@ from guidelines_core.hardware.shapes import Shape
 from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight.findings import Finding, error, warning
 
+ROLLOUT = "actor_rollout_ref.rollout"
 FILTER, REFILL = "algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"
 
 
@@ -19,6 +20,7 @@ def combination_findings(config: DictConfig, planner: Shape | None) -> Iterator[
     yield from _lora_findings(config, planner)
     yield from _reference_findings(config)
     yield from _in_turns_findings(config)
+    yield from _weight_findings(config)
 
 
 def _in_turns_findings(config: DictConfig) -> Iterator[Finding]:
@@ -112,3 +114,27 @@ def _lora_findings(config: DictConfig, planner: Shape | None) -> Iterator[Findin
             "each checkpoint holds all frozen weights as well",
             "give True",
         )
+
+
+def _weight_findings(config: DictConfig) -> Iterator[Finding]:
+    """Yield a finding for each receiver of the trainer's weights that may listen at another address than the run's."""
+    module = "guidelines_core.verl_adapter.weight_transfer"
+    receivers = {f"{ROLLOUT}.engine_kwargs.vllm.worker_extension_cls": f"{module}.WorkerExtension"}
+    if not config.actor_rollout_ref.hybrid_engine:
+        receivers[f"{ROLLOUT}.checkpoint_engine.custom_backend_module"] = module
+    for key, ours in receivers.items():
+        value = OmegaConf.select(config, key)
+        if value is None:
+            yield error(
+                key,
+                None,
+                "weights would be sent to the run's own socket and awaited at verl's, forever",
+                f"give {ours}",
+            )
+        elif not str(value).startswith("guidelines_core."):
+            yield warning(
+                key,
+                value,
+                "unless it uses the run's own socket, it waits for weights forever",
+                f"derive the class from {ours}" if ours != module else f"import {ours} in it",
+            )

@@ -91,3 +91,14 @@ def test_a_trainer_that_rolls_out_ahead_may_share_the_solvers_gpus_where_nothing
     for key, value in (("trainer.test_freq", -1), ("trainer.v1.colocate_async.num_warmup_batches", 0)):
         found = config_findings(changed(config, {key: value}))
         assert [finding.key for finding in found if finding.severity == "error"] == []
+
+
+@pytest.mark.parametrize("layout", ["split-1p1-shared", "1p1"])
+def test_a_receiver_of_weights_that_may_listen_elsewhere_is_named(layout: str) -> None:
+    rollout = "actor_rollout_ref.rollout"
+    extension = f"{rollout}.engine_kwargs.vllm.worker_extension_cls"
+    module = f"{rollout}.checkpoint_engine.custom_backend_module"
+    for value, severity in ((None, "error"), ("mine.Receiver", "warning")):
+        found = config_findings(changed(composed(layout), {extension: value, module: value}))
+        keys = [finding.key for finding in found if finding.severity == severity]
+        assert keys == ([extension, module] if layout == "split-1p1-shared" else [extension])
