@@ -1,12 +1,13 @@
 """Measures a step's training side on one GPU: old log-probs, reference log-probs and update.
 
-    python -m analysis.bench.update --arms analysis/arms/update.yaml --out FILE [--only a,b] [--time-limit-s 480]
+    python -m analysis.bench.update --arms analysis/arms/update.yaml --out FILE [--only a,b] [--profile DIR]
 
 Each arm is a named experiment with overrides, as in `benchmark.py`. Its own process runs verl's worker
 (`ActorRolloutRefWorker`) without Ray, on rollouts of random tokens. MFU is the FLOP/s that the real tokens need (2N and
 6N, `hardware/shapes.py`) as a share of what a large bf16 matrix product reaches in the same call. The model
-must lie on the disk: `python -m guidelines_core.models.random_qwen`. `python -m analysis.bench.table FILE` prints the
-table again. Exit codes:
+must lie on the disk: `python -m guidelines_core.models.random_qwen`. --profile runs each phase once more under torch's
+profiler, whose table of operations and kernels goes to DIR/ARM-WORKLOAD-PHASE.txt. `python -m analysis.bench.table
+FILE` prints the table of seconds again. Exit codes:
 0 every arm measured, 1 one failed, 2 refused.
 """
 
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument(
         "--time-limit-s", type=float, default=480, help="no arm goes on for longer (default %(default)s)"
     )
+    parser.add_argument("--profile", type=Path, help="write what torch's profiler sees of each phase to this folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for every arm")
     options = parser.parse_args()
     deadline = time.monotonic() + options.time_limit_s
@@ -75,6 +77,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-update-") as temporary:
         folder = options.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        if options.profile:
+            options.profile.mkdir(parents=True, exist_ok=True)
         context: Any = multiprocessing.get_context(start_method(folder))
         peak = json.loads((folder / "peak.json").read_text())["flops"]
         for arm in arms:
@@ -90,7 +94,7 @@ def main() -> int:
             process = context.Process(
                 target=run_arm,
                 args=(configs[arm.name], entry.get("workloads", ["even"]), entry.get("phases", list(PASSES)), file,
-                      peak),
+                      peak, options.profile),
             )  # fmt: skip
             if began < deadline:
                 process.start()

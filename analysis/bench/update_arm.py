@@ -26,11 +26,22 @@ PASSES = {"old_log_prob": 1, "ref": 1, "update": 3}
 LONG_S = 3.0
 """A phase is timed three times, or until so many seconds are spent."""
 
+PROFILED_ROWS = 40
+"""Operations in each table of a profile."""
 
-def run_arm(config: DictConfig, workloads: Sequence[str], phases: Sequence[str], file: Path, peak: float) -> None:
+
+def run_arm(
+    config: DictConfig,
+    workloads: Sequence[str],
+    phases: Sequence[str],
+    file: Path,
+    peak: float,
+    profiles: Path | None,
+) -> None:
     """Time one arm in this process and write its figures to `file` after each phase.
 
-    Beside `file` it leaves the old log-probs that it computed before its first update, for `compare`.
+    Beside `file` it leaves the old log-probs that it computed before its first update, for `compare`. If a folder
+    `profiles` is given, each phase runs once more under torch's profiler, whose tables go there.
     """
     found: dict[str, Any] = {}
     try:
@@ -42,6 +53,8 @@ def run_arm(config: DictConfig, workloads: Sequence[str], phases: Sequence[str],
             for phase, figures in bench.run(workload, peak, None if found.get("grad_norm") else file.with_suffix("")):
                 found[workload][phase] = figures
                 file.write_text(json.dumps(found))
+                if profiles:
+                    (profiles / f"{file.stem}-{workload}-{phase}.txt").write_text(bench.profile(phase))
             found |= {"grad_norm": bench.grad_norm, "loss": bench.loss}
         file.write_text(json.dumps(found))
     except Exception as error:
@@ -69,6 +82,7 @@ class Bench:
         self.grad_norm: float | None = None
         self.loss: float | None = None
         self.workers = LocalWorkers(config, ("actor", "ref") if len(phases) > 1 else ("actor",))
+        self._again: Callable[[], Any] = lambda: None
 
     def run(self, workload: str, peak: float, keep: Path | None) -> Any:
         """Yield each phase and its figures; the log-probs before any update go to `keep`."""
@@ -118,18 +132,43 @@ class Bench:
         asked = {"calculate_entropy": phase == "old_log_prob", "compute_loss": False,
                  "temperature": roles.rollout.temperature}  # fmt: skip
         step(batch_part(batch, rows, asked), rows)
+        mini_batch = roles.actor.ppo_mini_batch_size * roles.rollout.n
         seconds: list[float] = []
         output: Any = None
         while not seconds or (len(seconds) < 3 and sum(seconds) < LONG_S):
             data = batch_part(batch, len(batch), asked)
             began = now()
-            got = step(data, roles.actor.ppo_mini_batch_size * roles.rollout.n)
+            got = step(data, mini_batch)
             seconds.append(now() - began)
             output = output if output is not None else got
+        data = batch_part(batch, len(batch), asked)
+        self._again = lambda: step(data, mini_batch)
         if phase in ("old_log_prob", "ref"):
             name = {"old_log_prob": "old_log_probs", "ref": "ref_log_prob"}[phase]
             batch[name] = response_log_probs(output, batch)
         return output, seconds
+
+    def profile(self, phase: str) -> str:
+        """Run the phase that was timed last once more under torch's profiler; return its seconds and tables.
+
+        The tables have the operations that took most of the device's time and of the host's. The profiler makes the
+        host slower, so the seconds are not those of `run`.
+        """
+        import torch
+        from torch.profiler import ProfilerActivity
+
+        cuda = torch.cuda.is_available()
+        with torch.profiler.profile(
+            activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+        ) as profiler:
+            began = now()
+            self._again()
+            seconds = now() - began
+        operations = profiler.key_averages()
+        device_s = sum(operation.self_device_time_total for operation in operations) / 1e6
+        tables = [operations.table(sort_by=key, row_limit=PROFILED_ROWS, max_name_column_width=80)
+                  for key in (*(["self_cuda_time_total"] if cuda else []), "self_cpu_time_total")]  # fmt: skip
+        return "\n".join([f"{phase}: {seconds:.3f} s under the profiler, kernels {device_s:.3f} s", *tables])
 
 
 def measure_peak(file: Path) -> None:

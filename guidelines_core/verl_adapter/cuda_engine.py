@@ -15,10 +15,11 @@ from verl.workers.engine.base import EngineRegistry
 from guidelines_core.verl_adapter import attention as attention
 from guidelines_core.verl_adapter import weight_transfer as weight_transfer
 from guidelines_core.verl_adapter.adapters import SeededEngine
+from guidelines_core.verl_adapter.response_positions import ResponseEngine
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cuda", vendor="nvidia")
-class FSDPEngineResident(SeededEngine):
+class FSDPEngineResident(SeededEngine, ResponseEngine):
     """verl's engine, with the reference policy in main memory only if `ref.fsdp_config.param_offload` is set.
 
     verl offloads every forward-only engine regardless of the key (`transformer_impl.py`), and copies all weights to the

@@ -14,10 +14,11 @@ from guidelines_core.verl_adapter import attention as attention
 from guidelines_core.verl_adapter import process_group
 from guidelines_core.verl_adapter import weight_transfer as weight_transfer
 from guidelines_core.verl_adapter.adapters import SeededEngine
+from guidelines_core.verl_adapter.response_positions import ResponseEngine
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class FSDPEngineCPU(SeededEngine):
+class FSDPEngineCPU(SeededEngine, ResponseEngine):
     """The language-model engine, which verl registers for cuda and npu only (`transformer_impl.py`)."""
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> Any:

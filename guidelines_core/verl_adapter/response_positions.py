@@ -1,0 +1,80 @@
+"""Log-probs of responses alone.
+
+verl's kernels for log-probs without logits (`actor_rollout_ref.model.use_fused_kernels`) multiply the hidden state of
+every token by the whole vocabulary; of the result verl reads the responses' positions. Here a prompt's tokens get the
+label `IGNORED` and are left out.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from verl.utils.experimental.torch_functional import FusedLinearForPPO
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+
+IGNORED = -100
+"""The label of a position whose log-prob is not computed, as in torch's cross-entropy."""
+
+_of_all_positions = FusedLinearForPPO.forward
+
+
+class ResponseEngine(FSDPEngineWithLMHead):
+    """The language-model engine, with labels for the responses' positions alone."""
+
+    def prepare_model_inputs(self, micro_batch: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the model's inputs and what reading its outputs needs."""
+        inputs, outputs = super().prepare_model_inputs(micro_batch)
+        labels = inputs.get("shift_labels")
+        backend = self.model_config.fused_kernel_options["impl_backend"]
+        # Sequence parallelism gives this process a part of the tokens only; the Triton kernel takes no such label.
+        if labels is not None and not self.use_ulysses_sp and backend != "triton":
+            read = response_positions(micro_batch["input_ids"].offsets(), micro_batch["responses"].offsets())
+            padding = labels.shape[-1] - len(read)
+            inputs["shift_labels"] = labels.masked_fill(~torch.nn.functional.pad(read, (0, padding)), IGNORED)
+        return inputs, outputs
+
+
+def response_positions(ends: torch.Tensor, response_ends: torch.Tensor) -> torch.Tensor:
+    """Return which positions of packed sequences predict a response's token, shape (tokens,), bool.
+
+    The position before a token predicts it; a response ends its sequence.
+
+    Args:
+        ends: where the sequences begin and end, shape (sequences + 1,).
+        response_ends: the same of the responses alone.
+    """
+    tokens = int(ends[-1])
+    ends_of = ends[1:].repeat_interleave(ends.diff(), output_size=tokens)
+    sizes_of = response_ends.diff().repeat_interleave(ends.diff(), output_size=tokens)
+    left = ends_of - torch.arange(tokens, device=ends.device)
+    return (left > 1) & (left <= sizes_of + 1)
+
+
+@functools.wraps(_of_all_positions, assigned=(), updated=())
+def log_probs_of_labels(
+    kernel: FusedLinearForPPO,
+    hidden_states: torch.Tensor,
+    vocab_weights: torch.Tensor,
+    input_ids: torch.Tensor,
+    temperature: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probs and entropies, 0 where the label is `IGNORED`.
+
+    Args:
+        kernel: verl's object, with its backend and chunk size.
+        hidden_states: shape (..., hidden).
+        vocab_weights: shape (vocabulary, hidden).
+        input_ids: the labels, shape (...).
+        temperature: divides the logits.
+    """
+    labels = input_ids.flatten()
+    read = torch.nonzero(labels != IGNORED).squeeze(-1)
+    states = hidden_states.flatten(0, -2)[read]
+    found = _of_all_positions(kernel, states, vocab_weights, labels[read], temperature)
+    log_probs, entropy = (row.new_zeros(len(labels)).scatter(0, read, row).view_as(input_ids) for row in found)
+    return log_probs, entropy
+
+
+FusedLinearForPPO.forward = log_probs_of_labels
