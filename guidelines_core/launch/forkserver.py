@@ -140,7 +140,7 @@ class _Server:
                     elif key.fileobj is woken:
                         woken.recv(4096)
                         self._reap(selector)
-                    else:
+                    elif key.data in self._clients:  # Else it was reaped a moment ago.
                         os.kill(key.data, signal.SIGKILL)
                         selector.unregister(key.fileobj)
 
@@ -159,7 +159,9 @@ class _Server:
             os._exit(_become(request, descriptors))
         for descriptor in descriptors:
             os.close(descriptor)
-        connection.sendall(b"%d\n" % child)
+        # A client that was killed meanwhile: its broken connection is seen next.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(b"%d\n" % child)
         self._clients[child] = connection
         selector.register(connection, selectors.EVENT_READ, data=child)
 
@@ -171,7 +173,7 @@ class _Server:
             connection = self._clients.pop(child)
             with contextlib.suppress(KeyError):
                 selector.unregister(connection)
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(ConnectionError):
                 connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
             connection.close()
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from guidelines_core.digests import file_sha256
 
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,9 +51,17 @@ def ensure_model(path: Path) -> None:
                 f"{', '.join(builders)} under models/, which are built on first use"
             )
         return
+    # Before the lock, which a folder that may only be read has no room for.
     if _is_whole(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not _is_whole(path):
+            _build_at(path, build)
+
+
+def _build_at(path: Path, build: Callable[[Path], None]) -> None:
+    """Build a model beside `path`, record its checksums and put it in the place of what is there."""
     building = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         build(building)
