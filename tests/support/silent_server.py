@@ -24,11 +24,10 @@ class Silent:
     closes: bool
     accepted: list[socket.socket] = field(default_factory=list)
 
-    @property
-    def connections(self) -> int:
-        """The number of connections so far, once there is one: it may come after the client's deadline."""
+    def connections(self, expected: int) -> int:
+        """Return the number of connections, once there are `expected`: one may come after the client's deadline."""
         deadline = time.monotonic() + 10.0
-        while not self.accepted and time.monotonic() < deadline:
+        while len(self.accepted) < expected and time.monotonic() < deadline:
             time.sleep(0.01)
         return len(self.accepted)
 

@@ -38,6 +38,8 @@ def main() -> None:
             how = "done"
             with Path(command["config"]).with_suffix(".jsonl").open("a") as journal:
                 for step in range(1, config["trainer"]["total_training_steps"] + 1 + 100 * (behaviour == ENDLESS)):
+                    while behaviour == ENDLESS and step > 2 and not stop_file(folder, command["name"]).exists():
+                        time.sleep(0.02)
                     while behaviour == STALLS and step > 1:
                         time.sleep(1)
                     if stop_file(folder, command["name"]).exists():

@@ -47,7 +47,7 @@ from tests.support.study import HERE, measured
 from sweeps import storage
 from sweeps.loop import run
 from sweeps.study import Goal, open_study
-storage.HEARTBEAT_S, storage.GRACE_S = 1, 3
+storage.HEARTBEAT_S, storage.GRACE_S = 1, 10
 space = Space.load(SPACES / "quick.yaml", "quickstart", (), HERE)
 study = open_study(space, Goal(), storage.open_storage({url!r}))
 def slowly(request):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -223,12 +224,11 @@ def of_store(uri: str) -> list[psutil.Process]:
 
 def listening(uri: str) -> frozenset[str]:
     """Return the addresses at which the processes of the runs whose store is `uri` take TCP connections."""
-    return frozenset(
-        connection.laddr.ip
-        for process in of_store(uri)
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    )
+    found = set()
+    for process in of_store(uri):
+        with contextlib.suppress(psutil.Error):  # It ended meanwhile.
+            found |= {c.laddr.ip for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return frozenset(found)
 
 
 def flip_a_bit(path: Path) -> None:

@@ -86,10 +86,10 @@ def test_text_equal(gold: str, answer: str, same: bool) -> None:
 
 def test_search_for_the_answer_is_linear() -> None:
     for name, solution in HOSTILE.items():
-        start = time.monotonic()
+        start = time.process_time()
         for _ in range(4):
             text_equal("4", final_answer(solution) or "")
-        assert time.monotonic() - start < 0.4, name
+        assert time.process_time() - start < 0.4, name
     assert final_answer(HOSTILE["many boxes"]) == "3"
 
 

@@ -136,7 +136,7 @@ def test_a_name_in_a_store_that_never_answers_is_refused_after_one_try(monkeypat
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
         with pytest.raises(UnknownRunError, match=r"cannot be searched for a run: no answer within 0\.5 s"):
             compose_resumed("quickstart-7", [])
-        assert server.connections == 1
+        assert server.connections(1) == 1
 
 
 def test_two_runs_of_one_name_are_told_apart_by_their_ids(tmp_path: Path) -> None:

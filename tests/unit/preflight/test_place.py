@@ -62,11 +62,11 @@ def test_a_store_that_does_not_answer_is_refused_after_one_try(tmp_path: Path, m
         (tmp_path / "claim.json").write_text(json.dumps(claim))
         (found,) = record_findings(tmp_path, resume=True, new=False)
         assert str(found).startswith(f"error: MLFLOW_TRACKING_URI={uri}: it cannot be used: no answer within")
-        assert server.connections == 1
+        assert server.connections(1) == 1
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         (found,) = record_findings(tmp_path / "new", resume=False, new=False)
         assert found.key == "MLFLOW_TRACKING_URI"
-        assert server.connections == 2
+        assert server.connections(2) == 2
 
 
 def test_a_store_that_refuses_the_credentials_needs_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

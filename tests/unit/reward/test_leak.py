@@ -72,7 +72,7 @@ def test_no_leak(question: str, guideline: str, gold: str) -> None:
     "part", ["8", "80 ", "= ", "\\boxed{", "answer is ", "$", "1.", "step 1 ", "- ", "1,000", "\\frac{1}{"]
 )
 def test_search_takes_linear_time(part: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     for gold in ("80", "\\sqrt{2}", "0.5"):
         leaks(part * 20_000, part * 20_000, gold)
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3

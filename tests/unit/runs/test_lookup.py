@@ -119,7 +119,7 @@ def test_a_server_that_never_answers_is_a_refusal_after_one_try(monkeypatch: pyt
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
         with pytest.raises(RunError, match=r"no answer within 0\.5 s; start that server, or unset the variable"):
             open_store()
-        assert server.connections == 1
+        assert server.connections(1) == 1
 
 
 def test_a_server_that_refuses_the_credentials_is_not_to_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

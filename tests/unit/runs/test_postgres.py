@@ -80,7 +80,9 @@ def test_two_runs_write_at_once_while_the_server_dies_and_comes_back(server: Ser
         thread.start()
     time.sleep(2)
     server.kill()
-    time.sleep(2)
+    deadline = time.monotonic() + 30
+    while not all(recorder.failure for recorder in recorders) and time.monotonic() < deadline:
+        time.sleep(0.1)
     failures = [recorder.failure for recorder in recorders]
     server.start()
     for thread in training:

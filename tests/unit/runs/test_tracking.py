@@ -254,7 +254,7 @@ def test_a_store_that_is_gone_is_named_though_the_configured_one_never_answers(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
         with pytest.raises(ClaimError, match=r"its store sqlite:.*mlflow\.db is gone: bring it back"):
             claim(config, resume=True, new=False)
-        assert server.connections == 1
+        assert server.connections(1) == 1
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def test_requests_are_spread_over_servers_and_one_that_is_away_costs_one_try_eac
     with serving() as first, serving() as second:
         found, solver = ask([first.url, "http://127.0.0.1:9/v1", second.url], count=40, max_concurrency=4)
     assert all(solutions[0].tokens == 7 for solutions in found)
-    assert min(len(first.requests), len(second.requests)) >= 10
+    assert min(len(first.requests), len(second.requests)) >= 5
     # All of the first four may meet the one that is away, before one of them has failed.
     assert 0 < solver.counts["retries"] <= 4
     assert solver.most_in_flight <= 4

@@ -50,7 +50,7 @@ def test_every_finding_is_said_and_each_dead_store_costs_one_try(monkeypatch: py
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{tracking.port}")
         with pytest.raises(ConfigError) as refused:
             refuse(arguments(trials=0, storage=f"postgresql://me:secret@127.0.0.1:{storage.port}/optuna"))
-        assert (tracking.connections, storage.connections) == (1, 1)
+        assert (tracking.connections(1), storage.connections(1)) == (1, 1)
     lines = str(refused.value).splitlines()
     assert [line.partition("=")[0].partition(" ")[0] for line in lines] == [
         "--trials",

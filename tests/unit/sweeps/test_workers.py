@@ -45,7 +45,7 @@ def test_three_workers_share_a_study_and_one_is_killed(postgresql: str) -> None:
         assert [process.poll() for process in workers] == [None] * 3, "a worker ended before there were four trials"
         time.sleep(0.05)
     workers[0].send_signal(signal.SIGKILL)
-    assert [process.wait(timeout=300) for process in workers] == [-signal.SIGKILL, 0, 0]
+    assert [process.wait(timeout=1200) for process in workers] == [-signal.SIGKILL, 0, 0]
     check_nothing_lost(postgresql, space, 9, 1)
 
 
@@ -69,7 +69,7 @@ def test_workers_are_tasks_of_a_ray_cluster(postgresql: str) -> None:
     code = worker_code(postgresql, 6).replace('"quickstart", ()', '"quickstart", ("data.seed=2",)')
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-c", ON_CLUSTER.format(code=code)]
-    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     check_nothing_lost(postgresql, space, 6, 0)
     trials = open_study(space, Goal(), open_storage(postgresql)).get_trials()

@@ -61,7 +61,7 @@ def test_in_a_cluster_that_was_there_before_verls_address_stays(addresses: Any) 
 @pytest.fixture
 def sending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any]:
     """An address, and a function that sends weights there while `receiving` is the engine's call."""
-    monkeypatch.setattr(weight_transfer, "POLL_MS", 50)
+    monkeypatch.setattr(weight_transfer, "POLL_MS", 300)
     cpu = SimpleNamespace(synchronize=lambda: None, ipc_collect=lambda: None, empty_cache=lambda: None)
     monkeypatch.setattr(bucketed_weight_transfer, "get_torch_device", lambda: cpu)
     address = f"ipc://{tmp_path}/weights.sock"
