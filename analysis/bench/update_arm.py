@@ -165,10 +165,9 @@ class Bench:
             self._again()
             seconds = now() - began
         operations = profiler.key_averages()
-        device_s = sum(operation.self_device_time_total for operation in operations) / 1e6
         tables = [operations.table(sort_by=key, row_limit=PROFILED_ROWS, max_name_column_width=80)
                   for key in (*(["self_cuda_time_total"] if cuda else []), "self_cpu_time_total")]  # fmt: skip
-        return "\n".join([f"{phase}: {seconds:.3f} s under the profiler, kernels {device_s:.3f} s", *tables])
+        return "\n".join([f"{phase}: {seconds:.3f} s under the profiler", *tables])
 
 
 def measure_peak(file: Path) -> None:

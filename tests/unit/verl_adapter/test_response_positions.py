@@ -12,7 +12,7 @@ from verl.workers.utils.padding import response_from_nested
 from analysis.bench.update_batch import batch_of
 from guidelines_core.verl_adapter.cpu.engine import FSDPEngineCPU
 from guidelines_core.verl_adapter.local_workers import batch_part
-from guidelines_core.verl_adapter.response_positions import IGNORED, _of_all_positions, response_positions
+from guidelines_core.verl_adapter.response_positions import IGNORED, leave_out_ignored, response_positions
 
 SIZES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=5)
 
@@ -32,13 +32,14 @@ def test_the_positions_are_those_that_verl_reads(sizes: list[tuple[int, int]]) -
 
 @pytest.mark.parametrize("ignored", [[], [0, 1, 2, 5, 6], [8], list(range(9))])
 def test_log_probs_and_gradients_are_verls_and_zero_where_the_label_is_ignored(ignored: list[int]) -> None:
+    leave_out_ignored()
     torch.manual_seed(0)
     states, weights = torch.randn(1, 9, 4, dtype=torch.float64), torch.randn(7, 4, dtype=torch.float64)
     labels = torch.randint(7, (1, 9))
     weigh = torch.rand(1, 9)
     weigh[0, ignored] = 0
     found = []
-    for forward in (FusedLinearForPPO.forward, _of_all_positions):
+    for forward in (FusedLinearForPPO.forward, FusedLinearForPPO.forward.__wrapped__):
         given_labels = labels.clone()
         if forward is FusedLinearForPPO.forward:
             given_labels[0, ignored] = IGNORED
@@ -65,3 +66,13 @@ def test_the_engine_gives_a_prompts_tokens_and_padding_no_label(backend: str, bu
         labels[position] = IGNORED
     assert inputs["shift_labels"].tolist() == [labels]
     assert len(labels) == (bucket or 10)
+
+
+def test_labels_of_a_part_of_the_tokens_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.arange(4).unsqueeze(0)
+    parent = "verl.workers.engine.fsdp.transformer_impl.FSDPEngineWithLMHead.prepare_model_inputs"
+    monkeypatch.setattr(parent, lambda *_: ({"shift_labels": labels}, {}))
+    engine = object.__new__(FSDPEngineCPU)
+    engine.use_ulysses_sp = True
+    inputs, _ = engine.prepare_model_inputs(batch_of([(3, 2), (1, 4)], 2, vocab=50))
+    assert inputs["shift_labels"] is labels
