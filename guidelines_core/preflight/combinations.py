@@ -10,6 +10,7 @@ from guidelines_core.config import layout
 from guidelines_core.hardware.shapes import Shape
 from guidelines_core.hardware.timing import padded_sequences
 from guidelines_core.preflight.findings import Finding, error, warning
+from guidelines_core.verl_adapter.allowed_values import WEIGHT_TRANSFER
 
 ROLLOUT = "actor_rollout_ref.rollout"
 FILTER, REFILL = "algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"
@@ -117,12 +118,11 @@ def _lora_findings(config: DictConfig, planner: Shape | None) -> Iterator[Findin
 
 
 def _weight_findings(config: DictConfig) -> Iterator[Finding]:
-    """Yield a finding for each end of the weights' way to the rollout engines that may not use the run's own socket."""
-    module = "guidelines_core.verl_adapter.weight_transfer"
-    ends = {f"{ROLLOUT}.engine_kwargs.vllm.worker_extension_cls": f"{module}.WorkerExtension"}
+    """Yield a finding for each side of the weight transfer that may not use the run's own socket."""
+    sides = {f"{ROLLOUT}.engine_kwargs.vllm.worker_extension_cls": f"{WEIGHT_TRANSFER}.WorkerExtension"}
     if not config.actor_rollout_ref.hybrid_engine:
-        ends[f"{ROLLOUT}.checkpoint_engine.custom_backend_module"] = module
-    for key, ours in ends.items():
+        sides[f"{ROLLOUT}.checkpoint_engine.custom_backend_module"] = WEIGHT_TRANSFER
+    for key, ours in sides.items():
         value = OmegaConf.select(config, key)
         if value is None:
             yield error(
@@ -136,5 +136,5 @@ def _weight_findings(config: DictConfig) -> Iterator[Finding]:
                 key,
                 value,
                 "unless it uses the run's own socket, the engine waits for weights forever",
-                f"derive the class from {ours}" if ours != module else f"import {ours} in it",
+                f"derive the class from {ours}" if ours != WEIGHT_TRANSFER else f"import {ours} in it",
             )

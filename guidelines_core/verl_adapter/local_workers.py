@@ -71,6 +71,19 @@ class LocalWorkers:
         return self._workers["actor"].update_actor(batch)
 
 
+def log_prob_kernel() -> Any:
+    """Return verl's kernel for log-probs without logits, as the engines use it: it leaves out the label `IGNORED`.
+
+    It is called with hidden states, vocabulary weights, labels and a temperature, see `log_probs_of_labels`.
+    """
+    from verl.utils.experimental.torch_functional import FusedLinearForPPO
+
+    from guidelines_core.verl_adapter.response_positions import leave_out_ignored
+
+    leave_out_ignored()
+    return FusedLinearForPPO()
+
+
 def batch_part(batch: Any, rows: int, options: dict[str, Any]) -> Any:
     """Return a copy of the first `rows` of a batch (a TensorDict of nested tensors), with the worker's `options`."""
     from verl.utils import tensordict_utils as tu

@@ -1,8 +1,8 @@
 """Log-probs of responses alone.
 
 verl's kernels for log-probs without logits (`actor_rollout_ref.model.use_fused_kernels`) multiply the hidden state of
-every token by the whole vocabulary; of the result verl reads the responses' positions. Here a prompt's tokens get the
-label `IGNORED` and are left out. This is for packed rows without sequence parallelism, and not for verl's Triton
+every token by the whole vocabulary, and verl reads only the responses' part of the result. Here a prompt's tokens get
+the label `IGNORED` and are left out. This is for packed rows without sequence parallelism, and not for verl's Triton
 kernel.
 """
 

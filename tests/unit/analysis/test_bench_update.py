@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from analysis.bench.update import compare
+from analysis.bench.update_arm import Bench
 from analysis.bench.update_batch import batch_of, lengths, positions
 
 
@@ -42,3 +44,11 @@ def test_rows_that_fill_up_do_not_change_what_the_others_say() -> None:
     for key in ("input_ids", "advantages"):
         assert all(bool((a == b).all()) for a, b in zip(plain[key].unbind(), filled[key].unbind()[:4], strict=True))
     assert [int(mask.sum()) for mask in filled["loss_mask"].unbind()] == [*(said for _, said in rows), 0, 0]
+
+
+def test_a_profile_names_the_operations_of_the_phase() -> None:
+    bench = object.__new__(Bench)
+    bench._again = lambda: torch.ones(3).cumsum(0)
+    said = bench.profile("ref")
+    assert said.startswith("ref: 0.")
+    assert "aten::cumsum" in said

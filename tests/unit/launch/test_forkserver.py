@@ -128,7 +128,7 @@ def test_a_failed_import_ends_the_owner_and_is_named_in_its_log() -> None:
     assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'there_is_no_such_module'"
 
 
-IMPATIENT = """
+CLOSES = """
 import json, os, socket, subprocess
 from guidelines_core.launch.forkserver import forked_processes
 with forked_processes(["json"]) as python:
@@ -142,7 +142,7 @@ with forked_processes(["json"]) as python:
 
 
 def test_clients_that_are_killed_while_they_ask_do_not_end_the_server() -> None:
-    done = subprocess.run([sys.executable, "-c", IMPATIENT], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", CLOSES], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "alive\n", "")
 
 

@@ -94,7 +94,7 @@ def test_a_trainer_that_rolls_out_ahead_may_share_the_solvers_gpus_where_nothing
 
 
 @pytest.mark.parametrize("layout", ["split-1p1-shared", "1p1"])
-def test_a_receiver_of_weights_that_may_listen_elsewhere_is_named(layout: str) -> None:
+def test_a_side_of_the_weight_transfer_that_may_use_another_socket_is_named(layout: str) -> None:
     rollout = "actor_rollout_ref.rollout"
     extension = f"{rollout}.engine_kwargs.vllm.worker_extension_cls"
     module = f"{rollout}.checkpoint_engine.custom_backend_module"
